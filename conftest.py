@@ -1,0 +1,26 @@
+"""Settings of the whole test suite: hypothesis profiles, seeds, threads."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["pytester"]
+
+# derandomize: the same examples in every run, so a red run is red for everybody.
+settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, database=None)
+settings.register_profile("dev", max_examples=20, deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "nightly", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """The same global random state before each test, whatever ran before it."""
+    import torch
+
+    torch.manual_seed(20260101)

@@ -1,0 +1,191 @@
+"""Optimizers: they take the model, because `zero_grad` clears its records too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from nn_from_scratch.errors import ArgumentError, StateDictError
+from nn_from_scratch.module import Module
+
+
+class Optimizer:
+    """What all optimizers share: the model, and state that follows its parameters by name.
+
+    State tensors are moved to the device and dtype of their parameter when they are next used, so `model.cuda()`
+    may come before or after the optimizer is made.
+    """
+
+    def __init__(self, model: Module, *, lr: float) -> None:
+        if not isinstance(model, Module):
+            raise ArgumentError(
+                f"model is a {type(model).__name__}, but an optimizer takes the Module itself, because zero_grad "
+                "clears its records"
+            )
+        self.model = model
+        self.lr = checked(lr, name="lr", least=0.0)
+        self._state: dict[str, dict[str, Tensor]] = {}
+        self._steps: dict[str, int] = {}
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The kinds of tensors that are kept for each parameter from its first step on."""
+        return ()
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        with torch.no_grad():
+            for name, parameter in self.model.parameters().items():
+                if parameter.grad is not None:
+                    self._steps[name] = self._steps.get(name, 0) + 1
+                    self.update(name, parameter, parameter.grad)
+
+    def update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
+        """Update one parameter in place; `gradient` must not be modified."""
+        raise TypeError(f"{type(self).__name__} defines no update; write one that changes the parameter in place")
+
+    def zero_grad(self) -> None:
+        """Drop the gradients, and with them the records of every module of the model."""
+        for parameter in self.model.parameters().values():
+            parameter.grad = None
+        self.model.clear_saved_tensors()
+
+    def state(self, name: str, like: Tensor) -> dict[str, Tensor]:
+        """The state of the parameter of this name, where and as the parameter is; empty before its first step."""
+        kept = self._state.setdefault(name, {})
+        for kind, tensor in kept.items():
+            if tensor.device != like.device or tensor.dtype != like.dtype:
+                kept[kind] = tensor.to(device=like.device, dtype=like.dtype)
+        return kept
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that a resumed run needs beside the options, such as `step.0.weight` and `momentum.0.weight`.
+
+        The tensors share memory with the optimizer's, so clone what must last.
+        """
+        flat = {f"step.{name}": torch.tensor(count) for name, count in self._steps.items()}
+        for name, kept in self._state.items():
+            flat.update({f"{kind}.{name}": tensor for kind, tensor in kept.items()})
+        return flat
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state_dict` gave; either all of it or, after an error, nothing.
+
+        Raises:
+            StateDictError: an entry is missing, of another optimizer or model, or of another shape.
+        """
+        parameters = self.model.parameters()
+        expected: dict[str, tuple[int, ...]] = {}
+        for name, parameter in parameters.items():
+            if f"step.{name}" in state:
+                expected[f"step.{name}"] = ()
+                expected.update({f"{kind}.{name}": tuple(parameter.shape) for kind in self.state_names})
+        for key in state:
+            if key not in expected:
+                raise StateDictError(f"state[{key!r}] belongs to no parameter of this model under {self!r}")
+        for key, shape in expected.items():
+            if key not in state:
+                raise StateDictError(f"state[{key!r}] is missing, but {self!r} keeps it")
+            if tuple(state[key].shape) != shape:
+                raise StateDictError(f"state[{key!r}] has shape {tuple(state[key].shape)}, but {shape} is expected")
+        stepped = [name for name in parameters if f"step.{name}" in state]
+        self._steps = {name: int(state[f"step.{name}"]) for name in stepped}
+        self._state = {name: {k: state[f"{k}.{name}"].clone() for k in self.state_names} for name in stepped}
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum as PyTorch defines it.
+
+    Without momentum theta <- theta - lr grad.
+    With momentum m: v <- m v + grad (v = grad at first), theta <- theta - lr v.
+
+    Args:
+        model: the module whose parameters are updated.
+        lr: learning rate, not negative.
+        momentum: m, in [0, 1).
+
+    Raises:
+        ArgumentError: an argument makes no sense.
+    """
+
+    def __init__(self, model: Module, *, lr: float, momentum: float = 0.0) -> None:
+        super().__init__(model, lr=lr)
+        self.momentum = checked(momentum, name="momentum", least=0.0, below=1.0)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("momentum",) if self.momentum else ()
+
+    def update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
+        if self.momentum:
+            state = self.state(name, parameter)
+            if "momentum" in state:
+                state["momentum"].mul_(self.momentum).add_(gradient)
+            else:
+                state["momentum"] = gradient.clone()
+            gradient = state["momentum"]
+        parameter.sub_(gradient, alpha=self.lr)
+
+    def __repr__(self) -> str:
+        return f"SGD(lr={self.lr}, momentum={self.momentum})"
+
+
+class Adam(Optimizer):
+    """Adam with bias correction (Kingma and Ba, 2014, algorithm 1).
+
+    m <- b1 m + (1 - b1) grad;   v <- b2 v + (1 - b2) grad^2;
+    theta <- theta - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps), where t counts the parameter's steps.
+
+    Args:
+        model: the module whose parameters are updated.
+        lr: learning rate, not negative.
+        betas: (b1, b2), each in [0, 1).
+        eps: added to the denominator, not negative.
+
+    Raises:
+        ArgumentError: an argument makes no sense.
+    """
+
+    def __init__(
+        self, model: Module, *, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+    ) -> None:
+        super().__init__(model, lr=lr)
+        self.betas = (
+            checked(betas[0], name="betas[0]", least=0.0, below=1.0),
+            checked(betas[1], name="betas[1]", least=0.0, below=1.0),
+        )
+        self.eps = checked(eps, name="eps", least=0.0)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("mean", "square")
+
+    def update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
+        b1, b2 = self.betas
+        t = self._steps[name]
+        state = self.state(name, parameter)
+        if not state:
+            state.update(mean=torch.zeros_like(parameter), square=torch.zeros_like(parameter))
+        m, v = state["mean"], state["square"]
+        m.lerp_(gradient, 1 - b1)
+        v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
+        denominator = (v.sqrt() / math.sqrt(1 - b2**t)).add_(self.eps)
+        parameter.addcdiv_(m, denominator, value=-self.lr / (1 - b1**t))
+
+    def __repr__(self) -> str:
+        return f"Adam(lr={self.lr}, betas={self.betas}, eps={self.eps})"
+
+
+def checked(value: float, *, name: str, least: float, below: float = math.inf) -> float:
+    """The value as a float, if it lies in [least, below).
+
+    Raises:
+        ArgumentError: it does not, or is no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < below:
+        limit = f" and below {below}" if below < math.inf else ""
+        raise ArgumentError(f"{name} is {value!r}, but a finite number of at least {least}{limit} is expected")
+    return float(value)
