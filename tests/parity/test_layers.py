@@ -1,0 +1,58 @@
+"""Layer by layer against torch.autograd: value, input gradient and parameter gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import nn_from_scratch as nn
+from nn_from_scratch.specs import CATALOGUE, Case, Spec, draw_inputs
+
+CASES = [pytest.param(spec, case, id=f"{spec.layer.__name__}-{case.name}") for spec in CATALOGUE for case in spec.cases]
+
+
+def compare(spec: Spec, case: Case, *, dtype: torch.dtype, device: str, tolerance: float) -> None:
+    """Hold value and all gradients against torch's, relative to the largest entry of each."""
+    layer = spec.build(case, dtype=dtype)
+    layer.to(device)
+    inputs = tuple(x.to(device) for x in draw_inputs(case, dtype=dtype))
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    parameters = {name: p.clone().requires_grad_() for name, p in layer.parameters().items()}
+    expected = spec.reference(layer, parameters, *leaves)
+    y = layer(*inputs)
+    cotangent = torch.randn(y.shape, dtype=dtype, generator=torch.Generator().manual_seed(5)).to(device)
+    expected.backward(cotangent)
+    found = nn.backward(y, cotangent)
+
+    pairs: list[tuple[str, Tensor | None, Tensor | None]] = [("value", y, expected.detach())]
+    for place, gradient in enumerate(found if isinstance(found, tuple) else (found,)):
+        pairs.append((f"input {place}", gradient, leaves[place].grad))
+    pairs += [(name, p.grad, parameters[name].grad) for name, p in layer.parameters().items()]
+    for name, mine, theirs in pairs:
+        assert mine is not None and theirs is not None, name
+        assert mine.shape == theirs.shape and mine.dtype == theirs.dtype and mine.device == theirs.device, name
+        scale = float(theirs.abs().max()) if theirs.numel() else 0.0
+        assert float((mine - theirs).abs().max()) <= tolerance * scale, name
+
+
+@pytest.mark.parametrize(("spec", "case"), CASES)
+def test_float64_agrees_to_rounding(spec: Spec, case: Case) -> None:
+    compare(spec, case, dtype=torch.float64, device="cpu", tolerance=1e-14)
+
+
+@pytest.mark.parametrize(("spec", "case"), CASES)
+def test_float32_agrees_to_rounding(spec: Spec, case: Case) -> None:
+    compare(spec, case, dtype=torch.float32, device="cpu", tolerance=5e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize(("spec", "case"), CASES)
+def test_on_a_gpu_it_agrees_to_rounding(
+    spec: Spec, case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # TF32, the default of convolutions, keeps ten bits of the mantissa; here rounding alone is allowed.
+    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee")
+    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "ieee")
+    compare(spec, case, dtype=dtype, device="cuda", tolerance=1e-14 if dtype == torch.float64 else 5e-6)

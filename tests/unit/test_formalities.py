@@ -1,0 +1,153 @@
+"""Formalities: exports, import walls, a spec for every layer, short files, cheap imports."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nn_from_scratch
+from nn_from_scratch import layers, losses
+from nn_from_scratch.layer import Layer
+from nn_from_scratch.specs import CATALOGUE, spec_of
+
+PACKAGE = Path(nn_from_scratch.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [path.relative_to(PACKAGE.parent).as_posix() for path in FILES]
+
+ENGINE = ("module", "parameters", "records", "layer", "layers", "convolutions", "losses", "optimizers")
+# fold, unfold and the forward kernels are functions on tensors; nothing else of torch.nn may be used.
+TENSOR_FUNCTIONS = {"fold", "unfold", "pad", "conv2d", "pixel_shuffle"}
+
+
+def imports(path: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """The modules that a file imports anywhere in it, with the names taken from each."""
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, ()) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.module or "", tuple(alias.name for alias in node.names)))
+    return found
+
+
+def room(path: Path) -> str:
+    """The first part of a file's name inside the package: its room."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def test_every_public_name_can_be_imported_and_the_list_is_sorted() -> None:
+    names = nn_from_scratch.__all__
+    assert sorted(names) == sorted(set(names)) == dir(nn_from_scratch)
+    for name in names:
+        assert getattr(nn_from_scratch, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = nn_from_scratch.nothing  # type: ignore[attr-defined]  # on purpose
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room(path) in ENGINE], ids=lambda path: path.name)
+def test_the_engine_knows_no_torch_nn_modules_and_no_autograd(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for module, names in imports(path):
+        assert not module.startswith(("torch.autograd", "torch.func")), module
+        if module.startswith("torch.nn"):
+            assert module == "torch.nn.functional", module
+            assert set(names) <= TENSOR_FUNCTIONS, names
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch":
+            assert node.attr not in ("nn", "autograd", "func"), f"torch.{node.attr} in line {node.lineno}"
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in ("requires_grad_", "enable_grad"), f"{node.attr} in line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room(path) == "verify"], ids=lambda path: path.name)
+def test_the_verifier_never_imports_the_engine(path: Path) -> None:
+    for module, names in imports(path):
+        if module.split(".")[0] == "nn_from_scratch":
+            allowed = ("nn_from_scratch.errors", "nn_from_scratch.verify")
+            assert module.startswith(allowed) or (module, names) == ("nn_from_scratch", ("errors",)), module
+        else:
+            assert module.split(".")[0] in {*sys.stdlib_module_names, "torch", "numpy", "hypothesis"}, module
+
+
+# A room imports only what stands to its right in the design, and errors.
+MAY_IMPORT = {
+    "errors": set[str](),
+    "convolutions": set[str](),
+    "records": {"module"},  # for the type checker alone
+    "parameters": set[str](),
+    "module": {"records", "parameters"},
+    "layer": {"module", "records"},
+    "layers": {"layer", "module", "records", "convolutions"},
+    "losses": {"layer", "module", "records"},
+    "optimizers": {"module"},
+    "data": set[str](),
+    "specs": {"layer", "layers", "losses", "optimizers", "verify"},
+}
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room(path) in MAY_IMPORT], ids=lambda path: path.name)
+def test_imports_run_one_way(path: Path) -> None:
+    own = room(path)
+    for module, _ in imports(path):
+        parts = module.split(".")
+        if parts[0] == "nn_from_scratch" and len(parts) > 1:
+            assert parts[1] in MAY_IMPORT[own] | {own, "errors"}, f"{own} imports {module}"
+
+
+def test_every_public_layer_and_loss_has_a_spec() -> None:
+    public = [getattr(layers, name) for name in layers.__all__]
+    public += [
+        value
+        for name, value in vars(losses).items()
+        if inspect.isclass(value)
+        and issubclass(value, Layer)
+        and value.__module__ == losses.__name__
+        and name != "Loss"
+    ]
+    for layer in public:
+        assert spec_of(layer).cases
+
+
+def test_a_layer_without_a_spec_names_the_line_to_add() -> None:
+    class Forgotten(Layer):
+        pass
+
+    with pytest.raises(
+        KeyError, match=r"add `Spec\(Forgotten, cases, reference\)` to CATALOGUE"
+    ):
+        spec_of(Forgotten)
+
+
+def test_case_names_are_unique_within_a_spec() -> None:
+    for spec in CATALOGUE:
+        names = [case.name for case in spec.cases]
+        assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_files_stay_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 320, "a file that wants more is two rooms"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_torch_load_is_always_safe(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+            arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            assert arguments.get("weights_only") == "True", f"line {node.lineno}"
+    for module, names in imports(path):
+        # The exception that torch.load raises is the one thing to take from there.
+        unsafe = module in {"pickle", "dill", "cloudpickle", "marshal", "shelve"} and names != ("UnpicklingError",)
+        assert not unsafe, module
+
+
+@pytest.mark.parametrize("module", ["nn_from_scratch", "nn_from_scratch.pytest_plugin", "nn_from_scratch.cli"])
+def test_a_mere_import_loads_no_torch(module: str) -> None:
+    program = f"import sys, {module}; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
