@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib import import_module
+
 import pytest
 import torch
 from torch import Tensor
@@ -46,13 +49,19 @@ def test_float32_agrees_to_rounding(spec: Spec, case: Case) -> None:
     compare(spec, case, dtype=torch.float32, device="cpu", tolerance=5e-6)
 
 
+@pytest.fixture
+def full_precision() -> Iterator[None]:
+    """Convolutions and products in float32 proper: TF32, the default of convolutions, keeps ten bits of the mantissa."""
+    conv, matmul = import_module("torch.backends.cudnn").conv, torch.backends.cuda.matmul
+    before = conv.fp32_precision, matmul.fp32_precision
+    conv.fp32_precision = matmul.fp32_precision = "ieee"
+    yield
+    conv.fp32_precision, matmul.fp32_precision = before
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize(("spec", "case"), CASES)
-def test_on_a_gpu_it_agrees_to_rounding(
-    spec: Spec, case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # TF32, the default of convolutions, keeps ten bits of the mantissa; here rounding alone is allowed.
-    monkeypatch.setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee")
-    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "ieee")
+@pytest.mark.usefixtures("full_precision")
+def test_on_a_gpu_it_agrees_to_rounding(spec: Spec, case: Case, dtype: torch.dtype) -> None:
     compare(spec, case, dtype=dtype, device="cuda", tolerance=1e-14 if dtype == torch.float64 else 5e-6)

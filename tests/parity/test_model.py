@@ -59,13 +59,13 @@ def test_gradients_of_every_layer_agree_to_rounding() -> None:
 
     # The gradients that are handed on from layer to layer, from each layer on its own.
     for place in reversed(range(1, len(ours))):
-        module, cotangent, reference = ours[place], activations[place].grad, activations[place - 1].grad
-        assert cotangent is not None and reference is not None
+        module, cotangent, expected = ours[place], activations[place].grad, activations[place - 1].grad
+        assert cotangent is not None and expected is not None
         module.clear_saved_tensors()
         module(activations[place - 1].detach())
         found = module.backward(cotangent)
         assert isinstance(found, Tensor)
-        assert float((found - reference).abs().max()) <= 1e-14 * float(reference.abs().max()), place
+        assert float((found - expected).abs().max()) <= 1e-14 * float(expected.abs().max()), place
 
 
 OPTIMIZERS: list[tuple[str, Callable[[nn.Module], Optimizer], Callable[[torch.nn.Module], torch.optim.Optimizer]]] = [

@@ -46,7 +46,7 @@ def test_every_public_name_can_be_imported_and_the_list_is_sorted() -> None:
     for name in names:
         assert getattr(nn_from_scratch, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        _ = nn_from_scratch.nothing  # type: ignore[attr-defined]  # on purpose
+        _ = nn_from_scratch.nothing
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if room(path) in ENGINE], ids=lambda path: path.name)
@@ -118,9 +118,7 @@ def test_a_layer_without_a_spec_names_the_line_to_add() -> None:
     class Forgotten(Layer):
         pass
 
-    with pytest.raises(
-        KeyError, match=r"add `Spec\(Forgotten, cases, reference\)` to CATALOGUE"
-    ):
+    with pytest.raises(KeyError, match=r"add `Spec\(Forgotten, cases, reference\)` to CATALOGUE"):
         spec_of(Forgotten)
 
 
