@@ -51,7 +51,7 @@ def test_float32_agrees_to_rounding(spec: Spec, case: Case) -> None:
 
 @pytest.fixture
 def full_precision() -> Iterator[None]:
-    """Convolutions and products in float32 proper: TF32, the default of convolutions, keeps ten bits of the mantissa."""
+    """Convolutions and products in float32 proper; TF32, the default of convolutions, keeps ten bits of it."""
     conv, matmul = import_module("torch.backends.cudnn").conv, torch.backends.cuda.matmul
     before = conv.fp32_precision, matmul.fp32_precision
     conv.fp32_precision = matmul.fp32_precision = "ieee"

@@ -149,3 +149,23 @@ def test_torch_load_is_always_safe(path: Path) -> None:
 def test_a_mere_import_loads_no_torch(module: str) -> None:
     program = f"import sys, {module}; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    root = PACKAGE.parent
+    readme, script = ((root / name).read_text(encoding="utf-8") for name in ("README.md", ".ci/run"))
+    commands = [
+        "python -m pip install -c constraints.txt -e . && nn-from-scratch train",
+        "python -m pip install tox && tox",
+    ]
+    for command in commands:
+        assert f"```sh\n{command}\n```" in readme
+        assert f"\n{command}\n" in script
+
+
+def test_the_code_of_the_readme_runs() -> None:
+    readme = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+    blocks = [block.split("```")[0] for block in readme.split("```python\n")[1:]]
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
