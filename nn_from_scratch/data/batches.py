@@ -1,0 +1,57 @@
+"""Mini-batches of one epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from nn_from_scratch.data.pairs import PairSet
+from nn_from_scratch.data.streams import check_seed, stream
+from nn_from_scratch.errors import ArgumentError, DtypeError
+
+__all__ = ["batches"]
+
+
+def batches(
+    pairs: PairSet,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give the (input, target) batches of one epoch, in an order that only seed and epoch decide.
+
+    Args:
+        pairs: Where the training pairs come from, N of them.
+        batch_size: Number of pairs in a batch, B. The last batch is smaller if B does not divide N.
+        seed: A whole number of at least 0.
+        epoch: Number of the epoch, at least 0; each has its own order.
+        device: Where the batches are wanted.
+        dtype: A floating-point dtype.
+
+    Returns:
+        An iterator over pairs of tensors (B, 3, H, W) of `dtype` on `device`, values 0 to 1; both are new tensors.
+
+    Raises:
+        ArgumentError: batch_size, seed or epoch is no whole number or too small.
+        DtypeError: dtype is not floating.
+    """
+    check_seed(seed)
+    for name, value, least in (("batch_size", batch_size, 1), ("epoch", epoch, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ArgumentError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+    if not dtype.is_floating_point:
+        raise DtypeError(f"dtype is {dtype}; images in [0, 1] need a floating-point dtype")
+    a, b = pairs.train_noisy_a, pairs.train_noisy_b
+    order = torch.randperm(len(a), generator=stream(seed, "batches", epoch)).to(a.device)
+    rows = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+    return ((_to_unit(a[some], device, dtype), _to_unit(b[some], device, dtype)) for some in rows)
+
+
+def _to_unit(images: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+    # The bytes travel to the device and become floats there: a quarter of the traffic.
+    return images.to(device).to(dtype).div_(255)

@@ -1,0 +1,129 @@
+"""Reading one picture file, PNG or JPEG of any mode, as 8-bit RGB.
+
+Axes: C = 3 channels, H height, W width. Values are uint8, 0 to 255.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nn_from_scratch.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["MAX_PIXELS", "picture_size", "read_picture"]
+
+#: Pictures with more pixels are refused before they are decoded: a small file can hold a picture that fills the memory.
+MAX_PIXELS = 100_000_000
+
+_ORIENTATION = 0x0112  # the EXIF tag; 1 is upright, 2 to 8 are mirrored or turned
+
+_CONVERSIONS = {
+    "1": "black and white, given three equal channels",
+    "L": "grey, given three equal channels",
+    "LA": "grey with transparency, laid on white and given three equal channels",
+    "RGBA": "with transparency, laid on white",
+    "P": "with a palette, converted to RGB",
+    "CMYK": "CMYK, converted to RGB",
+}
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Read (height, width) from a picture's header, without decoding the picture.
+
+    Raises:
+        DataError: The file is no readable PNG or JPEG, or has more than `MAX_PIXELS` pixels.
+    """
+    with warnings.catch_warnings():
+        # Pillow warns of odd metadata, which harms no pixel, and of large pictures, which are refused below.
+        warnings.simplefilter("ignore")
+        with _open(path) as image:
+            return image.height, image.width
+
+
+def read_picture(path: Path) -> tuple[Tensor, tuple[str, ...]]:
+    """Read a PNG or JPEG of any mode as 8-bit RGB, turned upright as its EXIF orientation says.
+
+    Returns:
+        The picture, uint8 (3, H, W), and what had to be converted, each in a few words (empty for 8-bit RGB).
+
+    Raises:
+        DataError: The file is no readable PNG or JPEG, is truncated, or has more than `MAX_PIXELS` pixels.
+    """
+    from PIL import ImageOps
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with _open(path) as image:
+            try:
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                rgb, conversions = _to_rgb(upright, deep=_has_16_bits(path))
+                turned = image.getexif().get(_ORIENTATION) in range(2, 9)
+            except MemoryError:
+                raise
+            except Exception as error:  # a damaged file makes the decoders raise nearly anything
+                raise DataError(f"picture {str(path)!r} is damaged or truncated ({_first_line(error)})") from error
+            if turned:
+                conversions = (*conversions, "turned upright by its EXIF orientation")
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous(), conversions  # (3, H, W)
+
+
+def _open(path: Path) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        image = Image.open(path, formats=("PNG", "JPEG"))
+    except MemoryError:
+        raise
+    except Image.DecompressionBombError:
+        raise DataError(f"picture {str(path)!r} has too many pixels; at most {MAX_PIXELS} are read") from None
+    except UnidentifiedImageError:
+        raise DataError(f"picture {str(path)!r} is no readable PNG or JPEG") from None
+    except FileNotFoundError:
+        raise DataError(f"picture {str(path)!r} does not exist") from None
+    except Exception as error:  # a damaged file makes the decoders raise nearly anything
+        raise DataError(f"picture {str(path)!r} is no readable PNG or JPEG ({_first_line(error)})") from error
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise DataError(
+            f"picture {str(path)!r} has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read"
+        )
+    return image
+
+
+def _to_rgb(image: Image.Image, *, deep: bool) -> tuple[Image.Image, tuple[str, ...]]:
+    from PIL import Image
+
+    conversions = ("16 bit, reduced to 8",) if deep else ()
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).astype(np.float64) / 257  # 65535 / 257 = 255
+        image = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
+    if image.mode != "RGB":
+        conversions = (*conversions, _CONVERSIONS.get(image.mode, f"of mode {image.mode}, converted to RGB"))
+    if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
+        if image.mode in ("P", "RGB", "L", "1"):
+            conversions = (*conversions, _CONVERSIONS["RGBA"])
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB"), conversions
+
+
+def _has_16_bits(path: Path) -> bool:
+    # Pillow reduces colour of 16 bits to 8 without saying so; the header of a PNG holds the depth at byte 24.
+    with path.open("rb") as file:
+        head = file.read(25)
+    return head.startswith(b"\x89PNG") and head[24:25] == b"\x10"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
