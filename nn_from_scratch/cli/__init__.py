@@ -1,0 +1,83 @@
+"""The command line `nn-from-scratch`.
+
+Each command is a file here with `add_parser(commands)` and `run(args) -> int`, and its name in `COMMANDS`. What takes
+long to import is imported in `run`, so that help and refusals come at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from nn_from_scratch import __version__
+from nn_from_scratch.errors import NNFromScratchError
+
+__all__ = ["COMMANDS", "main"]
+
+#: The commands, in the order in which the help lists them.
+COMMANDS = ("train", "denoise")
+
+_EPILOG = """\
+examples:
+  nn-from-scratch train                       train on built-in photographs and write a folder under runs/
+  nn-from-scratch train --epochs 1            the same, but shorter
+  nn-from-scratch train --resume              go on with the newest run
+  nn-from-scratch denoise photo.jpg           write photo_denoised.png, with the network that comes with the package
+  nn-from-scratch denoise photo.jpg --model runs/2026-01-31_12-00-00
+
+Each command has its own help, such as nn-from-scratch train --help.
+Exit status: 0 for success, 2 for an error (one sentence says which), 130 after Ctrl-C."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose error is one sentence, without the usage around it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"nn-from-scratch: error: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments; those of the process by default.
+
+    Returns:
+        The exit status: 0 for success, 2 for an error, 130 after Ctrl-C.
+    """
+    parser = _Parser(
+        prog="nn-from-scratch",
+        description="A small neural-network engine with hand-written backward passes, which learns to denoise "
+        "photographs without ever seeing a clean one.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"nn-from-scratch {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    for name in COMMANDS:
+        import_module(f"nn_from_scratch.cli.{name}").add_parser(commands)
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as request:  # argparse has answered: with help, with the version or with an error
+        return int(request.code or 0)
+    try:
+        status: int = args.run(args)
+    except NNFromScratchError as error:
+        return report_error(error)
+    except OSError as error:
+        name = "" if error.filename is None else f"{str(error.filename)!r}: "
+        return report_error(f"{name}{error.strerror or error}")
+    except KeyboardInterrupt:
+        sys.stderr.write("nn-from-scratch: interrupted\n")
+        return 130
+    return status
+
+
+def report_error(error: object) -> int:
+    """Write an error as one line to standard error, and give the exit status that belongs to it."""
+    sentence = " ".join(str(error).split()).removesuffix(".")
+    sys.stderr.write(f"nn-from-scratch: error: {sentence}\n")
+    return 2

@@ -1,0 +1,238 @@
+"""One session of training: a new run or an older one, from its start to the final table."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from nn_from_scratch.cli.display import TrainingDisplay, say, show_scores
+from nn_from_scratch.cli.interrupts import stop_on_interrupt
+from nn_from_scratch.cli.train import resumed_settings
+from nn_from_scratch.comparison import MOST_COMPARED, compare
+from nn_from_scratch.data import PairSet, load_pairs, parse_noise
+from nn_from_scratch.errors import CheckpointError, DivergenceError
+from nn_from_scratch.figures import draw_grid, draw_training_curve
+from nn_from_scratch.metrics import psnr
+from nn_from_scratch.models import report_model
+from nn_from_scratch.module import Module
+from nn_from_scratch.optimizers import Optimizer
+from nn_from_scratch.progress import Progress
+from nn_from_scratch.runs import Run, find_run, new_run
+from nn_from_scratch.settings import RunSettings
+from nn_from_scratch.storage import write_json
+from nn_from_scratch.tiling import apply_to_images
+from nn_from_scratch.training import check_device, make_optimizer, train
+
+__all__ = ["resume_run", "start_run"]
+
+
+@dataclass
+class _Session:
+    """A run, and what it is about to be trained with."""
+
+    console: Console
+    run: Run
+    settings: RunSettings
+    model: Module
+    optimizer: Optimizer
+    progress: Progress
+    pairs: PairSet
+    information: dict[str, Any]
+
+    def save(self, progress: Progress) -> None:
+        self.run.save(self.model, self.optimizer, progress, settings=self.settings, information=self.information)
+        self.progress = progress
+
+
+def start_run(settings: RunSettings, *, out: Path | None, json_path: Path | None) -> int:
+    """Start a new run; after a failure before the end of the first epoch nothing of it is left.
+
+    Raises:
+        NNFromScratchError: something is wrong with the settings, the data or the folder, or the training failed.
+    """
+    device = check_device(settings.device)
+    settings = replace(settings, noise=str(parse_noise(settings.noise)))
+    run = new_run(out)
+    session: _Session | None = None
+    try:
+        with _threads(settings.threads):
+            console = Console(file=sys.stdout)
+            pairs = _load(console, settings)
+            generator = torch.Generator().manual_seed(settings.seed)
+            model = report_model(generator=generator, dtype=torch.float32).to(device)
+            session = _Session(
+                console=console,
+                run=run,
+                settings=settings,
+                model=model,
+                optimizer=make_optimizer(model, settings),
+                progress=Progress(),
+                pairs=pairs,
+                information={"data": pairs.source, "noise": pairs.noise, "data_sha256": fingerprint(pairs)},
+            )
+            session.save(session.progress)
+            return _go_on(session, json_path)
+    except BaseException:
+        if session is None or session.progress == Progress():
+            run.discard()
+        raise
+
+
+def resume_run(folder: Path | None, *, explicit: dict[str, Any], json_path: Path | None) -> int:
+    """Go on with an older run.
+
+    Raises:
+        NNFromScratchError: there is no whole run, another setting was asked for than its own, or the training failed.
+    """
+    run = find_run(folder)
+    model = report_model(dtype=torch.float32)
+    checkpoint, progress, stored = run.load(model)
+    if "noise" in explicit:
+        explicit = {**explicit, "noise": str(parse_noise(explicit["noise"]))}
+    settings = resumed_settings(stored, explicit, epochs_done=progress.epoch + (progress.step > 0))
+    device = check_device(settings.device)
+    model.to(device)
+    optimizer = make_optimizer(model, settings)
+    checkpoint.restore(model, optimizer)
+    with _threads(settings.threads):
+        console = Console(file=sys.stdout)
+        pairs = _load(console, settings)
+        if fingerprint(pairs) != checkpoint.information.get("data_sha256"):
+            raise CheckpointError(
+                f"the training data ({pairs.source}) is no longer what the run in {str(run.folder)!r} was started "
+                "with, so it cannot be resumed: restore the data, or start a new run"
+            )
+        information = {name: value for name, value in checkpoint.information.items() if name != "settings"}
+        session = _Session(console, run, settings, model, optimizer, progress, pairs, information)
+        run.write_records(progress, settings=settings, information=information)  # a kill may have come before it
+        say(console, f"resuming {run.folder} after {progress.describe()}")
+        return _go_on(session, json_path)
+
+
+def fingerprint(pairs: PairSet) -> str:
+    """SHA-256 (hexadecimal) of all pixels: equal for equal data only."""
+    sha = hashlib.sha256()
+    for tensor in (pairs.train_noisy_a, pairs.train_noisy_b, pairs.validation_noisy, pairs.validation_clean):
+        sha.update(repr(tuple(tensor.shape)).encode())
+        sha.update(tensor.contiguous().numpy().data)
+    return sha.hexdigest()
+
+
+def _go_on(session: _Session, json_path: Path | None) -> int:
+    s = session
+    noisy_psnr = psnr(s.pairs.validation_noisy, s.pairs.validation_clean)
+    s.console.print(repr(s.model), markup=False, highlight=False)
+    say(s.console, f"{s.optimizer!r}, batch size {s.settings.batch_size}, seed {s.settings.seed}, {s.settings.device}")
+    say(s.console, f"run folder: {s.run.folder}")
+    display = TrainingDisplay(
+        s.console,
+        epochs=s.settings.epochs,
+        pairs=len(s.pairs.train_noisy_a),
+        batch_size=s.settings.batch_size,
+        progress=s.progress,
+        noisy_psnr=noisy_psnr,
+    )
+
+    def on_epoch(progress: Progress) -> None:
+        s.save(progress)
+        display.on_epoch(progress)
+
+    try:
+        with stop_on_interrupt() as stop, display:
+            reached = train(
+                s.model,
+                s.optimizer,
+                s.pairs,
+                settings=s.settings,
+                progress=s.progress,
+                on_progress=display.on_progress,
+                on_epoch=on_epoch,
+                stop=stop,
+            )
+        if reached != s.progress:
+            s.save(reached)
+        if reached.epoch < s.settings.epochs:
+            return _interrupted(s)
+        _finish(s, noisy_psnr, json_path)
+    except KeyboardInterrupt:
+        if s.progress == Progress() and s.run.is_new:
+            raise
+        return _interrupted(s)
+    except DivergenceError as error:
+        if s.progress == Progress() and s.run.is_new:
+            raise
+        raise DivergenceError(f"{error}; {str(s.run.checkpoint)!r} keeps {s.progress.describe()}") from error
+    return 0
+
+
+def _interrupted(session: _Session) -> int:
+    folder = shlex.quote(str(session.run.folder))
+    sys.stderr.write(
+        f"nn-from-scratch: interrupted: {session.progress.describe()} saved in {folder}; "
+        f"go on with: nn-from-scratch train --resume {folder}\n"
+    )
+    return 130
+
+
+def _finish(session: _Session, noisy_psnr: float, json_path: Path | None) -> None:
+    s = session
+    noisy, clean = s.pairs.validation_noisy, s.pairs.validation_clean
+    images = min(len(clean), MOST_COMPARED)
+    say(s.console, f"comparing with non-local means, which is told the strength of the noise, on {images} images ...")
+    denoised = apply_to_images(s.model, noisy)
+    scores = compare(noisy, denoised, clean)
+    draw_training_curve(s.run.curve, s.progress.history, noisy_psnr=noisy_psnr)
+    draw_grid(s.run.grid, noisy, denoised, clean)
+    results = {
+        "run": str(s.run.folder),
+        "settings": asdict(s.settings),
+        "data": s.pairs.source,
+        "noise": s.pairs.noise,
+        "notices": list(s.pairs.notices),
+        "images_compared": images,
+        "scores": [asdict(score) for score in scores],
+        "history": [asdict(result) for result in s.progress.history],
+    }
+    write_json(s.run.results, results)
+    if json_path is not None:
+        write_json(json_path, results)
+    show_scores(s.console, scores, images=images)
+    seconds = sum(result.seconds for result in s.progress.history)
+    say(s.console, f"{s.progress.describe()} in {seconds:.0f} s; model, history and figures are in {s.run.folder}")
+
+
+def _load(console: Console, settings: RunSettings) -> PairSet:
+    pairs = load_pairs(
+        settings.data,
+        noise=settings.noise,
+        train_size=settings.train_size,
+        validation_size=settings.validation_size,
+        seed=settings.seed,
+    )
+    say(
+        console,
+        f"{len(pairs.train_noisy_a)} noisy pairs and {len(pairs.validation_clean)} validation images: "
+        f"{pairs.source}; noise: {pairs.noise}",
+    )
+    for notice in pairs.notices:
+        sys.stderr.write(f"nn-from-scratch: note: {notice}\n")
+    return pairs
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

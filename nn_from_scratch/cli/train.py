@@ -1,0 +1,172 @@
+"""`nn-from-scratch train`: train the report's network, and leave a run folder behind."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.settings import DEFAULT_EPOCHS, OPTIMIZER_DEFAULTS, RunSettings
+
+__all__ = ["add_parser", "run"]
+
+_DESCRIPTION = """\
+Train the report's denoising network with the engine of this project, whose backward passes are written by hand.
+
+It learns from pairs of noisy images alone (Noise2Noise): two independent corruptions of one picture. Clean images are
+used for validation only. Without --data the pictures are photographs that scikit-image brings along; nothing is
+downloaded. The settings are the report's, except for fewer epochs and one processor thread. The default run takes
+about two minutes on two otherwise idle cores, and brings the validation images from 20.5 dB to about 28 dB."""
+
+_EPILOG = """\
+what it writes into the run folder:
+  checkpoint.safetensors   weights and state of the optimizer, replaced as a whole after every epoch
+  history.json             loss, validation PSNR, seconds and samples/s of every epoch
+  settings.json            all settings
+  results.json             the final table
+  training-curve.png       loss and PSNR over the epochs
+  pictures.png             some validation images: noisy, denoised and clean
+
+examples:
+  nn-from-scratch train
+  nn-from-scratch train --epochs 10 --out runs/long
+  nn-from-scratch train --optimizer adam --noise poisson:peak=30
+  nn-from-scratch train --data ~/Pictures --train-size 20000
+  nn-from-scratch train --resume runs/long --epochs 20
+
+Ctrl-C saves and stops; --resume goes on from there, or from the last completed epoch after a crash, and ends with the
+same weights, bit for bit, as a run that was never interrupted. The settings of the run are then its own: only
+--epochs may be given another value."""
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add this command to the command line."""
+    parser = commands.add_parser(
+        "train",
+        help="train the network and write a run folder",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.set_defaults(run=run)
+    sgd, adam = OPTIMIZER_DEFAULTS["sgd"], OPTIMIZER_DEFAULTS["adam"]
+
+    training = parser.add_argument_group("training")
+    training.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help=f"passes over the training pairs (default: {DEFAULT_EPOCHS}, in about two minutes; the report has 10)",
+    )
+    training.add_argument("--batch-size", type=int, metavar="N", help="pairs in a step (default: 16)")
+    training.add_argument("--optimizer", choices=tuple(OPTIMIZER_DEFAULTS), help="default: sgd")
+    training.add_argument(
+        "--lr", type=float, metavar="X", help=f"learning rate (default: {sgd['lr']} for sgd, {adam['lr']} for adam)"
+    )
+    training.add_argument(
+        "--momentum", type=float, metavar="X", help=f"of sgd, at least 0 and below 1 (default: {sgd['momentum']})"
+    )
+    training.add_argument(
+        "--seed", type=int, metavar="N", help="of initial weights, data and order of the batches (default: 0)"
+    )
+    training.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:NUMBER (default: cpu)")
+    training.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="processor threads (default: 1: batches of 16 gain little from more, and lose much on a busy machine)",
+    )
+
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        metavar="PATH",
+        help="folder of PNG or JPEG pictures, at any depth; or the folder of the course's train_data.pkl and "
+        "val_data.pkl (default: photographs of scikit-image)",
+    )
+    data.add_argument(
+        "--noise",
+        metavar="MODEL",
+        help="gaussian:sigma=25, poisson:peak=30, impulse:p=0.1, or a mixture such as "
+        "mixture:2*gaussian:sigma=25+impulse:p=0.1 (default: gaussian:sigma=25, on the scale 0 to 255)",
+    )
+    data.add_argument("--train-size", type=int, metavar="N", help="training pairs (default: 50000)")
+    data.add_argument("--validation-size", type=int, metavar="N", help="validation images (default: 1000)")
+
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="run folder, new or empty (default: a new one under runs/, named by date and time)",
+    )
+    output.add_argument(
+        "--resume",
+        nargs="?",
+        type=Path,
+        const=None,
+        metavar="DIR",
+        help="go on with the run in this folder (default: the one given with --out, else the newest under runs/)",
+    )
+    output.add_argument("--json", type=Path, metavar="PATH", help="write settings, history and results there as well")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; give the exit status."""
+    given = vars(args)
+    names = {field.name for field in fields(RunSettings)}
+    explicit = {name: value for name, value in given.items() if name in names}
+    if "data" in explicit:
+        explicit["data"] = str(Path(explicit["data"]).expanduser().resolve())
+    out: Path | None = given.get("out")
+    json_path: Path | None = given.get("json")
+    if json_path is not None and (json_path.is_dir() or not json_path.absolute().parent.is_dir()):
+        raise ArgumentError(f"json is {str(json_path)!r}, but a file in an existing folder is expected")
+    fresh = None
+    if "resume" not in given:
+        fresh = new_settings(explicit)
+    elif out is not None and given["resume"] is not None and out.resolve() != given["resume"].resolve():
+        raise ArgumentError(
+            f"out is {str(out)!r}, but --resume names the run {str(given['resume'])!r}, which is written there: "
+            "leave --out out"
+        )
+    from nn_from_scratch.cli.session import resume_run, start_run
+
+    if fresh is not None:
+        return start_run(fresh, out=out, json_path=json_path)
+    return resume_run(given["resume"] or out, explicit=explicit, json_path=json_path)
+
+
+def new_settings(explicit: dict[str, Any]) -> RunSettings:
+    """The settings of a new run: those that were given, the defaults of the optimizer, the other defaults.
+
+    Raises:
+        ArgumentError: a value makes no sense.
+    """
+    return RunSettings(**{**OPTIMIZER_DEFAULTS[explicit.get("optimizer", "sgd")], **explicit})
+
+
+def resumed_settings(stored: RunSettings, explicit: dict[str, Any], *, epochs_done: int) -> RunSettings:
+    """The settings of a resumed run: its own, with more epochs if they are asked for.
+
+    Raises:
+        ArgumentError: a value was given that differs from the run's, or fewer epochs than are done.
+    """
+    for name, value in explicit.items():
+        own = getattr(stored, name)
+        if name != "epochs" and value != own:
+            option = "--" + name.replace("_", "-")
+            raise ArgumentError(
+                f"{option} is {value!r}, but the run to resume was started with {own!r}: leave {option} out, "
+                "or start a new run"
+            )
+    settings = replace(stored, epochs=explicit.get("epochs", stored.epochs))
+    if settings.epochs < epochs_done:
+        raise ArgumentError(
+            f"--epochs is {settings.epochs}, but the run to resume has {epochs_done} epochs behind it already: "
+            "give at least as many"
+        )
+    return settings
