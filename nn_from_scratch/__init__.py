@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from nn_from_scratch.denoiser import Denoiser
     from nn_from_scratch.layer import Layer
     from nn_from_scratch.layers import Conv2d, Flatten, Linear, ReLU, Sigmoid, TransposeConv2d
     from nn_from_scratch.losses import MSE
+    from nn_from_scratch.models import report_model
     from nn_from_scratch.module import Container, Module, Saving, Sequential, backward
     from nn_from_scratch.optimizers import SGD, Adam
     from nn_from_scratch.records import Record, no_records
 
 _HOMES = {
+    "denoiser": ("Denoiser",),
     "layer": ("Layer",),
     "layers": ("Conv2d", "Flatten", "Linear", "ReLU", "Sigmoid", "TransposeConv2d"),
     "losses": ("MSE",),
+    "models": ("report_model",),
     "module": ("Container", "Module", "Saving", "Sequential", "backward"),
     "optimizers": ("SGD", "Adam"),
     "records": ("Record", "no_records"),
@@ -34,6 +38,7 @@ __all__ = [
     "Adam",
     "Container",
     "Conv2d",
+    "Denoiser",
     "Flatten",
     "Layer",
     "Linear",
@@ -47,6 +52,7 @@ __all__ = [
     "__version__",
     "backward",
     "no_records",
+    "report_model",
 ]
 
 

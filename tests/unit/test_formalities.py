@@ -87,6 +87,14 @@ MAY_IMPORT = {
     "losses": {"layer", "module", "records"},
     "optimizers": {"module"},
     "data": set[str](),
+    "settings": set[str](),
+    "storage": set[str](),
+    "progress": set[str](),
+    "metrics": set[str](),
+    "models": {"layers", "module"},
+    "tiling": {"models", "module", "records"},
+    "checkpoints": {"models", "module", "optimizers", "progress", "storage"},
+    "training": {"data", "losses", "metrics", "models", "module", "optimizers", "progress", "settings", "tiling"},
     "specs": {"layer", "layers", "losses", "optimizers", "verify"},
 }
 
