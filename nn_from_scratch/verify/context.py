@@ -1,0 +1,104 @@
+"""What a check is told besides its subject: seed, level, tolerance factor, options, deadline."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["CheckContext", "Level", "TimeLimitReached", "stable_seed"]
+
+Level = Literal["quick", "full"]
+
+
+class TimeLimitReached(BaseException):
+    """The time limit of one check was reached; `check` turns it into an undecided result.
+
+    Not an `Exception`, so that neither a subject nor an adapter swallows it.
+    """
+
+
+def stable_seed(seed: int, *names: object) -> int:
+    """A 63-bit seed that depends on the seed and the names alone, the same in every process.
+
+    Args:
+        seed: The seed of the whole verification.
+        names: What the draw is for, such as the check's and the tensor's name.
+    """
+    text = "\x1f".join([str(seed), *(str(name) for name in names)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckContext:
+    """The circumstances of one check.
+
+    Every draw is seeded from the seed and names, so that a further tensor changes no other tensor's result.
+
+    Attributes:
+        seed: The seed of the whole verification.
+        level: "quick" or "full" (more directions, complex step, whole numerical gradients).
+        factor: A difference counts as wrong above this many error estimates.
+        options: Options of single checks, by name.
+        deadline: When the check must be over, on `time.monotonic`; None for never.
+    """
+
+    seed: int = 0
+    level: Level = "quick"
+    factor: float = 10.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    deadline: float | None = None
+
+    def generator(self, *names: object) -> torch.Generator:
+        """A CPU generator seeded from the seed and the names."""
+        return torch.Generator().manual_seed(stable_seed(self.seed, *names))
+
+    def signed(
+        self, shape: Sequence[int], *names: object, dtype: torch.dtype = torch.float64, device: Any = "cpu"
+    ) -> Tensor:
+        """Draw dense signed numbers, of magnitude in [0.5, 1.5): no entry escapes.
+
+        Args:
+            shape: The shape to draw.
+            names: What the draw is for; it determines the values together with the seed.
+            dtype: The dtype of the result (drawn in float64 whatever it is); real or complex.
+            device: The device of the result.
+        """
+        generator = self.generator(*names)
+        last = (2,) if dtype.is_complex else ()
+        r = torch.rand((*shape, *last), generator=generator, dtype=torch.float64).sub_(0.5)
+        r = r.add_(r.sign(), alpha=0.25).mul_(2)
+        drawn = torch.view_as_complex(r) if dtype.is_complex else r
+        return drawn.to(device=device, dtype=dtype)
+
+    def cotangents(self, outputs: Mapping[str, Tensor], *names: object) -> dict[str, Tensor]:
+        """Draw a signed cotangent for each floating-point output, of its shape, dtype and device.
+
+        Args:
+            outputs: The subject's outputs by name; the others (integers, masks) get none.
+            names: What the draw is for.
+        """
+        return {
+            name: self.signed(y.shape, "cotangent", name, *names, dtype=y.dtype, device=y.device)
+            for name, y in outputs.items()
+            if y.is_floating_point() or y.is_complex()
+        }
+
+    def option(self, name: str, default: Any) -> Any:
+        """The option of that name, or the default."""
+        return self.options.get(name, default)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline; infinite without one."""
+        return float("inf") if self.deadline is None else self.deadline - time.monotonic()
+
+    def require_time(self) -> None:
+        """Raise `TimeLimitReached` once the deadline has passed; long loops call it every round."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise TimeLimitReached("the time limit of this check was reached")

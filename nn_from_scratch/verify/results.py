@@ -1,0 +1,253 @@
+"""What a verification gives: a verdict for each check and tensor, and a report over all of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from nn_from_scratch.errors import ArgumentError, WrongGradientError
+from nn_from_scratch.verify.comparison import Comparison, Mismatch, compare
+from nn_from_scratch.verify.context import CheckContext, Level, TimeLimitReached
+
+__all__ = [
+    "CheckContext",
+    "CheckResult",
+    "Comparison",
+    "Level",
+    "Mismatch",
+    "Report",
+    "TimeLimitReached",
+    "Verdict",
+    "compare",
+]
+
+
+class Verdict(Enum):
+    """The outcome of a check.
+
+    `CORRECT`, `WRONG` and `UNDECIDED` are verdicts; undecided always carries its reason and never counts as
+    a pass. `NOT_APPLICABLE` says that the check makes no sense for this subject, with the reason: neither a
+    pass nor a failure.
+    """
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNDECIDED = "undecided"
+    NOT_APPLICABLE = "not_applicable"
+
+    def __str__(self) -> str:
+        return self.value.replace("_", " ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """What one check found, for one tensor or for the whole subject.
+
+    Attributes:
+        check: The check's name, such as "gradient".
+        tensor: The input or parameter that it is about; None for the whole subject.
+        verdict: The outcome.
+        reason: Why it is undecided or does not apply (always given then), or what is wrong in words.
+        mismatch: The numbers, where numbers disagree.
+        diagnosis: The fault by name, where one explains the whole gradient.
+        margin: |difference| / allowed; above 1 is wrong.
+        resolution: The smallest relative error that this check could have seen.
+        details: Whatever else is worth keeping, by name; numbers, strings, lists of them.
+        snippet: Python source that reproduces the finding in a new file.
+        seconds: How long the check took.
+
+    Raises:
+        ArgumentError: If an undecided or not applicable result has no reason.
+    """
+
+    check: str
+    verdict: Verdict
+    tensor: str | None = None
+    reason: str | None = None
+    mismatch: Mismatch | None = None
+    diagnosis: str | None = None
+    margin: float | None = None
+    resolution: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    snippet: str | None = None
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.verdict in (Verdict.UNDECIDED, Verdict.NOT_APPLICABLE) and not self.reason:
+            raise ArgumentError(
+                f"reason={self.reason!r} of the check {self.check!r} should say why it is {self.verdict}."
+            )
+
+    @classmethod
+    def correct(cls, check: str, tensor: str | None = None, **rest: Any) -> CheckResult:
+        """A correct result; further fields by keyword."""
+        return cls(check=check, tensor=tensor, verdict=Verdict.CORRECT, **rest)
+
+    @classmethod
+    def wrong(cls, check: str, tensor: str | None = None, **rest: Any) -> CheckResult:
+        """A wrong result; further fields by keyword."""
+        return cls(check=check, tensor=tensor, verdict=Verdict.WRONG, **rest)
+
+    @classmethod
+    def undecided(cls, check: str, reason: str, tensor: str | None = None, **rest: Any) -> CheckResult:
+        """An undecided result, with its reason; further fields by keyword."""
+        return cls(check=check, tensor=tensor, verdict=Verdict.UNDECIDED, reason=reason, **rest)
+
+    @classmethod
+    def not_applicable(cls, check: str, reason: str, tensor: str | None = None, **rest: Any) -> CheckResult:
+        """A check that makes no sense for this subject, with the reason; further fields by keyword."""
+        return cls(check=check, tensor=tensor, verdict=Verdict.NOT_APPLICABLE, reason=reason, **rest)
+
+    @property
+    def label(self) -> str:
+        """The check's name with the tensor's: "gradient of weight"."""
+        return self.check if self.tensor is None else f"{self.check} of {self.tensor}"
+
+    def with_fields(self, **changes: Any) -> CheckResult:
+        """The same result with some fields replaced."""
+        return replace(self, **changes)
+
+    def __str__(self) -> str:
+        parts = [f"{self.label}: {self.verdict}"]
+        if self.reason:
+            parts.append(self.reason)
+        if self.mismatch is not None:
+            parts.append(str(self.mismatch))
+        if self.diagnosis:
+            parts.append(f"diagnosis: {self.diagnosis}")
+        return "; ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain data that JSON can hold (infinities and NaN become strings)."""
+        mismatch = self.mismatch
+        data: dict[str, Any] = {
+            "check": self.check,
+            "tensor": self.tensor,
+            "verdict": self.verdict.value,
+            "reason": self.reason,
+            "mismatch": None,
+            "diagnosis": self.diagnosis,
+            "margin": self.margin,
+            "resolution": self.resolution,
+            "details": dict(self.details),
+            "snippet": self.snippet,
+            "seconds": self.seconds,
+        }
+        if mismatch is not None:
+            data["mismatch"] = {
+                "index": None if mismatch.index is None else list(mismatch.index),
+                "analytic": mismatch.analytic,
+                "numeric": mismatch.numeric,
+                "allowed": mismatch.allowed,
+                "count": mismatch.count,
+                "total": mismatch.total,
+                "share": mismatch.share,
+                "counted": mismatch.counted,
+            }
+        plain = _plain(data)
+        assert isinstance(plain, dict)
+        return plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything that one verification found.
+
+    Attributes:
+        subject: The subject's name.
+        form: The form in which it was recognised.
+        results: One entry for each check and tensor, in the order in which they ran.
+        environment: Versions, platform, dtype and device.
+        seed: The seed of every draw.
+        level: "quick" or "full".
+        seconds: How long it took in all.
+        notes: What was found out about the subject on the way (conventions, kinks).
+    """
+
+    subject: str
+    form: str
+    results: tuple[CheckResult, ...]
+    environment: Mapping[str, str]
+    seed: int
+    level: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """Wrong if any result is, else undecided if any is (or none is correct), else correct."""
+        verdicts = {result.verdict for result in self.results}
+        if Verdict.WRONG in verdicts:
+            return Verdict.WRONG
+        if Verdict.UNDECIDED in verdicts or Verdict.CORRECT not in verdicts:
+            return Verdict.UNDECIDED
+        return Verdict.CORRECT
+
+    @property
+    def passed(self) -> bool:
+        """True only when the verdict is correct."""
+        return self.verdict is Verdict.CORRECT
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of results of each verdict, zeros included."""
+        counter = Counter(result.verdict.value for result in self.results)
+        return {verdict.value: counter[verdict.value] for verdict in Verdict}
+
+    @property
+    def worst_margin(self) -> float | None:
+        """The largest |difference| / allowed of any check; None when no check has one."""
+        return max((r.margin for r in self.results if r.margin is not None), default=None)
+
+    def raise_if_wrong(self) -> Report:
+        """Return the report itself if nothing is wrong.
+
+        Raises:
+            WrongGradientError: If any result is wrong; the message is the report's text.
+        """
+        if self.verdict is Verdict.WRONG:
+            raise WrongGradientError(str(self))
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data that JSON can hold."""
+        return {
+            "subject": self.subject,
+            "form": self.form,
+            "verdict": self.verdict.value,
+            "counts": self.counts,
+            "worst_margin": _plain(self.worst_margin),
+            "seed": self.seed,
+            "level": self.level,
+            "seconds": self.seconds,
+            "environment": dict(self.environment),
+            "notes": list(self.notes),
+            "results": [result.to_dict() for result in self.results],
+        }
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """The report as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def __str__(self) -> str:
+        from nn_from_scratch.verify.terminal import report_text
+
+        return report_text(self)
+
+
+def _plain(value: Any) -> Any:
+    """Replace what JSON cannot hold: non-finite numbers by their names, everything unknown by its text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return str(value)

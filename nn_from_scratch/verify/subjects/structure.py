@@ -1,0 +1,102 @@
+"""Tensors in nested tuples, lists and dictionaries: their names, and putting others in their places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nn_from_scratch.errors import SubjectError
+
+__all__ = ["describe", "is_array", "leaves", "name_outputs", "tensor_in", "with_leaves"]
+
+
+def is_array(value: object) -> bool:
+    """Whether a value is a tensor, a NumPy array or a NumPy scalar."""
+    return isinstance(value, Tensor | np.ndarray | np.generic)
+
+
+def leaves(tree: object, name: str) -> Iterator[tuple[str, object]]:
+    """Everything in a tree that is no tuple, list or dictionary, with dotted names that begin with `name`."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from leaves(value, f"{name}.{key}")
+    elif isinstance(tree, tuple | list):
+        for place, value in enumerate(tree):
+            yield from leaves(value, f"{name}.{place}")
+    else:
+        yield name, tree
+
+
+def with_leaves(tree: object, name: str, replace: Callable[[str, object], object]) -> object:
+    """The same tree with `replace(name, leaf)` in the place of each leaf; named tuples keep their type."""
+    if isinstance(tree, Mapping):
+        return {key: with_leaves(value, f"{name}.{key}", replace) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        items = [with_leaves(value, f"{name}.{place}", replace) for place, value in enumerate(tree)]
+        if isinstance(tree, list):
+            return items
+        maker: Any = type(tree)
+        rebuilt: object = maker(*items) if hasattr(tree, "_fields") else tuple(items)
+        return rebuilt
+    return replace(name, tree)
+
+
+def tensor_in(value: object) -> Tensor | None:
+    """An output as a tensor on its own memory; None for what has no derivative (an int, a string)."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value) if value.dtype.kind in "fciub" else None
+    if isinstance(value, np.generic | float) and not isinstance(value, np.str_ | np.bytes_):
+        return torch.as_tensor(value)
+    return None
+
+
+def name_outputs(raw: object, subject: str) -> dict[str, Tensor]:
+    """The tensors in what a forward returned, by name.
+
+    `"y"` for a single one, `"y0"`, `"y1"`, ... for a tuple or list, the keys for a dictionary, with a dot
+    before each further level. NumPy arrays become tensors that share their memory; floats become tensors;
+    what is neither (None, an integer, a string) has no derivative and is left out.
+
+    Raises:
+        SubjectError: there is no tensor in it.
+    """
+    named: dict[str, Tensor] = {}
+    if isinstance(raw, Mapping):
+        parts: Iterator[tuple[str, object]] = ((str(key), value) for key, value in raw.items())
+    elif isinstance(raw, tuple | list):
+        parts = ((f"y{place}", value) for place, value in enumerate(raw))
+    else:
+        parts = iter([("y", raw)])
+    for prefix, part in parts:
+        for name, leaf in leaves(part, prefix):
+            try:
+                tensor = tensor_in(leaf)
+            except (
+                TypeError,
+                ValueError,
+            ) as error:  # negative strides, a byte order that torch does not have
+                raise SubjectError(f"forward of {subject} returned an array that torch cannot view: {error}") from error
+            if tensor is not None:
+                named[name] = tensor
+    if not named:
+        raise SubjectError(
+            f"forward of {subject} returned {describe(raw)}; a tensor, an array, or a tuple, list or "
+            "dictionary of "
+            "them is expected"
+        )
+    return named
+
+
+def describe(value: object) -> str:
+    """A few words for messages: the type of a value, and its shape or length."""
+    if is_array(value):
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"  # type: ignore[attr-defined]
+    if isinstance(value, tuple | list | Mapping):
+        return f"a {type(value).__name__} of length {len(value)}"
+    return f"a {type(value).__name__}" if value is not None else "None"
