@@ -1,0 +1,71 @@
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nn_from_scratch.verify.complexstep import check_complex_step
+from nn_from_scratch.verify.context import CheckContext
+from nn_from_scratch.verify.results import CheckResult, Verdict
+from nn_from_scratch.verify.subjects import as_subject
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+class Sigmoid(torch.autograd.Function):
+    factor = 1.0
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = torch.sigmoid(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @classmethod
+    def derivative(cls, g: Tensor, y: Tensor) -> Tensor:
+        return cls.factor * g * y * (1 - y)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return Sigmoid.derivative(g, y)
+
+
+def results(subject: object, *inputs: Tensor) -> list[CheckResult]:
+    return check_complex_step(as_subject(subject, *inputs), CheckContext())
+
+
+@pytest.mark.parametrize("function", [torch.tanh, lambda x: F.unfold(x, 2), lambda x: x @ x.mT])
+def test_analytic_forwards_agree_to_rounding(function: Any) -> None:
+    (result,) = results(function, draw(1, 2, 4, 4))
+    assert result.verdict is Verdict.CORRECT
+    assert result.resolution is not None
+    assert result.resolution < 1e-11
+
+
+def test_a_relative_error_of_a_billionth_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert results(Sigmoid.apply, draw(9))[0].verdict is Verdict.CORRECT
+    monkeypatch.setattr(Sigmoid, "factor", 1 + 1e-9)
+    (result,) = results(Sigmoid.apply, draw(9))
+    assert result.verdict is Verdict.WRONG
+
+
+def test_a_forward_that_takes_no_complex_input_does_not_apply() -> None:
+    (result,) = results(F.gelu, draw(5))
+    assert result.verdict is Verdict.NOT_APPLICABLE
+    assert result.reason is not None
+    assert "takes no complex input" in result.reason
+
+
+@pytest.mark.parametrize("function", [lambda x: x.abs() * 2, lambda x: (x * x.conj()).real, lambda x: x.conj() * 1.0])
+def test_a_forward_that_is_not_analytic_accuses_nobody(function: Any) -> None:
+    (result,) = results(function, draw(5))
+    assert result.verdict is Verdict.NOT_APPLICABLE
+
+
+def test_tensors_without_entries_do_not_apply() -> None:
+    (result,) = results(torch.tanh, torch.empty(0))
+    assert result.verdict is Verdict.NOT_APPLICABLE

@@ -1,0 +1,197 @@
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nn_from_scratch.errors import ArgumentError, SubjectError, WrongGradientError
+from nn_from_scratch.verify import Report, Verdict, check, check_names
+from nn_from_scratch.verify.context import TimeLimitReached
+from nn_from_scratch.verify.deadlines import Worker
+
+
+class Double(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return 2 * g
+
+
+class Half(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g
+
+
+class Endless(torch.autograd.Function):
+    started = threading.Event()
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        Endless.started.set()
+        while True:
+            time.sleep(0.01)
+
+
+def x() -> Tensor:
+    return torch.arange(6.0).reshape(2, 3) - 2.3
+
+
+def test_a_right_subject_passes_every_check() -> None:
+    report = check(Double.apply, x())
+    assert report.passed, str(report)
+    assert {result.check for result in report.results} == set(check_names())
+
+
+def test_a_wrong_subject_is_wrong_and_raises_its_report() -> None:
+    report = check(Half.apply, x())
+    assert report.verdict is Verdict.WRONG
+    with pytest.raises(WrongGradientError, match="WRONG: gradient of"):
+        report.raise_if_wrong()
+
+
+def test_two_runs_with_one_seed_give_the_same_results() -> None:
+    def figures(report: Report) -> list[tuple[Any, ...]]:
+        return [(r.check, r.tensor, r.verdict, r.margin, r.reason) for r in report.results]
+
+    assert figures(check(torch.tanh, x(), seed=3)) == figures(check(torch.tanh, x(), seed=3))
+
+
+@pytest.mark.parametrize(
+    ("checks", "expected"),
+    [
+        ("gradient", {"gradient"}),
+        ("gradient, complex_step", {"gradient", "complex_step"}),
+        (["gradient"], {"gradient"}),
+    ],
+)
+def test_checks_are_selected_by_name(checks: Any, expected: set[str]) -> None:
+    assert {result.check for result in check(Double.apply, x(), checks=checks).results} == expected
+
+
+def test_checks_are_left_out_by_a_minus() -> None:
+    found = {result.check for result in check(Double.apply, x(), checks="-gradient").results}
+    assert found == set(check_names()) - {"gradient"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"checks": "gradeint"}, "checks='gradeint' should be among"),
+        ({"checks": ["gradient", "-gradient"]}, "selects no check"),
+        ({"level": "slow"}, "level='slow' should be one of quick, full"),
+        ({"time_limit": 0}, "time_limit=0 should be a positive number"),
+        ({"factor": -1.0}, r"factor=-1.0 should be positive"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        check(Double.apply, x(), **arguments)
+
+
+def test_something_that_is_no_subject_is_refused_with_the_forms_that_are_known() -> None:
+    with pytest.raises(SubjectError, match="these forms are known"):
+        check(3, x())
+
+
+def test_a_forward_that_raises_is_a_subject_error_that_quotes_it() -> None:
+    def forward(x: Tensor) -> Tensor:
+        raise ValueError("not today")
+
+    with pytest.raises(SubjectError, match="not today"):
+        check(forward, x())
+
+
+def test_a_backward_that_never_returns_is_undecided_in_time() -> None:
+    began = time.monotonic()
+    report = check(Endless.apply, x(), checks="gradient", time_limit=0.3)
+    assert time.monotonic() - began < 10
+    assert report.verdict is Verdict.UNDECIDED
+    assert report.results[0].reason == "it did not return within the time limit of 0.3 s"
+
+
+def test_a_forward_that_never_returns_is_an_error_in_time() -> None:
+    def forward(x: Tensor) -> Tensor:
+        while True:
+            time.sleep(0.01)
+
+    with pytest.raises(SubjectError, match="did not return in time"):
+        check(forward, x(), time_limit=0.2)
+
+
+def test_the_time_limit_holds_for_each_check_by_itself() -> None:
+    report = check(Endless.apply, x(), checks="gradient,complex_step", time_limit=0.2)
+    assert [result.verdict for result in report.results] == [Verdict.UNDECIDED, Verdict.UNDECIDED]
+
+
+def test_a_late_thread_is_stopped_and_replaced() -> None:
+    worker = Worker()
+    ended = threading.Event()
+
+    def endless() -> None:
+        try:
+            while True:
+                time.sleep(0.005)
+        finally:
+            ended.set()
+
+    with pytest.raises(TimeLimitReached):
+        worker.run(endless, limit=0.05)
+    assert ended.wait(5)
+    assert worker.run(lambda: 3, limit=5) == 3
+    worker.close()
+
+
+def test_what_a_task_raises_reaches_the_caller() -> None:
+    def fails() -> None:
+        raise KeyError("inside")
+
+    worker = Worker()
+    with pytest.raises(KeyError, match="inside"):
+        worker.run(fails, limit=5)
+    worker.close()
+
+
+def test_gradients_are_recorded_whatever_mode_the_caller_is_in() -> None:
+    with torch.no_grad():
+        assert check(Double.apply, x(), checks="gradient").passed
+
+
+def test_without_a_limit_the_checks_run_in_the_callers_thread() -> None:
+    seen: set[int | None] = set()
+
+    def forward(x: Tensor) -> Tensor:
+        seen.add(threading.current_thread().ident)
+        return x * 2
+
+    check(forward, x(), checks="gradient", time_limit=None)
+    assert seen == {threading.current_thread().ident}
+
+
+def test_the_report_knows_its_circumstances_and_is_json() -> None:
+    report = check(Half.apply, x(), checks="gradient", seed=5, level="full")
+    data = json.loads(report.to_json())
+    assert (data["seed"], data["level"], data["verdict"]) == (5, "full", "wrong")
+    assert {"python", "torch", "platform", "dtype", "device", "threads"} <= set(data["environment"])
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    import nn_from_scratch.verify as room
+
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        room.nothing  # noqa: B018
+    assert set(room.__all__) <= set(dir(room))
