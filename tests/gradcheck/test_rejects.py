@@ -1,0 +1,227 @@
+"""Every fault that `torch.autograd.gradcheck` passes in its slow mode is found here, by the check that is named.
+
+The list is the head of the verification's specification: each fault is planted, gradcheck is shown to pass
+it, and the right backward beside it is shown not to be accused by that check.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nn_from_scratch.verify.contracts import CONTRACTS
+from nn_from_scratch.verify.gradients import check_gradient
+from nn_from_scratch.verify.results import CheckContext, CheckResult, Verdict
+from nn_from_scratch.verify.subjects import as_subject
+
+Function = torch.autograd.Function
+VJP = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A fault, the inputs at which gradcheck passes it, and the check that finds it."""
+
+    name: str
+    check: str
+    make: Callable[[], Callable[..., Any]]
+    shape: tuple[int, ...] = (4, 5)
+    scale: float = 1.0
+
+
+def made(forward: Callable[[Tensor], Tensor], vjp: VJP) -> Callable[..., Any]:
+    """A custom function of one tensor from its value and its vector-Jacobian product."""
+
+    class Made(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return forward(x)
+
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> Tensor:
+            (x,) = ctx.saved_tensors
+            return vjp(g, x)
+
+    return Made.apply
+
+
+def softmax_without_tails() -> Callable[..., Any]:
+    def vjp(g: Tensor, x: Tensor) -> Tensor:
+        y = x.softmax(-1)
+        dx = y * (g - (g * y).sum(-1, keepdim=True))
+        return torch.where(y < 1e-6, torch.zeros_like(dx), dx)
+
+    return made(lambda x: x.softmax(-1), vjp)
+
+
+def in_place_forward() -> Callable[..., Any]:
+    class InPlace(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            x.detach().abs_()  # of no consequence here, and noticed by no one but the owner of x
+            ctx.save_for_backward(x.clone())
+            return x.square()
+
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> Tensor:
+            x: Tensor = ctx.saved_tensors[0]
+            return 2 * g * x
+
+    return InPlace.apply
+
+
+def contiguous_cotangent(g: Tensor, x: Tensor) -> Tensor:
+    # What a kernel does that takes the pointer and forgets the strides.
+    raw = g.as_strided(g.shape, x.contiguous().stride()) if g.untyped_storage().size() >= 8 * g.numel() else g
+    return 2 * x * raw
+
+
+def static_buffer() -> Callable[..., Any]:
+    buffer = torch.empty(4, 5, dtype=torch.float64)
+
+    def vjp(g: Tensor, x: Tensor) -> Tensor:
+        return buffer.copy_(2 * x * g) if g.shape == buffer.shape else 2 * x * g
+
+    return made(torch.square, vjp)
+
+
+def global_state() -> Callable[..., Any]:
+    remembered: dict[str, Tensor] = {}
+
+    class Global(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            remembered["x"] = x.detach()
+            return x.square()
+
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> Tensor:
+            return 2 * remembered["x"] * g
+
+    return Global.apply
+
+
+def detached_output() -> Callable[..., Any]:
+    return lambda x: (x.sin(), x.cos().detach())
+
+
+def captured_weight() -> Callable[..., Any]:
+    weight = torch.linspace(-1, 1, 5, dtype=torch.float64).requires_grad_()
+
+    class Scale(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, w: Tensor) -> Tensor:
+            ctx.save_for_backward(w)
+            return x * w
+
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+            (w,) = ctx.saved_tensors
+            return g * w, torch.zeros_like(w)
+
+    return lambda x: Scale.apply(x, weight)
+
+
+def wrong_in_float32(g: Tensor, x: Tensor) -> Tensor:
+    return g * x.cos() * (1.01 if x.dtype == torch.float32 else 1.0)
+
+
+def two_dimensional_layer_norm(g: Tensor, x: Tensor) -> Tensor:
+    # Of the last axis in the forward, of axis 1 here.
+    deviation = (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    y = (x - x.mean(1, keepdim=True)) / deviation
+    return (g - g.mean(1, keepdim=True) - y * (g * y).mean(1, keepdim=True)) / deviation
+
+
+def product_by_division(g: Tensor, x: Tensor) -> Tensor:
+    return (g * x.prod(-1)).unsqueeze(-1) / x
+
+
+def every_tie(g: Tensor, x: Tensor) -> Tensor:
+    return g.unsqueeze(-1) * (x == x.amax(-1, keepdim=True))
+
+
+def modified_cotangent(g: Tensor, x: Tensor) -> Tensor:
+    return g.mul_(2 * x)
+
+
+def mean_without_n(g: Tensor, x: Tensor) -> Tensor:
+    return g * 2 * x / x.shape[1]
+
+
+def layer_norm(x: Tensor) -> Tensor:
+    return torch.nn.functional.layer_norm(x, x.shape[-1:])
+
+
+PLANTED = [
+    Planted("small gradients are zero", "gradient", lambda: made(lambda x: 5e-6 * x.sin(), lambda g, x: 0 * x)),
+    Planted(
+        "small gradients have the wrong sign",
+        "gradient",
+        lambda: made(lambda x: 4e-6 * x, lambda g, x: -4e-6 * g),
+    ),
+    Planted("0.09 % too large", "gradient", lambda: made(torch.sin, lambda g, x: g * x.cos() * 1.0009)),
+    Planted("softmax without its tails", "gradient", softmax_without_tails, scale=10.0),
+    Planted("forward modifies its input", "unmodified", in_place_forward),
+    Planted("backward modifies the cotangent", "unmodified", lambda: made(torch.square, modified_cotangent)),
+    Planted("contiguous cotangent assumed", "cotangent_layouts", lambda: made(torch.square, contiguous_cotangent)),
+    Planted("static buffer", "no_aliasing", static_buffer),
+    Planted("static buffer, one tensor used twice", "tensor_used_twice", static_buffer),
+    Planted("state in a global", "two_forwards", global_state),
+    Planted("one of two outputs detached", "gradient", detached_output),
+    Planted("captured weight without gradient", "gradient", captured_weight),
+    Planted("wrong in float32 only", "low_precision", lambda: made(torch.sin, wrong_in_float32)),
+    Planted(
+        "1/N is missing",
+        "other_shapes",
+        lambda: made(lambda x: x.square().mean(), mean_without_n),
+        shape=(1, 5),
+    ),
+    Planted("layer norm of two dimensions", "other_shapes", lambda: made(layer_norm, two_dimensional_layer_norm)),
+    Planted("product by division", "special_values", lambda: made(lambda x: x.prod(-1), product_by_division)),
+    Planted("max counts ties twice", "special_values", lambda: made(lambda x: x.amax(-1), every_tie)),
+]
+
+
+def inputs(planted: Planted) -> Tensor:
+    drawn = torch.randn(planted.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    return (drawn * planted.scale).requires_grad_()
+
+
+def verdicts(check: str, subject: Callable[..., Any], x: Tensor) -> list[CheckResult]:
+    adapted = as_subject(subject, x)
+    run = check_gradient if check == "gradient" else CONTRACTS[check]
+    found = run(adapted, CheckContext(seed=1))
+    return found if isinstance(found, list) else [found]
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
+def test_gradcheck_passes_it(planted: Planted) -> None:
+    assert torch.autograd.gradcheck(planted.make(), (inputs(planted),), fast_mode=False)
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
+def test_it_is_found(planted: Planted) -> None:
+    found = verdicts(planted.check, planted.make(), inputs(planted))
+    assert Verdict.WRONG in {result.verdict for result in found}, [str(result) for result in found]
+
+
+RIGHT: dict[str, Callable[[], Callable[..., Any]]] = {
+    "square": lambda: made(torch.square, lambda g, x: 2 * x * g),
+    "mean": lambda: made(lambda x: x.square().mean(), lambda g, x: g * 2 * x / x.numel()),
+    "layer norm": lambda: layer_norm,
+    "product": lambda: lambda x: x.prod(-1),
+    "max": lambda: lambda x: x.amax(-1),
+}
+
+
+@pytest.mark.parametrize("check", ["gradient", *CONTRACTS])
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_right_one_is_not_accused(name: str, check: str) -> None:
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(7), dtype=torch.float64).requires_grad_()
+    found = verdicts(check, RIGHT[name](), x)
+    assert [str(result) for result in found if result.verdict in (Verdict.WRONG, Verdict.UNDECIDED)] == []
