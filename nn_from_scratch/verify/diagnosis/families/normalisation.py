@@ -1,0 +1,209 @@
+"""Layer, batch, instance, group and RMS norm, for the gradients of x, the weight and the bias.
+
+With μ and σ² over the statistics' axes, x̂ = (x - μ)/σ and y = γ x̂ + β, the gradient is
+dx = (γg - mean(γg) - x̂ mean(γg x̂))/σ (Ioffe and Szegedy 2015, and Ba, Kiros and Hinton 2016). Its second
+term comes through μ and its third through σ; a surrogate that holds one of them constant drops that term.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nn_from_scratch.verify.diagnosis.families.rule import Family, Fault, Forward, scale_gradient
+from nn_from_scratch.verify.diagnosis.problem import Problem
+
+__all__ = ["normalisation"]
+
+_EPSILONS = (1e-5, 1e-6, 1e-3, 1e-8, 1e-12, 0.0)
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """One normalisation; the fields after `bias` are the ways to get its backward wrong."""
+
+    x: str
+    axes: tuple[int, ...]
+    groups: int | None
+    centred: bool
+    epsilon: float
+    weight: str | None
+    bias: str | None
+    through_mean: float = 1.0
+    through_deviation: float = 1.0
+    outer: float = 0.0
+    unbiased: bool = False
+    epsilon_outside: bool = False
+    factor_of_weight: str = "normalised"
+    weight_axes: tuple[int, ...] | None = None
+
+    def __call__(self, values: Mapping[str, Tensor], g: Tensor) -> Tensor:
+        x, shape = values[self.x], values[self.x].shape
+        if self.groups is not None:
+            x = x.reshape(shape[0], self.groups, -1)  # (N, groups, entries of a group)
+        if self.factor_of_weight == "outside" and self.weight is not None:
+            x = scale_gradient(x, self._spread(values[self.weight], shape).detach())
+        if self.outer:
+            x = scale_gradient(x, self._statistics(x)[1].detach() ** self.outer)
+        mean, deviation = self._statistics(x)
+        normalised = (x - scale_gradient(mean, self.through_mean)) / scale_gradient(deviation, self.through_deviation)
+        return self._affine(values, normalised, x, shape)
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean = x.mean(self.axes, keepdim=True) if self.centred else torch.zeros_like(x)
+        count = math.prod(x.shape[axis] for axis in self.axes)
+        variance = (x - mean).square().sum(self.axes, keepdim=True) / (count - self.unbiased)
+        return mean, variance.sqrt() + self.epsilon if self.epsilon_outside else (variance + self.epsilon).sqrt()
+
+    def _affine(self, values: Mapping[str, Tensor], normalised: Tensor, x: Tensor, shape: torch.Size) -> Tensor:
+        y = normalised.reshape(shape)
+        if self.weight is not None:
+            weight = self._spread(values[self.weight], shape)
+            if self.factor_of_weight == "x":
+                y = x.reshape(shape)
+            elif self.factor_of_weight == "centred":
+                y = (x - x.mean(self.axes, keepdim=True)).reshape(shape)
+            elif self.factor_of_weight == "output":
+                y = (y * weight).detach()
+            y = y if self.factor_of_weight in ("none", "outside") else y * weight
+        if self.bias is not None:
+            y = y + self._spread(values[self.bias], shape)
+        return y
+
+    def _spread(self, weight: Tensor, shape: torch.Size) -> Tensor:
+        """A weight for the last axes of a layer norm, or for the channels of the others."""
+        axes = self.axes if self.weight_axes is None else self.weight_axes
+        last = tuple(range(len(shape) - len(axes), len(shape)))
+        if self.groups is None and axes == last and tuple(weight.shape) == tuple(shape[last[0] :]):
+            return weight
+        return weight.reshape(-1, *[1] * (len(shape) - 2))
+
+
+def normalisation(problem: Problem) -> Iterator[Family]:
+    """The norms that fit the shapes, for each set of axes and each usual ε."""
+    context, g = problem.context, problem.context.only_cotangent
+    if g is None or g.dim() < 2 or problem.complex or context.name is None:
+        return
+    floating = {name: t for name, t in context.tensors.items() if t.dtype.is_floating_point}
+    x = next((name for name, t in floating.items() if t.shape == g.shape), None)
+    if x is None or context.name not in floating:
+        return
+    epsilons = tuple(dict.fromkeys((*(abs(c) for c in context.constants.values() if abs(c) < 0.1), *_EPSILONS)))
+    for label, axes, groups, centred in _kinds(g.shape):
+        size = math.prod(g.shape[axis] for axis in axes) if groups is None else 0
+        if size == 1:
+            continue
+        others = [name for name, t in floating.items() if name != x and t.numel() in (g.shape[1], size)]
+        weight = others[0] if others else None
+        bias = others[1] if len(others) > 1 else None
+        for epsilon in epsilons:
+            norm = _Norm(x, axes, groups, centred, epsilon, weight, bias)
+            faults = _faults_of_x(norm) if context.name == x else _faults_of_weight(norm)
+            yield Family(label, norm, (*faults, *_wrong_axes(norm, g.shape)))
+
+
+def _wrong_axes(norm: _Norm, shape: torch.Size) -> Iterator[Fault]:
+    """The statistics of another norm."""
+    for label, axes, groups, centred in _kinds(shape):
+        if groups is None and norm.groups is None and centred == norm.centred and axes != norm.axes:
+            wrong = replace(norm, axes=axes, weight_axes=norm.axes)
+            yield Fault("wrong-axis", f"takes the means over the axes {axes}, as {label} does", wrong)
+
+
+def _kinds(shape: torch.Size) -> Iterator[tuple[str, tuple[int, ...], int | None, bool]]:
+    dims = len(shape)
+    yield "a batch norm", tuple(axis for axis in range(dims) if axis != 1), None, True
+    for count in range(1, dims):
+        axes = tuple(range(dims - count, dims))
+        yield f"a layer norm over the last {'axis' if count == 1 else f'{count} axes'}", axes, None, True
+        yield f"an RMS norm over the last {'axis' if count == 1 else f'{count} axes'}", axes, None, False
+    if dims >= 3:
+        for groups in range(1, shape[1]):
+            if shape[1] % groups == 0:
+                yield f"a group norm of {groups} groups", (2,), groups, True
+
+
+def _faults_of_x(norm: _Norm) -> Iterator[Fault]:
+    for kind, claim, changes in (
+        (
+            "statistics-constant",
+            "takes the mean and the deviation for constants",
+            {"through_mean": 0.0, "through_deviation": 0.0},
+        ),
+        (
+            "mean-term-missing",
+            "lacks the term that comes through the mean, -mean(γg)/σ",
+            {"through_mean": 0.0},
+        ),
+        (
+            "deviation-term-missing",
+            "lacks the term that comes through the deviation, -x̂·mean(γg·x̂)/σ",
+            {"through_deviation": 0.0},
+        ),
+        (
+            "mean-term-sign",
+            "has the wrong sign in the term that comes through the mean",
+            {"through_mean": -1.0},
+        ),
+        (
+            "deviation-term-sign",
+            "has the wrong sign in the term that comes through the deviation",
+            {"through_deviation": -1.0},
+        ),
+        ("deviation-missing", "lacks the factor 1/σ", {"outer": 1.0}),
+        ("deviation-squared", "is divided by σ², where it should be divided by σ", {"outer": -1.0}),
+        (
+            "unbiased-variance",
+            "uses the unbiased variance (n - 1), while the forward uses the biased one (n)",
+            {"unbiased": True},
+        ),
+        (
+            "epsilon-outside",
+            "adds ε outside of the square root, while the forward adds it inside",
+            {"epsilon_outside": True},
+        ),
+        ("epsilon-missing", "leaves ε out", {"epsilon": 0.0}),
+        ("weight-missing", f"lacks the factor {norm.weight!r}", {"factor_of_weight": "none"}),
+        (
+            "weight-outside",
+            f"is multiplied by {norm.weight!r} at the end, where the cotangent should be, before the means",
+            {"factor_of_weight": "outside"},
+        ),
+    ):
+        if norm.weight is None and kind.startswith("weight-"):
+            continue
+        if not norm.centred and kind in ("statistics-constant", "mean-term-missing", "mean-term-sign"):
+            continue
+        yield Fault(kind, claim, _changed(norm, **changes))
+
+
+def _faults_of_weight(norm: _Norm) -> Iterator[Fault]:
+    for kind, claim, changes in (
+        ("not-normalised", "uses x where it should use the normalised x̂", {"factor_of_weight": "x"}),
+        ("deviation-missing", "lacks the factor 1/σ in the normalised x̂", {"factor_of_weight": "centred"}),
+        (
+            "output-for-normalised",
+            "uses γ·x̂ where it should use the normalised x̂",
+            {"factor_of_weight": "output"},
+        ),
+        (
+            "unbiased-variance",
+            "uses the unbiased variance (n - 1), while the forward uses the biased one (n)",
+            {"unbiased": True},
+        ),
+        (
+            "epsilon-outside",
+            "adds ε outside of the square root, while the forward adds it inside",
+            {"epsilon_outside": True},
+        ),
+        ("epsilon-missing", "leaves ε out", {"epsilon": 0.0}),
+    ):
+        yield Fault(kind, claim, _changed(norm, **changes))
+
+
+def _changed(norm: _Norm, **changes: float | bool | str) -> Forward:
+    return replace(norm, **changes)  # type: ignore[arg-type]

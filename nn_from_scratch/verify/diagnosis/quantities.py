@@ -1,0 +1,126 @@
+"""Numbers that have a name in this experiment: N, H·W, the number of uses, constants of formulas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nn_from_scratch.verify.diagnosis.problem import Problem
+
+__all__ = ["Factor", "recognise", "say"]
+
+_CONSTANTS = (
+    (1 / math.log(2.0), "1/ln 2, the step between logarithms to base e and to base 2"),
+    (math.log(10.0), "ln 10, the step between logarithms to base e and to base 10"),
+    (math.sqrt(2.0), "the square root of 2"),
+    (math.pi, "π"),
+)
+
+_SMALL = (2.0, 3.0, 4.0)
+"""Factors of so many causes that they need no name, and that some axis has as its size by chance."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factor between two gradients.
+
+    Attributes:
+        value: The factor, with its sign.
+        names: What has this size, or its inverse, in the experiment.
+        known: Whether the value was recognised, and not just fitted.
+    """
+
+    value: float
+    names: tuple[str, ...] = ()
+    known: bool = False
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    value: float
+    name: str
+    strong: bool = True
+
+
+def _quantities(problem: Problem) -> Iterator[_Quantity]:
+    """Numbers above 1 with a name; a weak one is no sufficient reason for a small factor."""
+    context = problem.context
+    if context.batch_size is not None:
+        yield _Quantity(float(context.batch_size), "N, the batch size")
+    if any(not g.dim() for g in context.cotangents.values()):
+        yield _Quantity(2.0, "the exponent of a square")
+    if context.uses is not None:
+        yield _Quantity(float(context.uses), "the number of uses")
+    for name, sizes in _shapes(problem):
+        dims = len(sizes)
+        if dims > 1:
+            yield _Quantity(float(math.prod(sizes)), f"the number of entries of {name}")
+        if dims >= 3:
+            rows = f"the number of rows (all axes but the last) of {name}"
+            yield _Quantity(float(math.prod(sizes[:-1])), rows, strong=False)
+            letters = "·".join("DHW"[5 - dims :]) if dims <= 5 else "positions"
+            yield _Quantity(float(math.prod(sizes[2:])), f"the number of positions, {letters}, of {name}")
+            yield _Quantity(float(sizes[0] * math.prod(sizes[2:])), f"the number of samples times positions of {name}")
+        for axis, size in enumerate(sizes):
+            if axis or size != context.batch_size:
+                called = problem.axis(axis) if name == "the gradient" else f"axis {axis}"
+                yield _Quantity(float(size), f"the size of {called} of {name}", strong=False)
+    if context.kernel_size is not None:
+        yield _Quantity(float(math.prod(context.kernel_size)), "the number of entries of the kernel")
+    if context.stride is not None:
+        yield _Quantity(float(math.prod(context.stride)), "the product of the strides")
+    for name, value in context.constants.items():
+        if value:
+            yield _Quantity(max(abs(value), 1 / abs(value)), f"{name} or its inverse")
+    for value, name in _CONSTANTS:
+        yield _Quantity(value, name)
+
+
+def _shapes(problem: Problem) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield "the gradient", tuple(problem.numeric.shape)
+    context = problem.context
+    for name, cotangent in context.cotangents.items():
+        if cotangent.dim() and cotangent.shape != problem.numeric.shape:
+            yield f"the output {name!r}", tuple(cotangent.shape)
+    for name, tensor in context.tensors.items():
+        if name != context.name and tensor.dim() and tensor.shape != problem.numeric.shape:
+            yield f"{name!r}", tuple(tensor.shape)
+
+
+def _with_derived(problem: Problem) -> Iterator[_Quantity]:
+    """A count n also gives n/(n-1), between a biased and an unbiased variance, and its square root."""
+    for quantity in _quantities(problem):
+        yield quantity
+        n = quantity.value
+        if n > 2 and n == int(n):
+            yield _Quantity(n / (n - 1), f"n/(n-1) where n is {quantity.name}", strong=False)
+            yield _Quantity(math.sqrt(n), f"the square root of {quantity.name}", strong=False)
+
+
+def recognise(problem: Problem, least: float, best: float, greatest: float) -> Factor:
+    """The one known number inside an interval, with its names; the best, unnamed, if none or several are."""
+    inside: dict[float, list[_Quantity]] = {}
+    for quantity in (*_with_derived(problem), *(_Quantity(value, "", strong=False) for value in _SMALL)):
+        n = quantity.value
+        for value in (n, -n, 1 / n, -1 / n):
+            if n > 1 and least <= value <= greatest:
+                inside.setdefault(value, []).append(quantity)
+    if len(inside) != 1:
+        return Factor(best)
+    ((value, quantities),) = inside.items()
+    named = [quantity for quantity in quantities if quantity.name]
+    if max(abs(value), 1 / abs(value)) in _SMALL and not any(quantity.strong for quantity in named):
+        return Factor(value, known=True)
+    return Factor(value, tuple(dict.fromkeys(quantity.name for quantity in named)), known=True)
+
+
+def say(factor: Factor) -> str:
+    """A phrase such as "is too large by a factor of 4, which is here N, the batch size"."""
+    if factor.value == -1:
+        return "has the wrong sign"
+    size = abs(factor.value)
+    words = f"is too {'large' if size > 1 else 'small'} by a factor of {max(size, 1 / size):.6g}"
+    if factor.names:
+        words += ", which is here " + ", and also ".join(factor.names[:3])
+    return words + (", and has the wrong sign" if factor.value < 0 else "")

@@ -1,0 +1,24 @@
+"""Backward passes with a known fault, by layer: what a diagnosis has to name.
+
+`CATALOGUE` is data. Every entry can be had as a `torch.autograd.Function` (`fault.function()`) and as a pair
+(`fault.reference`, `fault.backward`), so that a test can send it through any entrance of the verifier.
+"""
+
+from tests.unit.verify.planted.activations import ACTIVATIONS
+from tests.unit.verify.planted.convolutions import CONVOLUTIONS
+from tests.unit.verify.planted.fault import PlantedFault
+from tests.unit.verify.planted.linear import LINEAR
+from tests.unit.verify.planted.normalisations import NORMALISATIONS
+from tests.unit.verify.planted.pooling import POOLING
+from tests.unit.verify.planted.softmax_and_losses import SOFTMAX_AND_LOSSES
+
+__all__ = ["CATALOGUE", "PlantedFault"]
+
+CATALOGUE: tuple[PlantedFault, ...] = (
+    *LINEAR,
+    *CONVOLUTIONS,
+    *NORMALISATIONS,
+    *SOFTMAX_AND_LOSSES,
+    *POOLING,
+    *ACTIVATIONS,
+)

@@ -1,0 +1,123 @@
+"""Max pooling and average pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tests.unit.verify.planted.fault import PlantedFault
+
+Shares = Callable[[Tensor], Tensor]
+
+
+def _windows(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """(N, C, K, P)"""
+    return F.unfold(x, kernel, stride=stride).reshape(*x.shape[:2], kernel * kernel, -1)
+
+
+def _backward(shares: Shares, kernel: int, stride: int) -> Callable[[Tensor, Tensor], tuple[Tensor]]:
+    """Hand each window's cotangent to its entries by `shares` of (N, C, K, P) entries."""
+
+    def backward(g: Tensor, x: Tensor) -> tuple[Tensor]:
+        parts = shares(_windows(x, kernel, stride)) * g.reshape(*g.shape[:2], 1, -1)
+        columns = parts.reshape(len(x), -1, parts.shape[-1])
+        return (F.fold(columns, x.shape[2:], kernel, stride=stride),)
+
+    return backward
+
+
+def _highest(entries: Tensor) -> Tensor:
+    return F.one_hot(entries.argmax(2), entries.shape[2]).movedim(-1, 2).to(entries.dtype)
+
+
+def _lowest(entries: Tensor) -> Tensor:
+    return _highest(-entries)
+
+
+def _first(entries: Tensor) -> Tensor:
+    return _highest(-torch.arange(entries.shape[2]).reshape(1, 1, -1, 1).expand_as(entries))
+
+
+def _overwriting(g: Tensor, x: Tensor) -> tuple[Tensor]:
+    dx = torch.zeros_like(x)
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            for i in range(g.shape[2]):
+                for j in range(g.shape[3]):
+                    place = int(x[n, c, i : i + 3, j : j + 3].argmax())
+                    dx[n, c, i + place // 3, j + place % 3] = g[n, c, i, j]
+    return (dx,)
+
+
+def _levels(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Few levels, so that windows have ties."""
+    return torch.randint(0, 4, shape, generator=generator).to(torch.float64)
+
+
+def _max(
+    fault: str,
+    kind: str,
+    backward: Callable[[Tensor, Tensor], tuple[Tensor]],
+    *,
+    kernel: int = 2,
+    stride: int = 2,
+    draw: Callable[[tuple[int, ...], torch.Generator], Tensor] | None = None,
+    also: tuple[str, ...] = (),
+) -> PlantedFault:
+    return PlantedFault(
+        "max_pool2d",
+        fault,
+        kind,
+        "x",
+        lambda x: F.max_pool2d(x, kernel, stride),
+        backward,
+        ("x",),
+        ((2, 2, 6, 6),),
+        draw=draw,
+        also=also,
+    )
+
+
+def _spread(entries: Tensor) -> Tensor:
+    return torch.full_like(entries, 1 / entries.shape[2])
+
+
+POOLING = (
+    _max("average pooling's backward", "pool-spread", _backward(_spread, 2, 2)),
+    _max("every entry of the window", "pool-everything", _backward(torch.ones_like, 2, 2)),
+    _max("the minimum", "pool-minimum", _backward(_lowest, 2, 2)),
+    _max("the first entry", "pool-fixed-entry", _backward(_first, 2, 2)),
+    _max("overlapping windows overwritten", "overlap-overwritten", _overwriting, kernel=3, stride=1),
+    _max(
+        "ties counted several times",
+        "ties-duplicated",
+        _backward(lambda e: (e == e.amax(2, keepdim=True)).to(e.dtype), 2, 2),
+        draw=_levels,
+    ),
+    _max("negated", "sign", lambda g, x: (-_backward(_highest, 2, 2)(g, x)[0],)),
+    _max(
+        "height and width exchanged",
+        "transposed",
+        lambda g, x: (_backward(_highest, 2, 2)(g, x)[0].transpose(2, 3),),
+    ),
+    _max(
+        "shifted by one",
+        "rolled",
+        lambda g, x: (_backward(_highest, 2, 2)(g, x)[0].roll(1, 3),),
+        also=("shifted",),
+    ),
+    PlantedFault(
+        "avg_pool2d",
+        "window's size forgotten",
+        "factor",
+        "x",
+        lambda x: F.avg_pool2d(x, 3),
+        _backward(torch.ones_like, 3, 3),
+        ("x",),
+        ((2, 2, 6, 6),),
+        mentions="factor of 9",
+    ),
+)

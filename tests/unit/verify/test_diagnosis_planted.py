@@ -1,0 +1,98 @@
+"""The catalogue of planted faults: the right name, and never a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from nn_from_scratch.verify.diagnosis import Diagnosis, DiagnosisContext, explain
+from tests.unit.verify.planted import CATALOGUE, PlantedFault
+
+SEEDS = range(3)
+
+
+def _diagnose(
+    fault: PlantedFault,
+    seed: int,
+    *,
+    noise: float = 0.0,
+    tolerance: float = 1e-9,
+    known: bool = True,
+    dtype: torch.dtype = torch.float64,
+) -> Diagnosis | None:
+    """What is said of a planted fault; `noise` and `tolerance` are relative to the largest entry."""
+    inputs = fault.inputs(seed)
+    output = fault.reference(*inputs)
+    generator = torch.Generator().manual_seed(seed + 1000)
+    g = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+    truth = fault.true_gradients(inputs, g)[fault.target]
+    wrong = dict(zip(fault.names, fault.backward(g, *inputs), strict=True))[fault.target]
+    largest = float(truth.abs().max())
+    numeric = truth + noise * largest * (2 * torch.rand(truth.shape, generator=generator, dtype=truth.dtype) - 1)
+    context = DiagnosisContext(
+        name=fault.target,
+        role="parameter" if fault.target in fault.parameters else "input",
+        batch_size=len(inputs[0]),
+        tensors=dict(zip(fault.names, inputs, strict=True)) if known else {},
+        outputs={"y": output} if known else {},
+        cotangent=g if known else None,
+    )
+    return explain(None if wrong is None else wrong.to(dtype), numeric, tolerance=tolerance * largest, context=context)
+
+
+def _right(fault: PlantedFault, diagnosis: Diagnosis | None) -> bool:
+    return diagnosis is not None and diagnosis.kind == fault.kind and fault.mentions in diagnosis.sentence
+
+
+@pytest.mark.parametrize("fault", CATALOGUE, ids=str)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_fault_has_its_name(fault: PlantedFault, seed: int) -> None:
+    diagnosis = _diagnose(fault, seed)
+    assert diagnosis is not None, "no name"
+    assert (diagnosis.kind, fault.mentions in diagnosis.sentence) == (fault.kind, True), diagnosis.sentence
+
+
+@pytest.mark.parametrize("fault", CATALOGUE, ids=str)
+@pytest.mark.parametrize(("noise", "tolerance"), [(1e-8, 1e-7), (3e-6, 1e-5)])
+def test_noise_of_finite_differences_changes_no_name(fault: PlantedFault, noise: float, tolerance: float) -> None:
+    diagnosis = _diagnose(fault, 3, noise=noise, tolerance=tolerance)
+    assert diagnosis is None or diagnosis.kind in (fault.kind, *fault.also), diagnosis.sentence
+
+
+@pytest.mark.parametrize("fault", CATALOGUE, ids=str)
+def test_without_context_a_name_is_true_or_missing(fault: PlantedFault) -> None:
+    diagnosis = _diagnose(fault, 4, known=False)
+    assert diagnosis is None or diagnosis.kind in (fault.kind, *fault.also), diagnosis.sentence
+
+
+def test_the_catalogue_is_wide_and_its_entries_are_distinct() -> None:
+    assert len({str(fault) for fault in CATALOGUE}) == len(CATALOGUE) >= 30
+    assert len({fault.kind for fault in CATALOGUE}) >= 15
+    wanted = {"linear", "conv2d", "conv_transpose2d", "batch_norm", "softmax", "mse", "max_pool2d"}
+    assert wanted <= {fault.layer for fault in CATALOGUE}
+
+
+@pytest.mark.parametrize("fault", CATALOGUE, ids=str)
+def test_the_other_gradients_are_right_and_the_autograd_function_gives_the_wrong_one(
+    fault: PlantedFault,
+) -> None:
+    inputs = tuple(value.requires_grad_() for value in fault.inputs(5))
+    output = fault.reference(*inputs)
+    g = torch.randn(output.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    truth = fault.true_gradients(inputs, g)
+    if fault.needs_pair:
+        given = fault.backward(g, *(value.detach() for value in inputs))
+    else:
+        y: Tensor = fault.function().apply(*inputs)
+        given = torch.autograd.grad(y, inputs, g, allow_unused=True)
+    for name, gradient in zip(fault.names, given, strict=True):
+        same = gradient is not None and gradient.shape == truth[name].shape and torch.allclose(gradient, truth[name])
+        assert same == (name != fault.target), name
+
+
+def test_every_kind_of_the_catalogue_is_documented() -> None:
+    page = Path(__file__).parents[3].joinpath("docs", "faults.md").read_text(encoding="utf-8")
+    assert [fault.kind for fault in CATALOGUE if f"`{fault.kind}`" not in page] == []

@@ -1,0 +1,96 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nn_from_scratch.verify.batches import batched
+from nn_from_scratch.verify.context import CheckContext
+from nn_from_scratch.verify.entries import entry_gradient, locate
+from nn_from_scratch.verify.points import Point, point_at, working_values
+from nn_from_scratch.verify.subjects import as_subject
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def point_of(function: object, *inputs: Tensor) -> tuple[Point, str]:
+    subject = as_subject(function, *inputs)
+    values, _ = working_values(subject)
+    return point_at(subject, values, CheckContext()), subject.slots[0].name
+
+
+SAMPLES = {
+    "softmax": (lambda x: F.softmax(x, -1), (draw(4, 8),)),
+    "conv2d": (lambda x: F.conv2d(x, draw(2, 3, 3, 3, seed=1)), (draw(2, 3, 5, 5),)),
+    "two batched inputs": (lambda x, y: x * y.sin(), (draw(4, 5), draw(4, 5, seed=2))),
+    "batch norm": (lambda x: F.batch_norm(x, None, None, training=True), (draw(6, 4),)),
+    "loss": (lambda x: (x**3).sum(), (draw(5, 4),)),
+    "kinks": (torch.relu, (draw(40, 5),)),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_whole_numerical_gradient_is_within_its_error_estimate(name: str) -> None:
+    function, inputs = SAMPLES[name]
+    point, slot = point_of(function, *inputs)
+    found = entry_gradient(point, slot, CheckContext(), start=0.1)
+    truth = point.gradient(slot, 0)
+    assert found is not None
+    assert truth is not None
+    assert bool(((found.value - truth).abs() <= 10 * found.error).all())
+    assert float(found.error.max()) < 1e-8 * float(truth.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("name", "possible"),
+    [("softmax", True), ("conv2d", True), ("two batched inputs", True), ("batch norm", False), ("loss", False)],
+)
+def test_whether_samples_see_each_other_is_found_out(name: str, possible: bool) -> None:
+    function, inputs = SAMPLES[name]
+    point, slot = point_of(function, *inputs)
+    assert (batched(point, slot, CheckContext()) is not None) is possible
+
+
+def test_a_batch_takes_few_passes() -> None:
+    calls = []
+
+    def forward(x: Tensor) -> Tensor:
+        calls.append(x.shape)
+        return x.tanh()
+
+    point, slot = point_of(forward, draw(8, 100))
+    calls.clear()
+    assert entry_gradient(point, slot, CheckContext(), start=0.1) is not None
+    assert len(calls) < 40
+
+
+def test_a_gradient_that_would_take_too_long_is_not_begun() -> None:
+    point, slot = point_of(lambda x: (x**2).sum(), draw(3000))
+    assert entry_gradient(point, slot, CheckContext(), start=0.1, seconds=0.0) is None
+
+
+@pytest.mark.parametrize("wrong", [[5], [0, 2999], list(range(40, 60))])
+def test_wrong_entries_are_found_by_halving_where_the_whole_gradient_is_too_much(wrong: list[int]) -> None:
+    point, slot = point_of(lambda x: (x**3).sum(), draw(3000))
+    gradient = point.gradient(slot, 0)
+    assert gradient is not None
+    gradient = gradient.clone()
+    gradient[wrong] *= 1.5
+    found = locate(point, slot, gradient, CheckContext(), start=0.1, seconds=0.0).mismatch
+    assert found is None or found.counted != "all"
+    found = locate(point, slot, gradient, CheckContext(), start=0.1, seconds=0.4).mismatch
+    assert found is not None
+    assert found.index is not None
+    assert found.index[0] in wrong
+
+
+def test_a_share_is_estimated_from_a_sample() -> None:
+    point, slot = point_of(lambda x: (x**3).sum(), draw(20_000))
+    gradient = point.gradient(slot, 0)
+    assert gradient is not None
+    found = locate(point, slot, 1.01 * gradient, CheckContext(), start=0.1, seconds=0.3).mismatch
+    assert found is not None
+    assert found.counted == "sampled"
+    assert found.share is not None
+    assert found.share > 0.9
