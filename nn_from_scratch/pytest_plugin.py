@@ -1,4 +1,4 @@
-"""The pytest plugin: options, markers and the summary. Loading it imports no torch.
+"""The pytest plugin: the fixture `gradcheck`, options, markers and the summary. Loading it imports no torch.
 
 Tests marked `gpu` need a CUDA device. What happens to them without one is chosen by `--nnfs-gpu` or, where that is
 not given, by the environment variable `NNFS_GPU`: `auto` skips them and says so at the end, `require` fails them,
@@ -7,16 +7,32 @@ not given, by the environment variable `NNFS_GPU`: `auto` skips them and says so
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nn_from_scratch.testing import GradcheckCase, gradcheck_cases
+
+if TYPE_CHECKING:
+    from nn_from_scratch.verify import Report
+
+__all__ = ["Gradcheck", "GradcheckCase", "gradcheck", "gradcheck_cases"]
+
 GPU_MODES = ("auto", "require", "off")
+LEVELS = ("quick", "full")
+SCHEMA = "nn_from_scratch.verification/1"
+
+_reports_key = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options, all with the prefix `--nnfs-`."""
-    group = parser.getgroup("nn_from_scratch")
+    group = parser.getgroup("nn_from_scratch", "verification of backward passes")
     group.addoption(
         "--nnfs-gpu",
         choices=GPU_MODES,
@@ -24,12 +40,41 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="tests marked gpu without a CUDA device: auto skips them, require fails them, off always skips them "
         "(default: the environment variable NNFS_GPU, else auto)",
     )
+    group.addoption(
+        "--nnfs-seed", type=int, default=0, metavar="N", help="seed of everything that gradcheck draws (default: 0)"
+    )
+    group.addoption(
+        "--nnfs-level",
+        choices=LEVELS,
+        default="quick",
+        help="quick, or full: more directions, complex step, whole numerical gradients (default: quick)",
+    )
+    group.addoption(
+        "--nnfs-checks",
+        default=None,
+        metavar="NAMES",
+        help="run these checks alone, as in gradient,determinism; or all but some, as in -low_precision,-copies",
+    )
+    group.addoption(
+        "--nnfs-report", default=None, metavar="PATH", help="write every gradcheck report to this JSON file"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and refuse a mode that does not exist."""
+    """Register the marker, and refuse option values that make no sense before anything runs."""
     config.addinivalue_line("markers", "gpu: needs a CUDA device (see --nnfs-gpu)")
     gpu_mode(config)
+    path = config.getoption("--nnfs-report")
+    if path is not None and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+        raise pytest.UsageError(f"--nnfs-report is {path!r}, but a file in an existing folder is expected")
+    if path is not None and Path(path).suffix != ".json":
+        raise pytest.UsageError(f"--nnfs-report is {path!r}, but a name that ends in .json is expected")
+    names = selected_checks(config)
+    if names is not None and len({name.startswith("-") for name in names}) > 1:
+        raise pytest.UsageError(
+            f"--nnfs-checks is {config.getoption('--nnfs-checks')!r}, which names checks to run and checks to leave "
+            "out; do one or the other"
+        )
 
 
 def gpu_mode(config: pytest.Config) -> str:
@@ -45,6 +90,12 @@ def gpu_mode(config: pytest.Config) -> str:
             f"the environment variable NNFS_GPU is {mode!r}, but one of {', '.join(GPU_MODES)} is expected"
         )
     return mode
+
+
+def selected_checks(config: pytest.Config) -> list[str] | None:
+    """The names given with `--nnfs-checks`, with their minus signs; None without the option."""
+    given: str | None = config.getoption("--nnfs-checks")
+    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -64,8 +115,132 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     pytest.skip(reason)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say when there were GPU tests and none of them ran: a green line alone would hide it."""
+class Gradcheck:
+    """What the fixture `gradcheck` gives: call it with a subject and its inputs.
+
+    Args:
+        item: the test that asks.
+    """
+
+    def __init__(self, item: pytest.Item) -> None:
+        self._item = item
+
+    def __call__(self, subject: Any, *inputs: Any, **options: Any) -> Report:
+        """Verify a backward pass, and fail the test unless it is proven right.
+
+        Args:
+            subject: whatever `nn_from_scratch.verify.check` takes, or a `GradcheckCase`.
+            inputs: what it is called with: tensors or arrays; a tuple of integers stands for a drawn tensor of that
+                shape.
+            options: options of `nn_from_scratch.verify.check`; they go before those of the command line.
+
+        Returns:
+            The report, whose verdict is correct.
+        """
+        __tracebackhide__ = True
+        from nn_from_scratch.errors import NNFromScratchError
+        from nn_from_scratch.verify import check
+
+        config = self._item.config
+        case = subject if isinstance(subject, GradcheckCase) else GradcheckCase(subject, *inputs)
+        options = {
+            "seed": config.getoption("--nnfs-seed"),
+            "level": config.getoption("--nnfs-level"),
+            "checks": selected_checks(config),
+            **case.options,
+            **options,
+        }
+        try:
+            report = check(case.subject, *case.draw_inputs(seed=options["seed"]), **options)
+        except NNFromScratchError as error:
+            pytest.fail(f"gradcheck: {type(error).__name__}: {error}", pytrace=False)
+        self._item.stash.setdefault(_reports_key, []).append(report.to_json(indent=None))
+        self._item.user_properties += [
+            ("nnfs_subject", report.subject),
+            ("nnfs_verdict", str(report.verdict)),
+            ("nnfs_worst_margin", "none" if report.worst_margin is None else f"{report.worst_margin:.3g}"),
+            ("nnfs_seed", report.seed),
+        ]
+        if not report.passed:
+            pytest.fail(str(report), pytrace=False)
+        return report
+
+
+@pytest.fixture
+def gradcheck(request: pytest.FixtureRequest) -> Gradcheck:
+    """Verify a hand-written backward pass in one line.
+
+    Example:
+        >>> def test_my_function(gradcheck):
+        ...     gradcheck(MyFunction.apply, torch.randn(4, 3, dtype=torch.float64))
+
+    The test fails with the whole report if the backward is wrong, and also if that could not be decided.
+    """
+    return Gradcheck(request.node)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let the verification reports travel with the test's own report, which xdist carries between processes."""
+    report = yield
+    if report.when == "call" and _reports_key in item.stash:
+        vars(report)["nnfs_reports"] = item.stash[_reports_key]
+    return report
+
+
+def _verifications(terminalreporter: pytest.TerminalReporter) -> list[tuple[str, dict[str, Any]]]:
+    """Every verification of the session, as (test, report)."""
+    found = []
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            found += [(report.nodeid, json.loads(text)) for text in getattr(report, "nnfs_reports", ())]
+    return sorted(found, key=lambda entry: entry[0])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was verified, what stayed undecided and why, and when there were GPU tests of which none ran."""
+    verifications = _verifications(terminalreporter)
+    if verifications:
+        _summarize(terminalreporter, verifications)
+    path = config.getoption("--nnfs-report")
+    if path is not None:
+        _write_report(Path(path), verifications)
+        terminalreporter.write_line(f"verification reports: {path}")
+    _summarize_gpu(terminalreporter)
+
+
+def _summarize(terminalreporter: pytest.TerminalReporter, verifications: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    verdicts: Counter[str] = Counter()
+    worst: tuple[float, str] | None = None
+    undecided = []
+    for test, report in verifications:
+        verdicts[report["verdict"]] += 1
+        margin = report["worst_margin"]
+        if margin is not None and (worst is None or float(margin) > worst[0]):
+            worst = (float(margin), test)
+        undecided += [
+            f"undecided: {test}: {result['check']}{' of ' + result['tensor'] if result['tensor'] else ''}: "
+            f"{result['reason']}"
+            for result in report["results"]
+            if result["verdict"] == "undecided"
+        ]
+    terminalreporter.write_sep("-", "verified backward passes")
+    terminalreporter.write_line(", ".join(f"{verdicts[name]} {name}" for name in ("correct", "wrong", "undecided")))
+    if worst is not None:
+        terminalreporter.write_line(f"worst margin |difference| / allowed: {worst[0]:.3g} in {worst[1]}")
+    for line in undecided:
+        terminalreporter.write_line(line, yellow=True)
+
+
+def _write_report(path: Path, verifications: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    from nn_from_scratch.storage import write_json
+
+    data = {"schema": SCHEMA, "verifications": [{"test": test, **report} for test, report in verifications]}
+    write_json(path, data)
+
+
+def _summarize_gpu(terminalreporter: pytest.TerminalReporter) -> None:
+    """A green line alone would hide that no GPU test ran."""
     ran = skipped = 0
     reason = ""
     for outcome, reports in terminalreporter.stats.items():

@@ -18,7 +18,7 @@ from nn_from_scratch.errors import NNFromScratchError
 __all__ = ["COMMANDS", "main"]
 
 #: The commands, in the order in which the help lists them.
-COMMANDS = ("train", "denoise")
+COMMANDS = ("train", "denoise", "verify")
 
 _EPILOG = """\
 examples:

@@ -1,0 +1,118 @@
+"""From the text `module:name` or `file.py:name` to the object that it names."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from nn_from_scratch.errors import ArgumentError, SubjectError
+
+__all__ = ["dtype_of", "load_target", "make_subject"]
+
+
+def load_target(text: str) -> object:
+    """Import what the text names; "file.py:forward,backward" gives a pair.
+
+    Raises:
+        ArgumentError: the text is not of the form, or names something that is not there.
+        SubjectError: the module cannot be imported; the message is its own error.
+    """
+    place, colon, names = text.rpartition(":")
+    if not colon or not place or not names:
+        raise ArgumentError(f"target is {text!r}, but package.module:name or path/to/file.py:name is expected")
+    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    found = tuple(_attribute(module, name.strip(), target=text) for name in names.split(","))
+    return found[0] if len(found) == 1 else found
+
+
+def make_subject(target: object, positional: Sequence[object], named: Mapping[str, object]) -> object:
+    """The subject itself: a class is called with the arguments to make one, everything else is taken as it is.
+
+    An autograd Function is a class too, but is never made: it is applied.
+
+    Raises:
+        ArgumentError: there are arguments for something that takes none.
+        SubjectError: the constructor raises; the message is its own error.
+    """
+    if not inspect.isclass(target) or _is_autograd_function(target):
+        if positional or named:
+            raise ArgumentError(
+                f"--arg is given, but the target is a {type(target).__name__}, which is not made from arguments: "
+                "--arg is for classes"
+            )
+        return target
+    try:
+        return target(*positional, **named)
+    except Exception as error:
+        given = ", ".join([*map(repr, positional), *(f"{name}={value!r}" for name, value in named.items())])
+        raise SubjectError(f"{target.__name__}({given}) raises {_own_words(error)}") from error
+
+
+def dtype_of(subject: object) -> str:
+    """The dtype that a module's inputs should have: that of its first floating-point parameter, else float64."""
+    import torch
+
+    found = subject.parameters() if callable(getattr(subject, "parameters", None)) else ()  # type: ignore[attr-defined]
+    values = found.values() if isinstance(found, Mapping) else found
+    for value in values if isinstance(values, Iterable) else ():
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            return str(value.dtype).removeprefix("torch.")
+    return "float64"
+
+
+def _is_autograd_function(target: type) -> bool:
+    import torch
+
+    return issubclass(target, torch.autograd.Function)
+
+
+def _attribute(module: ModuleType, dotted: str, *, target: str) -> object:
+    found: object = module
+    for name in dotted.split("."):
+        if not hasattr(found, name):
+            known = sorted(key for key in vars(module) if not key.startswith("_"))
+            listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+            raise ArgumentError(f"target is {target!r}, but there is no {name!r}; there are: {listed or 'no names'}")
+        found = getattr(found, name)
+    return found
+
+
+def _import_module(name: str) -> ModuleType:
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # the current folder, as under `python -m`
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise SubjectError(f"module {name!r} cannot be imported: {_own_words(error)}") from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ArgumentError(f"target names the file {str(path)!r}, which does not exist")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ArgumentError(f"target names the file {str(path)!r}, which is no Python source")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.resolve().parent))  # its neighbours, as when it is run
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise SubjectError(f"file {str(path)!r} cannot be imported: {_own_words(error)}") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    return module
+
+
+def _own_words(error: Exception) -> str:
+    """The error's type and message, and the line that raised it."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    own = [frame for frame in frames if Path(frame.filename) != Path(__file__)]
+    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {error}{where}"

@@ -1,0 +1,164 @@
+"""`nn-from-scratch verify`: prove a hand-written backward right, or say what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from ast import literal_eval
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nn_from_scratch.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["add_parser", "draw", "run"]
+
+_DESCRIPTION = """\
+Verify a backward pass that somebody wrote by hand: a torch.autograd.Function or any differentiable callable on
+tensors, a torch.nn.Module, a module of this package, a pair (forward, backward) on tensors or NumPy arrays, or a layer
+object with forward(x) and backward(dy). Gradients are held against finite differences whose tolerance comes from
+their own error estimate; then come the contract checks. A wrong gradient is located, and its fault named."""
+
+_EPILOG = """\
+target:
+  package.module:name     importable from here (the current folder counts)
+  path/to/file.py:name    a file
+  name may be dotted, and may be a pair: file.py:forward,backward
+
+arguments and inputs:
+  --arg 3 --arg bias=False   what a class or a function that makes the subject is called with (Python literals)
+  --input 4,3,8,8            a normally distributed tensor of this shape, of the dtype of the parameters or float64
+  --input 4,3:float32        of this dtype
+  --input 4:int64<10         integers from 0 up to, not including, 10
+  --input scalar             a tensor without axes
+
+examples:
+  nn-from-scratch verify mykernels.gelu:MyGELU --input 4,16
+  nn-from-scratch verify course/layers.py:Affine --arg 16 --arg 8 --input 4,16
+  nn-from-scratch verify course/layers.py:relu_forward,relu_backward --input 4,16
+  nn-from-scratch verify nn_from_scratch:Conv2d --arg 3 --arg 4 --arg kernel_size=3 --input 2,3,8,8 --level full
+
+Exit status: 0 correct, 1 wrong, 2 error, 3 undecided."""
+
+_INPUT = re.compile(r"(?P<shape>scalar|\d+(,\d+)*)(:(?P<dtype>[a-z]+\d*)(<(?P<below>\d+))?)?")
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add this command to the command line."""
+    parser = commands.add_parser(
+        "verify",
+        help="prove a hand-written backward pass right, or name its fault",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("target", metavar="TARGET", help="what to verify, as module:name or file.py:name")
+    parser.add_argument(
+        "--arg",
+        action="append",
+        default=[],
+        metavar="VALUE",
+        help="argument of the constructor, VALUE or NAME=VALUE; may be given several times",
+    )
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="SHAPE[:DTYPE]",
+        help="an input to draw; once for each input of the subject",
+    )
+    parser.add_argument("--numpy", action="store_true", help="hand the inputs over as NumPy arrays")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything that is drawn (default: 0)")
+    parser.add_argument(
+        "--level", choices=("quick", "full"), default="quick", help="how much is looked at (default: quick)"
+    )
+    parser.add_argument(
+        "--checks",
+        metavar="NAMES",
+        help="these checks alone, as in gradient,determinism; or all but some, as in -copies",
+    )
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the report to this file as well")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify; give the exit status."""
+    json_path: Path | None = args.json
+    if json_path is not None and (json_path.is_dir() or not json_path.absolute().parent.is_dir()):
+        raise ArgumentError(f"json is {str(json_path)!r}, but a file in an existing folder is expected")
+    positional, named = _arguments(args.arg)
+    checks = None if args.checks is None else [name.strip() for name in args.checks.split(",") if name.strip()]
+    if not args.input:
+        raise ArgumentError("--input is missing: give one for each input of the subject, as in --input 4,3")
+
+    import sys
+
+    from nn_from_scratch.cli.target import dtype_of, load_target, make_subject
+    from nn_from_scratch.storage import write_json
+    from nn_from_scratch.verify import Verdict, check
+
+    subject = make_subject(load_target(args.target), positional, named)
+    dtype = dtype_of(subject)
+    tensors = [draw(text, place=place, seed=args.seed, dtype=dtype) for place, text in enumerate(args.input)]
+    inputs = [tensor.numpy() for tensor in tensors] if args.numpy else tensors
+    report = check(subject, *inputs, seed=args.seed, level=args.level, checks=checks)
+    sys.stdout.write(f"{report}\n")
+    if json_path is not None:
+        write_json(json_path, report.to_dict())
+    return {Verdict.CORRECT: 0, Verdict.WRONG: 1}.get(report.verdict, 3)
+
+
+def draw(text: str, *, place: int, seed: int, dtype: str = "float64") -> Tensor:
+    """Draw the input that a text such as "4,3:float32" asks for.
+
+    Args:
+        text: the shape, then perhaps a dtype, then for integers perhaps an upper bound.
+        place: which input it is; two inputs of one shape are drawn apart.
+        seed: of the drawing.
+        dtype: what it has where the text names none.
+
+    Raises:
+        ArgumentError: the text is not of that form, or the dtype does not exist.
+    """
+    import torch
+
+    from nn_from_scratch.testing import draw_input
+
+    match = _INPUT.fullmatch(text.replace(" ", ""))
+    if match is None:
+        raise ArgumentError(f"input is {text!r}, but a shape such as 4,3,8,8 or 4,3:float32 or 4:int64<10 is expected")
+    shape = () if match["shape"] == "scalar" else tuple(map(int, match["shape"].split(",")))
+    kind = getattr(torch, match["dtype"] or dtype, None)
+    if not isinstance(kind, torch.dtype):
+        raise ArgumentError(f"input is {text!r}, but torch has no dtype {match['dtype']!r}; float64 or int64, say")
+    values = draw_input(shape, place=place, seed=seed)
+    if kind.is_floating_point or kind.is_complex:
+        if match["below"] is not None:
+            raise ArgumentError(f"input is {text!r}, but an upper bound is for integers")
+        return values.to(kind)
+    below = int(match["below"] or 2)
+    if below < 1:
+        raise ArgumentError(f"input is {text!r}, but the upper bound must be at least 1")
+    generator = torch.Generator().manual_seed(1009 * seed + place)
+    return torch.randint(below, shape, generator=generator).to(kind)
+
+
+def _arguments(texts: list[str]) -> tuple[list[object], dict[str, object]]:
+    positional: list[object] = []
+    named: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if equals and name.isidentifier():
+            named[name] = _literal(value)
+        else:
+            positional.append(_literal(text))
+    return positional, named
+
+
+def _literal(text: str) -> object:
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text  # a bare word is a string, as on every command line

@@ -1,0 +1,173 @@
+"""The fixture gradcheck, its options and its summary, used from outside through pytester."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.testing import GradcheckCase, gradcheck_cases
+
+FUNCTIONS = """
+import torch
+
+class Right(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        y = x.sigmoid()
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, g):
+        (y,) = ctx.saved_tensors
+        return g * y * (1 - y)
+
+class Doubled(Right):
+    @staticmethod
+    def backward(ctx, g):
+        (y,) = ctx.saved_tensors
+        return 2 * g * y * (1 - y)
+
+class Noisy(Right):
+    @staticmethod
+    def forward(ctx, x):
+        y = x.sigmoid() + 1e-3 * torch.randn_like(x)
+        ctx.save_for_backward(y)
+        return y
+"""
+
+TESTS = """
+import pytest
+from functions import Doubled, Noisy, Right
+from nn_from_scratch.testing import GradcheckCase, gradcheck_cases
+
+def test_right(gradcheck):
+    report = gradcheck(Right.apply, (4, 3), checks="gradient")
+    assert report.passed
+
+def test_doubled(gradcheck):
+    gradcheck(Doubled.apply, (4, 3), checks="gradient")
+
+def test_noisy(gradcheck):
+    gradcheck(Noisy.apply, (4, 3), checks="gradient")
+
+@gradcheck_cases(
+    GradcheckCase(Right.apply, (2, 3), checks="gradient"),
+    GradcheckCase(Right, (5,), name="vector", checks="gradient"),
+)
+def test_cases(gradcheck, case):
+    gradcheck(case)
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makepyfile(functions=FUNCTIONS, test_project=TESTS)
+    pytester.syspathinsert()
+    return pytester
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["-n", "2"], ["-p", "no:cacheprovider"], ["-p", "no:randomly"]], ids=" ".join
+)
+def test_outcomes_and_summary_are_the_same_however_pytest_runs(project: pytest.Pytester, arguments: list[str]) -> None:
+    result = project.runpytest_subprocess("--nnfs-report=report.json", "--junitxml=junit.xml", *arguments)
+    result.assert_outcomes(passed=3, failed=2)
+    result.stdout.fnmatch_lines(["*Doubled*WRONG*", "*factor of 2*"])
+    result.stdout.fnmatch_lines(
+        ["*verified backward passes*", "3 correct, 1 wrong, 1 undecided", "worst margin*test_doubled"]
+    )
+    result.stdout.fnmatch_lines(["undecided: *test_noisy: gradient of *: *nondeterministic*"])
+
+    data = json.loads(Path("report.json").read_text(encoding="utf-8"))
+    assert data["schema"] == "nn_from_scratch.verification/1"
+    verdicts = {entry["test"].split("::")[1]: entry["verdict"] for entry in data["verifications"]}
+    assert verdicts == {
+        "test_right": "correct",
+        "test_doubled": "wrong",
+        "test_noisy": "undecided",
+        "test_cases[Right-2x3]": "correct",
+        "test_cases[vector]": "correct",
+    }
+    properties = {
+        case.get("name"): {p.get("name"): p.get("value") for p in case.iter("property")}
+        for case in ET.parse("junit.xml").iter("testcase")
+    }
+    assert properties["test_doubled"]["nnfs_verdict"] == "wrong"
+    assert properties["test_right"]["nnfs_seed"] == "0"
+
+
+def test_the_failure_shows_the_report_and_no_traceback_of_ours(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess("-k", "doubled")
+    result.stdout.fnmatch_lines(["*to reproduce:*"])
+    result.stdout.no_fnmatch_line("*pytest_plugin.py*")
+
+
+def test_the_command_line_chooses_seed_level_and_checks(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_options="""
+        from functions import Right
+
+        def test_it(gradcheck):
+            report = gradcheck(Right.apply, (4, 3))
+            assert (report.seed, report.level) == (7, "full")
+            assert {result.check for result in report.results} == {"gradient", "determinism"}
+        """
+    )
+    options = ["--nnfs-seed=7", "--nnfs-level=full", "--nnfs-checks=gradient,determinism"]
+    project.runpytest_subprocess("test_options.py", *options).assert_outcomes(passed=1)
+
+
+def test_an_unknown_check_is_a_failure_that_names_the_known_ones(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess("--nnfs-checks=gradeint", "-k", "cases")
+    result.assert_outcomes(failed=0, passed=2, deselected=3)  # a case's own option goes before
+    project.makepyfile(
+        test_one="from functions import Right\n\ndef test_it(gradcheck):\n    gradcheck(Right.apply, (2,))\n"
+    )
+    result = project.runpytest_subprocess("test_one.py", "--nnfs-checks=gradeint")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*gradeint*gradient*"])
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (
+            "--nnfs-report=missing/report.json",
+            "*--nnfs-report is 'missing/report.json', but a file in an existing folder*",
+        ),
+        ("--nnfs-report=report.xml", "*--nnfs-report is 'report.xml', but a name that ends in .json is expected*"),
+        ("--nnfs-checks=gradient,-copies", "*names checks to run and checks to leave out; do one or the other*"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_runs(
+    pytester: pytest.Pytester, option: str, message: str
+) -> None:
+    pytester.makepyfile("def test_it():\n    pass\n")
+    result = pytester.runpytest_subprocess(option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+def test_cases_have_readable_names() -> None:
+    import torch
+
+    assert GradcheckCase(torch.relu, torch.ones(2, 3), (4,)).name == "relu-2x3_float32-4"
+    assert GradcheckCase((torch.sin, torch.cos), ()).name == "sin+cos-scalar"
+
+
+@pytest.mark.parametrize(
+    ("cases", "message"),
+    [
+        ([], "cases is empty"),
+        (["relu"], "cases holds 'relu', but each must be a GradcheckCase"),
+        ([GradcheckCase(abs, (2,)), GradcheckCase(abs, (2,))], "cases holds two of the name 'abs-2'"),
+    ],
+)
+def test_cases_that_make_no_sense_are_refused(cases: list[GradcheckCase], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        gradcheck_cases(*cases)
