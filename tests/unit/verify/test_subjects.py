@@ -240,7 +240,9 @@ def test_gradients_by_name_are_matched() -> None:
     assert right(gradients(as_subject(pair, X, W))["w"], X.sum(0).expand(3, 5))
 
 
-@pytest.mark.parametrize("wrong", [3, (cached,), object(), nn.Linear], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [3, (cached,), object(), nn.Linear], ids=["number", "one function", "object", "class"]
+)
 def test_what_fits_no_form_is_refused_with_the_forms(wrong: object) -> None:
     with pytest.raises(SubjectError, match="these forms are known: engine module") as caught:
         as_subject(wrong, X)
