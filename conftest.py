@@ -9,6 +9,10 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["pytester"]
 
+# The workers of xdist already fill the processors: a pool of threads in each would have them wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # derandomize: the same examples in every run, so a red run is red for everybody.
 settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, database=None)
 settings.register_profile("dev", max_examples=20, deadline=None, derandomize=True, database=None)
