@@ -14,6 +14,7 @@ from torch import Tensor
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.comparison import Mismatch, percent
 from nn_from_scratch.verify.context import CheckContext
+from nn_from_scratch.verify.descriptions import details, is_nondeterministic, noise_reason, projected
 from nn_from_scratch.verify.findings import Finding, wrong_gradient
 from nn_from_scratch.verify.kinks import Bounds, bounds_at_kink, entries_outside, is_differentiable
 from nn_from_scratch.verify.lines import Line, magnitude
@@ -30,7 +31,6 @@ _MOST_NOT_FINITE = 4
 _KNOWN = 1e-3
 _ZERO = 1e6
 _ENTRY_SECONDS = 5.0
-_NONDETERMINISTIC = 4.0
 
 
 def check_gradient(subject: Subject, context: CheckContext) -> list[CheckResult]:
@@ -83,7 +83,7 @@ class _Task:
 
     def undecided(self, reason: str, measured: Measurement | None = None) -> CheckResult:
         resolution = None if measured is None else measured.resolution
-        return CheckResult.undecided(GRADIENT, reason, self.name, resolution=resolution, details=_details(measured))
+        return CheckResult.undecided(GRADIENT, reason, self.name, resolution=resolution, details=details(measured))
 
     def correct(self, measured: Sequence[Measurement], reason: str | None = None) -> CheckResult:
         finest = best(measured)
@@ -94,7 +94,7 @@ class _Task:
             reason=reason,
             margin=max(m.margin for m in resolved),
             resolution=finest.resolution,
-            details=_details(finest),
+            details=details(finest),
         )
 
     def wrong(self, measured: Measurement, reason: str | None = None) -> CheckResult:
@@ -104,7 +104,7 @@ class _Task:
             slot=self.slot,
             row=measured.row,
             start=measured.numeric.start,
-            projected=_projected(measured),
+            projected=projected(measured),
             reason=reason,
         )
         return wrong_gradient(GRADIENT, finding, self.context).with_fields(
@@ -155,8 +155,8 @@ def _unresolved(task: _Task, measured: Sequence[Measurement]) -> CheckResult:
     finest = best(measured)
     if finest.numeric is None:
         return task.undecided("on no segment around this point does the forward give finite outputs", finest)
-    if task.point.jitter(finest.row) > _NONDETERMINISTIC * finest.line.rounding(finest.row):
-        return task.undecided(_noise_reason(finest), finest)
+    if is_nondeterministic(finest):
+        return task.undecided(noise_reason(finest), finest)
     moved = _moved_measurements(task)
     if moved is None:
         return task.undecided("the numerical derivative does not settle here, and not nearby either", finest)
@@ -166,7 +166,7 @@ def _unresolved(task: _Task, measured: Sequence[Measurement]) -> CheckResult:
     if not any(m.resolved and not m.disagrees for m in moved):
         nearby = best(moved)
         if nearby.noisy:
-            return task.undecided(_noise_reason(nearby), nearby)
+            return task.undecided(noise_reason(nearby), nearby)
         return task.undecided("the numerical derivative does not settle here, and not nearby either", nearby)
     if task.point.finite is not None:
         return task.undecided("the output is not finite everywhere, and has a kink here", finest)
@@ -281,49 +281,8 @@ def _undeclared(task: _Task, measured: Sequence[Measurement]) -> CheckResult:
     )
 
 
-def _projected(measured: Measurement) -> Mismatch:
-    assert measured.numeric is not None
-    return Mismatch(
-        index=None,
-        analytic=measured.analytic,
-        numeric=measured.numeric.value,
-        allowed=measured.allowed,
-        count=None,
-        total=measured.line.x.numel(),
-    )
-
-
-def _noise_reason(measured: Measurement) -> str:
-    point, row = measured.line.point, measured.row
-    level = max(point.jitter(row), measured.line.rounding(row))
-    size = float(torch.linalg.vector_norm(point.cotangents[row] * point.outputs))
-    if measured.still:
-        return "noise: the outputs do not move, and the analytic derivative is too small to move them beyond rounding"
-    if point.jitter(row) > _NONDETERMINISTIC * measured.line.rounding(row):
-        return f"nondeterministic: identical calls differ by {level / size if size else level:.2g} of the output"
-    return (
-        f"noise: the forward's rounding leaves a relative resolution of {measured.resolution:.2g}, where "
-        "something finer is needed"
-    )
-
-
 def _notes(task: _Task) -> str | None:
     if task.point.finite is None:
         return None
     total = task.point.finite.numel()
     return f"{total - int(task.point.finite.sum())} of {total} outputs are not finite and were left out"
-
-
-def _details(measured: Measurement | None) -> dict[str, Any]:
-    if measured is None or measured.numeric is None:
-        return {}
-    numeric = measured.numeric
-    return {
-        "direction": measured.direction,
-        "analytic": measured.analytic,
-        "numeric": numeric.value,
-        "estimated_error": numeric.error,
-        "rounding_floor": numeric.floor,
-        "step": numeric.step,
-        "dtype_checked": str(measured.line.x.dtype).removeprefix("torch."),
-    }

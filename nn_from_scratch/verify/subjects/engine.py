@@ -178,7 +178,7 @@ class EngineSubject:
         """A copy for forward passes alone, kept for each dtype and device that its parameters had."""
         if torch.is_inference_mode_enabled():
             return self._prepared(private)  # tensors made in this mode must not be used outside of it
-        key = tuple((private[label].dtype, private[label].device) for label in self._names)
+        key = tuple((private[label].dtype, private[label].device) for label in self._names or private)
         if key not in self._evaluators:
             self._evaluators[key] = self._prepared(private)
         return self._evaluators[key]
@@ -190,6 +190,13 @@ class EngineSubject:
                 with blame(self.name, "to()"):
                     module.to(device=value.device, dtype=value.dtype)
                 break
+        if not self._names and self._movable:
+            # Buffers without parameters (running statistics, class weights) follow the inputs.
+            for value in private.values():
+                if value.is_floating_point() or value.is_complex():
+                    with blame(self.name, "to()"):
+                        module.to(device=value.device, dtype=value.dtype)
+                    break
         for label, parameter in self.labelled(module).items():
             with torch.no_grad(), blame(self.name, "writing a parameter"):
                 parameter.copy_(private[label])
