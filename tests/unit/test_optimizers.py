@@ -14,7 +14,11 @@ from nn_from_scratch.optimizers import Optimizer
 MAKERS: list[Callable[[nn.Module], Optimizer]] = [
     lambda model: nn.SGD(model, lr=0.1),
     lambda model: nn.SGD(model, lr=0.1, momentum=0.9),
+    lambda model: nn.SGD(model, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
     lambda model: nn.Adam(model, lr=0.1),
+    lambda model: nn.AdamW(model, lr=0.1),
+    lambda model: nn.RMSprop(model, lr=0.1),
+    lambda model: nn.RMSprop(model, lr=0.1, momentum=0.5, centered=True),
 ]
 
 
@@ -70,6 +74,13 @@ def test_a_step_does_not_modify_the_gradient(make: Callable[[nn.Module], Optimiz
         (lambda m: nn.SGD(m, lr=0.1, momentum=1), "momentum is 1, but a finite number of at least 0.0 and below 1.0"),
         (lambda m: nn.Adam(m, betas=(0.9, 1.5)), r"betas\[1\] is 1.5, but a finite number"),
         (lambda m: nn.Adam(m, eps=-1e-8), "eps is -1e-08, but a finite number"),
+        (lambda m: nn.AdamW(m, weight_decay=-1), "weight_decay is -1, but a finite number"),
+        (lambda m: nn.RMSprop(m, alpha=1), "alpha is 1, but a finite number of at least 0.0 and below 1.0"),
+        (lambda m: nn.SGD(m, lr=0.1, nesterov=True), "nesterov is True with momentum = 0.0 and dampening = 0.0"),
+        (
+            lambda m: nn.SGD(m, lr=0.1, momentum=0.9, dampening=0.1, nesterov=True),
+            "but it needs a momentum and no dampening",
+        ),
         (
             lambda m: nn.SGD(list(m.parameters()), lr=0.1),  # type: ignore[arg-type]  # on purpose
             "model is a list, but an optimizer takes the Module itself",
@@ -92,3 +103,11 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
         optimizer.load_state_dict({**state, "momentum.weight": torch.zeros(1)})
     with pytest.raises(StateDictError, match=r"state\['momentum.bias'\] is missing"):
         optimizer.load_state_dict({key: tensor for key, tensor in state.items() if key != "momentum.bias"})
+
+
+def test_options_are_shown() -> None:
+    model = nn.Linear(3, 2)
+    assert repr(nn.SGD(model, lr=0.1)) == "SGD(lr=0.1, momentum=0.0)"
+    assert repr(nn.SGD(model, lr=0.1, momentum=0.9, nesterov=True)) == "SGD(lr=0.1, momentum=0.9, nesterov=True)"
+    assert repr(nn.AdamW(model)) == "AdamW(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)"
+    assert repr(nn.RMSprop(model, centered=True)) == "RMSprop(lr=0.01, alpha=0.99, eps=1e-08, centered=True)"

@@ -1,4 +1,4 @@
-"""Optimizers: they take the model, because `zero_grad` clears its records too."""
+"""What all optimizers share."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ class Optimizer:
     may come before or after the optimizer is made.
     """
 
-    def __init__(self, model: Module, *, lr: float) -> None:
+    def __init__(self, model: Module, *, lr: float, weight_decay: float = 0.0) -> None:
         if not isinstance(model, Module):
             raise ArgumentError(
                 f"model is a {type(model).__name__}, but an optimizer takes the Module itself, because zero_grad "
                 "clears its records"
             )
         self.model = model
-        self.lr = checked(lr, name="lr", least=0.0)
+        self.lr = self.initial_lr = checked(lr, name="lr", least=0.0)  # schedules start from the initial one
+        self.weight_decay = checked(weight_decay, name="weight_decay", least=0.0)
         self._state: dict[str, dict[str, Tensor]] = {}
         self._steps: dict[str, int] = {}
 
@@ -47,6 +48,10 @@ class Optimizer:
         """Update one parameter in place; `gradient` must not be modified."""
         raise TypeError(f"{type(self).__name__} defines no update; write one that changes the parameter in place")
 
+    def decayed(self, parameter: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient with that of decay theta^2 / 2 added."""
+        return gradient.add(parameter, alpha=self.weight_decay) if self.weight_decay else gradient
+
     def zero_grad(self) -> None:
         """Drop the gradients, and with them the records of every module of the model."""
         for parameter in self.model.parameters().values():
@@ -60,6 +65,11 @@ class Optimizer:
             if tensor.device != like.device or tensor.dtype != like.dtype:
                 kept[kind] = tensor.to(device=like.device, dtype=like.dtype)
         return kept
+
+    def describe(self, **options: object) -> str:
+        """`Name(lr=..., option=value)`."""
+        named = [f"{name}={value!r}" for name, value in {"lr": self.lr, **options}.items()]
+        return f"{type(self).__name__}({', '.join(named)})"
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that a resumed run needs beside the options, such as `step.0.weight` and `momentum.0.weight`.
@@ -96,87 +106,9 @@ class Optimizer:
         self._state = {name: {k: state[f"{k}.{name}"].clone() for k in self.state_names} for name in stepped}
 
 
-class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum as PyTorch defines it.
-
-    Without momentum theta <- theta - lr grad.
-    With momentum m: v <- m v + grad (v = grad at first), theta <- theta - lr v.
-
-    Args:
-        model: the module whose parameters are updated.
-        lr: learning rate, not negative.
-        momentum: m, in [0, 1).
-
-    Raises:
-        ArgumentError: an argument makes no sense.
-    """
-
-    def __init__(self, model: Module, *, lr: float, momentum: float = 0.0) -> None:
-        super().__init__(model, lr=lr)
-        self.momentum = checked(momentum, name="momentum", least=0.0, below=1.0)
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        return ("momentum",) if self.momentum else ()
-
-    def update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
-        if self.momentum:
-            state = self.state(name, parameter)
-            if "momentum" in state:
-                state["momentum"].mul_(self.momentum).add_(gradient)
-            else:
-                state["momentum"] = gradient.clone()
-            gradient = state["momentum"]
-        parameter.sub_(gradient, alpha=self.lr)
-
-    def __repr__(self) -> str:
-        return f"SGD(lr={self.lr}, momentum={self.momentum})"
-
-
-class Adam(Optimizer):
-    """Adam with bias correction (Kingma and Ba, 2014, algorithm 1).
-
-    m <- b1 m + (1 - b1) grad;   v <- b2 v + (1 - b2) grad^2;
-    theta <- theta - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps), where t counts the parameter's steps.
-
-    Args:
-        model: the module whose parameters are updated.
-        lr: learning rate, not negative.
-        betas: (b1, b2), each in [0, 1).
-        eps: added to the denominator, not negative.
-
-    Raises:
-        ArgumentError: an argument makes no sense.
-    """
-
-    def __init__(
-        self, model: Module, *, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
-    ) -> None:
-        super().__init__(model, lr=lr)
-        self.betas = (
-            checked(betas[0], name="betas[0]", least=0.0, below=1.0),
-            checked(betas[1], name="betas[1]", least=0.0, below=1.0),
-        )
-        self.eps = checked(eps, name="eps", least=0.0)
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        return ("mean", "square")
-
-    def update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
-        b1, b2 = self.betas
-        t = self._steps[name]
-        state = self.state(name, parameter)
-        if not state:
-            state.update(mean=torch.zeros_like(parameter), square=torch.zeros_like(parameter))
-        m, v = state["mean"], state["square"]
-        m.lerp_(gradient, 1 - b1)
-        v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
-        denominator = (v.sqrt() / math.sqrt(1 - b2**t)).add_(self.eps)
-        parameter.addcdiv_(m, denominator, value=-self.lr / (1 - b1**t))
-
-    def __repr__(self) -> str:
-        return f"Adam(lr={self.lr}, betas={self.betas}, eps={self.eps})"
+def given(**options: object) -> dict[str, object]:
+    """The options that are on."""
+    return {name: value for name, value in options.items() if value}
 
 
 def checked(value: float, *, name: str, least: float, below: float = math.inf) -> float:

@@ -1,28 +1,53 @@
-"""Losses: layers with two inputs, prediction and target, and a scalar output."""
+"""What all losses share."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from nn_from_scratch.errors import MissingRecordError, ShapeError
+from nn_from_scratch.errors import ArgumentError, MissingRecordError, ShapeError
 from nn_from_scratch.layer import Layer
-from nn_from_scratch.module import Gradients, Saving
-from nn_from_scratch.records import Record, propagate
+from nn_from_scratch.module import Gradients
+from nn_from_scratch.records import propagate
 
 
 class Loss(Layer):
     """What all losses share: `backward()` without an argument propagates every pair that is remembered.
 
     A pair is a record like any other layer's, so it disappears with the records that its prediction came from.
+
+    Args:
+        reduction: "mean" or "sum" of the entries' losses, or "none" for the losses themselves.
+
+    Raises:
+        ArgumentError: `reduction` is none of the three.
     """
+
+    def __init__(self, *, reduction: str = "mean") -> None:
+        super().__init__()
+        if reduction not in ("mean", "sum", "none"):
+            raise ArgumentError(f"reduction is {reduction!r}, but 'mean', 'sum' or 'none' is expected")
+        self.reduction = reduction
+
+    def reduced(self, losses: Tensor) -> Tensor:
+        """What the losses of the entries become."""
+        if self.reduction == "mean":
+            return losses.mean()
+        return losses.sum() if self.reduction == "sum" else losses
+
+    def spread(self, g: Tensor, n: int) -> Tensor:
+        """The cotangent of each of the n entries' losses; a scalar where it is the same for all."""
+        return g / n if self.reduction == "mean" else g
+
+    def __repr__(self) -> str:
+        return self.describe(reduction=(self.reduction, "mean"))
 
     def backward(self, gradwrtoutput: Tensor | None = None) -> Gradients:
         """Propagate the remembered pairs, adding to the gradients of the parameters that made the predictions.
 
         Args:
             gradwrtoutput: None for every pair, each with the cotangent one, as if their losses had been added.
-                A scalar tensor for one pair alone: the one that its `input_index` names.
+                A tensor of the loss's shape for one pair alone: the one that its `input_index` names.
 
         Returns:
             Nothing without an argument; else the gradients of prediction and target.
@@ -52,23 +77,3 @@ class Loss(Layer):
                 f"target of {self.short_name()} has shape {tuple(target.shape)}, but the prediction has shape "
                 f"{tuple(prediction.shape)}"
             )
-
-
-class MSE(Loss):
-    """l = mean of e^2 with e = y^ - y;   dl/dy^ = 2 e g / n for n entries, dl/dy its negative.
-
-    Called with prediction y^ and target y of one shape, any shape; the output has shape (). As in the report the
-    error e of every pair is remembered, so several forward passes and one `backward()` add up their gradients.
-
-    Raises:
-        ShapeError, DtypeError, DeviceError: on a call, prediction and target do not fit together.
-    """
-
-    def forward(self, prediction: Tensor, target: Tensor) -> Saving:
-        e = prediction - target
-        return Saving(e.square().mean(), (e,))
-
-    def input_vjp(self, g: Tensor, record: Record) -> tuple[Tensor | None, ...]:
-        (e,) = record.saved
-        gradient = e * (2 * g / e.numel())
-        return gradient, -gradient if record.needs[1] else None

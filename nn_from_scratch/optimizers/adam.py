@@ -1,0 +1,97 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from nn_from_scratch.module import Module
+from nn_from_scratch.optimizers.base import Optimizer, checked, given
+
+
+class Adam(Optimizer):
+    """Adam with bias correction (Kingma and Ba, 2014, algorithm 1).
+
+    grad <- grad + decay theta;   m <- b1 m + (1 - b1) grad;   v <- b2 v + (1 - b2) grad^2;
+    theta <- theta - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps), where t counts the parameter's steps.
+
+    Args:
+        model: the module whose parameters are updated.
+        lr: learning rate, not negative.
+        betas: (b1, b2), each in [0, 1).
+        eps: added to the denominator, not negative.
+        weight_decay: not negative; here it goes through m and v, see `AdamW`.
+
+    Raises:
+        ArgumentError: an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        *,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(model, lr=lr, weight_decay=weight_decay)
+        self.betas = (
+            checked(betas[0], name="betas[0]", least=0.0, below=1.0),
+            checked(betas[1], name="betas[1]", least=0.0, below=1.0),
+        )
+        self.eps = checked(eps, name="eps", least=0.0)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("mean", "square")
+
+    def update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
+        gradient = self.decayed(parameter, gradient)
+        b1, b2 = self.betas
+        t = self._steps[name]
+        state = self.state(name, parameter)
+        if not state:
+            state.update(mean=torch.zeros_like(parameter), square=torch.zeros_like(parameter))
+        m, v = state["mean"], state["square"]
+        m.lerp_(gradient, 1 - b1)
+        v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
+        denominator = (v.sqrt() / math.sqrt(1 - b2**t)).add_(self.eps)
+        parameter.addcdiv_(m, denominator, value=-self.lr / (1 - b1**t))
+
+    def __repr__(self) -> str:
+        return self.describe(betas=self.betas, eps=self.eps, **given(weight_decay=self.weight_decay))
+
+
+class AdamW(Adam):
+    """Adam whose weight decay does not go through m and v (Loshchilov and Hutter, 2019, algorithm 2).
+
+    theta <- theta - lr decay theta, and then a step of Adam with the gradient alone.
+
+    Args:
+        model: the module whose parameters are updated.
+        lr: learning rate, not negative.
+        betas: (b1, b2), each in [0, 1).
+        eps: added to the denominator, not negative.
+        weight_decay: not negative.
+
+    Raises:
+        ArgumentError: an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        *,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(model, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def decayed(self, parameter: Tensor, gradient: Tensor) -> Tensor:
+        parameter.mul_(1 - self.lr * self.weight_decay)
+        return gradient

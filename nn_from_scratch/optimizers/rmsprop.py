@@ -1,0 +1,73 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nn_from_scratch.module import Module
+from nn_from_scratch.optimizers.base import Optimizer, checked, given
+
+
+class RMSprop(Optimizer):
+    """Gradients over the root of their mean square (Tieleman and Hinton, 2012), as PyTorch defines it.
+
+    grad <- grad + decay theta;   v <- a v + (1 - a) grad^2;   s = grad / (sqrt(v) + eps);   theta <- theta - lr s.
+    Centered: m <- a m + (1 - a) grad, and v - m^2 under the root.
+    With momentum b: u <- b u + s, theta <- theta - lr u.
+
+    Args:
+        model: the module whose parameters are updated.
+        lr: learning rate, not negative.
+        alpha: a, in [0, 1).
+        eps: added to the denominator, not negative.
+        weight_decay: not negative.
+        momentum: b, in [0, 1).
+        centered: whether the variance is taken instead of the mean square.
+
+    Raises:
+        ArgumentError: an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        *,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+    ) -> None:
+        super().__init__(model, lr=lr, weight_decay=weight_decay)
+        self.alpha = checked(alpha, name="alpha", least=0.0, below=1.0)
+        self.eps = checked(eps, name="eps", least=0.0)
+        self.momentum = checked(momentum, name="momentum", least=0.0, below=1.0)
+        self.centered = bool(centered)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("square", *(("mean",) if self.centered else ()), *(("momentum",) if self.momentum else ()))
+
+    def update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
+        gradient = self.decayed(parameter, gradient)
+        a = self.alpha
+        state = self.state(name, parameter)
+        if not state:
+            state.update({kind: torch.zeros_like(parameter) for kind in self.state_names})
+        v = state["square"].mul_(a).addcmul_(gradient, gradient, value=1 - a)
+        if self.centered:
+            m = state["mean"].lerp_(gradient, 1 - a)
+            v = v.addcmul(m, m, value=-1)
+        s = gradient / v.sqrt().add_(self.eps)
+        if self.momentum:
+            s = state["momentum"].mul_(self.momentum).add_(s)
+        parameter.sub_(s, alpha=self.lr)
+
+    def __repr__(self) -> str:
+        return self.describe(
+            alpha=self.alpha,
+            eps=self.eps,
+            **given(weight_decay=self.weight_decay, momentum=self.momentum, centered=self.centered),
+        )

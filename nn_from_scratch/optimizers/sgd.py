@@ -1,0 +1,71 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.module import Module
+from nn_from_scratch.optimizers.base import Optimizer, checked, given
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with weight decay, momentum and Nesterov's variant as PyTorch defines them.
+
+    grad <- grad + decay theta. Without momentum theta <- theta - lr grad.
+    With momentum m: v <- m v + (1 - dampening) grad (v = grad at first), theta <- theta - lr v.
+    Nesterov: theta <- theta - lr (grad + m v).
+
+    Args:
+        model: the module whose parameters are updated.
+        lr: learning rate, not negative.
+        momentum: m, in [0, 1).
+        dampening: not negative.
+        weight_decay: not negative.
+        nesterov: needs momentum, and no dampening.
+
+    Raises:
+        ArgumentError: an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        *,
+        lr: float,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(model, lr=lr, weight_decay=weight_decay)
+        self.momentum = checked(momentum, name="momentum", least=0.0, below=1.0)
+        self.dampening = checked(dampening, name="dampening", least=0.0)
+        if nesterov and (not self.momentum or self.dampening):
+            raise ArgumentError(
+                f"nesterov is {nesterov!r} with momentum = {momentum} and dampening = {dampening}, but it needs a "
+                "momentum and no dampening"
+            )
+        self.nesterov = bool(nesterov)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("momentum",) if self.momentum else ()
+
+    def update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
+        gradient = self.decayed(parameter, gradient)
+        if self.momentum:
+            state = self.state(name, parameter)
+            if "momentum" in state:
+                state["momentum"].mul_(self.momentum).add_(gradient, alpha=1 - self.dampening)
+            else:
+                state["momentum"] = gradient.clone()
+            v = state["momentum"]
+            gradient = gradient.add(v, alpha=self.momentum) if self.nesterov else v
+        parameter.sub_(gradient, alpha=self.lr)
+
+    def __repr__(self) -> str:
+        return self.describe(
+            momentum=self.momentum,
+            **given(dampening=self.dampening, weight_decay=self.weight_decay, nesterov=self.nesterov),
+        )
