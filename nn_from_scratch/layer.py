@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,7 +14,13 @@ from nn_from_scratch.records import Record
 
 
 class Layer(Module):
-    """A module with no modules inside: a forward and its local derivative."""
+    """A module with no modules inside: a forward and its local derivative.
+
+    Attributes:
+        complex_inputs: whether the value is defined for complex inputs too; not where it compares numbers.
+    """
+
+    complex_inputs: ClassVar[bool] = True
 
     def input_vjp(self, g: Tensor, record: Record) -> Tensor | tuple[Tensor | None, ...]:
         """The cotangent of the output times the Jacobian with respect to the input.
@@ -49,12 +57,17 @@ class Layer(Module):
         return gradients if isinstance(gradients, tuple) else (gradients,)
 
     def _check_kind(self, *inputs: Tensor) -> None:
-        reference = next(iter(self.own_parameters().values()), inputs[0])
+        floating = (tensor for tensor in self.own_buffers().values() if tensor.is_floating_point())
+        reference = next(chain(self.own_parameters().values(), floating), inputs[0])
         for place, x in enumerate(inputs):
             if not (x.is_floating_point() or x.is_complex()):
                 raise DtypeError(
                     f"input {place} of {self.short_name()} has dtype {x.dtype}, which has no gradient; "
                     "convert it to a floating-point dtype"
+                )
+            if x.is_complex() and not self.complex_inputs:
+                raise DtypeError(
+                    f"input {place} of {self.short_name()} has dtype {x.dtype}, but only real numbers can be compared"
                 )
             if x.dtype != reference.dtype:
                 raise DtypeError(

@@ -1,28 +1,39 @@
-"""The tree of modules and the parameters in it: names, moving, saving."""
+"""The tree of modules and the tensors in it: parameters and buffers, their names, moving, saving; the two modes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from nn_from_scratch.errors import DeviceError, DtypeError, StateDictError
+from nn_from_scratch.errors import ArgumentError, DeviceError, DtypeError, StateDictError
 
 
 class ModuleTree:
     """What a module knows of its parameters and of the modules inside it; `Module` adds forward and backward.
 
     A parameter is a plain tensor under an attribute that `parameter_names` lists; its `grad` is None or a tensor.
+    A buffer is one that `buffer_names` lists: it is moved and saved with the parameters, and has no gradient.
+
+    Attributes:
+        training: whether the module is in training or in evaluation mode; most layers do the same in both.
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
+    buffer_names: ClassVar[tuple[str, ...]] = ()
+    training: bool = True
 
     def own_parameters(self) -> dict[str, Tensor]:
         """The parameters of this module alone, by attribute name, without those that are None (no bias)."""
         named = ((name, getattr(self, name)) for name in self.parameter_names)
+        return {name: tensor for name, tensor in named if tensor is not None}
+
+    def own_buffers(self) -> dict[str, Tensor]:
+        """The buffers of this module alone, by attribute name, without those that are None."""
+        named = ((name, getattr(self, name)) for name in self.buffer_names)
         return {name: tensor for name, tensor in named if tensor is not None}
 
     def modules(self) -> tuple[ModuleTree, ...]:
@@ -45,23 +56,46 @@ class ModuleTree:
                 yield module
                 stack.extend(reversed(module.modules()))
 
-    def parameters(self) -> dict[str, Tensor]:
-        """All parameters by name (`"weight"` in a layer, `"0.weight"` in a `Sequential`), each tensor once."""
-        found: dict[str, Tensor] = {}
-        seen: set[int] = set()
+    def _placed(self) -> Iterator[tuple[str, ModuleTree]]:
+        """This module and all inside it, each with the prefix of its tensors' names; once for every place."""
         stack: list[tuple[str, ModuleTree]] = [("", self)]
         while stack:
             prefix, module = stack.pop()
-            for name, tensor in module.own_parameters().items():
-                if id(tensor) not in seen:
-                    seen.add(id(tensor))
-                    found[prefix + name] = tensor
+            yield prefix, module
             stack.extend(reversed([(f"{name}.", inner) for name, inner in module.named_modules(prefix)]))
-        return found
+
+    def parameters(self) -> dict[str, Tensor]:
+        """All parameters by name (`"weight"` in a layer, `"0.weight"` in a `Sequential`), each tensor once."""
+        return _once(
+            (p + name, tensor) for p, module in self._placed() for name, tensor in module.own_parameters().items()
+        )
+
+    def buffers(self) -> dict[str, Tensor]:
+        """All buffers by name, such as `"1.running_mean"`, each tensor once."""
+        return _once(
+            (p + name, tensor) for p, module in self._placed() for name, tensor in module.own_buffers().items()
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """Put this module and all inside it into training mode (or with False into evaluation), and return it.
+
+        Raises:
+            ArgumentError: `mode` is no bool.
+        """
+        if not isinstance(mode, bool):
+            raise ArgumentError(f"mode is {mode!r}, but True for training or False for evaluation is expected")
+        for module in self.all_modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Put this module and all inside it into evaluation mode: running statistics, no dropout."""
+        return self.train(False)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Move the parameters and their gradients, and return the module itself.
+        """Move the parameters, their gradients and the buffers, and return the module itself.
 
+        A buffer of integers keeps its dtype.
         Pending records keep the tensors that they were made with, so backward through them is refused afterwards.
 
         Raises:
@@ -83,6 +117,11 @@ class ModuleTree:
                         new.grad = old.grad.to(device=device, dtype=dtype)
                     moved[id(old)] = new
                 setattr(module, name, moved[id(old)])
+            for name, old in module.own_buffers().items():
+                if id(old) not in moved:
+                    counts = not (old.is_floating_point() or old.is_complex())
+                    moved[id(old)] = old.to(device=device, dtype=None if counts else dtype)
+                setattr(module, name, moved[id(old)])
         return self
 
     def cuda(self) -> Self:
@@ -94,30 +133,44 @@ class ModuleTree:
         return self.to("cuda")
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The parameters' values by name; they share memory with the parameters, so clone what must last."""
-        return {name: tensor.detach() for name, tensor in self.parameters().items()}
+        """The values of parameters and buffers by name; they share memory with the module, so clone what must last."""
+        tensors = _once(
+            (prefix + name, tensor)
+            for prefix, module in self._placed()
+            for name, tensor in (module.own_parameters() | module.own_buffers()).items()
+        )
+        return {name: tensor.detach() for name, tensor in tensors.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy values into the parameters; either all of them or, after an error, none.
+        """Copy values into the parameters and buffers; either into all of them or, after an error, into none.
 
         Raises:
             StateDictError: names are missing or unexpected, or a shape or dtype differs.
         """
-        parameters = self.parameters()
-        missing = [name for name in parameters if name not in state]
-        unexpected = [name for name in state if name not in parameters]
+        buffers = self.buffers()
+        held = self.parameters() | buffers
+        missing = [name for name in held if name not in state]
+        unexpected = [name for name in state if name not in held]
         if missing or unexpected:
             raise StateDictError(
                 f"state has other names than {type(self).__name__}: "
                 f"missing {', '.join(missing) or 'none'}; unexpected {', '.join(unexpected) or 'none'}"
             )
-        for name, parameter in parameters.items():
+        for name, tensor in held.items():
             value = state[name]
-            if value.shape != parameter.shape or value.dtype != parameter.dtype:
+            if value.shape != tensor.shape or value.dtype != tensor.dtype:
                 raise StateDictError(
-                    f"state[{name!r}] is {value.dtype} of shape {tuple(value.shape)}, but the parameter is "
-                    f"{parameter.dtype} of shape {tuple(parameter.shape)}"
+                    f"state[{name!r}] is {value.dtype} of shape {tuple(value.shape)}, but the "
+                    f"{'buffer' if name in buffers else 'parameter'} is {tensor.dtype} of shape {tuple(tensor.shape)}"
                 )
         with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(state[name])
+            for name, tensor in held.items():
+                tensor.copy_(state[name])
+
+
+def _once(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors by name, one that has several names under the first alone."""
+    found: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in named:
+        found.setdefault(id(tensor), (name, tensor))
+    return dict(found.values())

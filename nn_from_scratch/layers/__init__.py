@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
-from nn_from_scratch.layers.activation import ReLU, Sigmoid
+from nn_from_scratch.layers.activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
+from nn_from_scratch.layers.batch_normalization import BatchNorm2d
 from nn_from_scratch.layers.convolution import Conv2d, TransposeConv2d
+from nn_from_scratch.layers.dropout import Dropout
+from nn_from_scratch.layers.joining import Add, Concat
 from nn_from_scratch.layers.linear import Linear
+from nn_from_scratch.layers.normalization import GroupNorm, LayerNorm
+from nn_from_scratch.layers.pooling import AvgPool2d, MaxPool2d
+from nn_from_scratch.layers.resampling import PixelShuffle, Upsample
 from nn_from_scratch.layers.shape import Flatten
+from nn_from_scratch.layers.softmax import LogSoftmax, Softmax
 
-__all__ = ["Conv2d", "Flatten", "Linear", "ReLU", "Sigmoid", "TransposeConv2d"]
+__all__ = [
+    "GELU",
+    "Add",
+    "AvgPool2d",
+    "BatchNorm2d",
+    "Concat",
+    "Conv2d",
+    "Dropout",
+    "Flatten",
+    "GroupNorm",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "MaxPool2d",
+    "PixelShuffle",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "TransposeConv2d",
+    "Upsample",
+]

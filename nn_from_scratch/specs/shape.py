@@ -1,0 +1,65 @@
+"""Layers that move entries, join branches, or change the resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from operator import add
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nn_from_scratch.layers import Add, Concat, Flatten, PixelShuffle, Upsample
+from nn_from_scratch.specs.case import Case, Spec
+
+UPSAMPLE_CASES = (
+    Case("nearest", ((2, 3, 4, 5),), (), {"scale_factor": 2}),
+    Case("nearest-uneven", ((2, 2, 4, 5),), (), {"scale_factor": (1.7, 0.6)}),
+    Case("nearest-size", ((2, 2, 4, 5),), ((7, 13),)),
+    Case("nearest-same-size", ((2, 2, 4, 5),), ((4, 5),)),
+    Case("bilinear", ((2, 3, 4, 5),), (), {"scale_factor": 2, "mode": "bilinear"}),
+    Case("bilinear-uneven", ((2, 2, 4, 5),), (), {"scale_factor": (1.7, 0.6), "mode": "bilinear"}),
+    Case("bilinear-size", ((2, 2, 4, 5),), ((7, 1),), {"mode": "bilinear"}),
+    Case("corners", ((2, 3, 4, 5),), (), {"scale_factor": 2, "mode": "bilinear", "align_corners": True}),
+    Case("corners-size", ((2, 2, 4, 5),), ((1, 13),), {"mode": "bilinear", "align_corners": True}),
+    Case("one-pixel", ((1, 1, 1, 1),), (3,), {"mode": "bilinear"}),
+)
+
+
+def _upsample(layer: Upsample, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    return F.interpolate(x, layer.size, layer.scale_factor, layer.mode, layer.align_corners)
+
+
+SPECS = (
+    Spec(
+        Add,
+        (
+            Case("two", ((2, 3, 4), (2, 3, 4))),
+            Case("three", ((5,), (5,), (5,))),
+            Case("one", ((2, 3),)),
+        ),
+        lambda layer, parameters, *xs: reduce(add, xs),
+    ),
+    Spec(
+        Concat,
+        (
+            Case("channels", ((2, 3, 4, 5), (2, 1, 4, 5))),
+            Case("three", ((2, 4), (1, 4), (3, 4)), (0,)),
+            Case("last", ((2, 4), (2, 3)), (-1,)),
+            Case("one", ((2, 3),)),
+        ),
+        lambda layer, parameters, *xs: torch.cat(xs, layer.dim),
+    ),
+    Spec(
+        Flatten,
+        (Case("default", ((2, 3, 4),)), Case("middle", ((2, 3, 4, 5),), (1, 2)), Case("one-axis", ((2, 3),))),
+        lambda layer, parameters, x: torch.flatten(x, layer.start_dim, layer.end_dim),
+    ),
+    Spec(
+        PixelShuffle,
+        (Case("two", ((2, 8, 3, 4),), (2,)), Case("three", ((1, 9, 2, 1),), (3,)), Case("one", ((2, 3, 2, 2),), (1,))),
+        lambda layer, parameters, x: F.pixel_shuffle(x, layer.upscale_factor),
+    ),
+    Spec(Upsample, UPSAMPLE_CASES, _upsample),
+)
