@@ -12,47 +12,125 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nn_from_scratch.denoiser import Denoiser
+    from nn_from_scratch.exchange import from_torch, to_torch
     from nn_from_scratch.layer import Layer
-    from nn_from_scratch.layers import Conv2d, Flatten, Linear, ReLU, Sigmoid, TransposeConv2d
-    from nn_from_scratch.losses import MSE
+    from nn_from_scratch.layers import (
+        GELU,
+        Add,
+        AvgPool2d,
+        BatchNorm2d,
+        Concat,
+        Conv2d,
+        Dropout,
+        Flatten,
+        GroupNorm,
+        LayerNorm,
+        LeakyReLU,
+        Linear,
+        LogSoftmax,
+        MaxPool2d,
+        PixelShuffle,
+        ReLU,
+        Sigmoid,
+        SiLU,
+        Softmax,
+        Tanh,
+        TransposeConv2d,
+        Upsample,
+    )
+    from nn_from_scratch.losses import L1, MSE, BCEWithLogits, CrossEntropy, Huber
     from nn_from_scratch.models import report_model
     from nn_from_scratch.module import Container, Module, Saving, Sequential, backward
-    from nn_from_scratch.optimizers import SGD, Adam
+    from nn_from_scratch.optimizers import SGD, Adam, AdamW, RMSprop
     from nn_from_scratch.records import Record, no_records
+    from nn_from_scratch.schedules import CosineAnnealingLR, LinearLR, SequentialLR, StepLR
 
 _HOMES = {
     "denoiser": ("Denoiser",),
+    "exchange": ("from_torch", "to_torch"),
     "layer": ("Layer",),
-    "layers": ("Conv2d", "Flatten", "Linear", "ReLU", "Sigmoid", "TransposeConv2d"),
-    "losses": ("MSE",),
+    "layers": (
+        "GELU",
+        "Add",
+        "AvgPool2d",
+        "BatchNorm2d",
+        "Concat",
+        "Conv2d",
+        "Dropout",
+        "Flatten",
+        "GroupNorm",
+        "LayerNorm",
+        "LeakyReLU",
+        "Linear",
+        "LogSoftmax",
+        "MaxPool2d",
+        "PixelShuffle",
+        "ReLU",
+        "SiLU",
+        "Sigmoid",
+        "Softmax",
+        "Tanh",
+        "TransposeConv2d",
+        "Upsample",
+    ),
+    "losses": ("L1", "MSE", "BCEWithLogits", "CrossEntropy", "Huber"),
     "models": ("report_model",),
     "module": ("Container", "Module", "Saving", "Sequential", "backward"),
-    "optimizers": ("SGD", "Adam"),
+    "optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
     "records": ("Record", "no_records"),
+    "schedules": ("CosineAnnealingLR", "LinearLR", "SequentialLR", "StepLR"),
 }
 _ROOM_OF = {name: room for room, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "GELU",
+    "L1",
     "MSE",
     "SGD",
     "Adam",
+    "AdamW",
+    "Add",
+    "AvgPool2d",
+    "BCEWithLogits",
+    "BatchNorm2d",
+    "Concat",
     "Container",
     "Conv2d",
+    "CosineAnnealingLR",
+    "CrossEntropy",
     "Denoiser",
+    "Dropout",
     "Flatten",
+    "GroupNorm",
+    "Huber",
     "Layer",
+    "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "LinearLR",
+    "LogSoftmax",
+    "MaxPool2d",
     "Module",
+    "PixelShuffle",
+    "RMSprop",
     "ReLU",
     "Record",
     "Saving",
     "Sequential",
+    "SequentialLR",
+    "SiLU",
     "Sigmoid",
+    "Softmax",
+    "StepLR",
+    "Tanh",
     "TransposeConv2d",
+    "Upsample",
     "__version__",
     "backward",
+    "from_torch",
     "no_records",
     "report_model",
+    "to_torch",
 ]
 
 
