@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from nn_from_scratch.convolutions import convolution_algorithm
     from nn_from_scratch.denoiser import Denoiser
     from nn_from_scratch.exchange import from_torch, to_torch
     from nn_from_scratch.layer import Layer
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from nn_from_scratch.schedules import CosineAnnealingLR, LinearLR, SequentialLR, StepLR
 
 _HOMES = {
+    "convolutions": ("convolution_algorithm",),
     "denoiser": ("Denoiser",),
     "exchange": ("from_torch", "to_torch"),
     "layer": ("Layer",),
@@ -127,6 +129,7 @@ __all__ = [
     "Upsample",
     "__version__",
     "backward",
+    "convolution_algorithm",
     "from_torch",
     "no_records",
     "report_model",

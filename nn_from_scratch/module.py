@@ -8,6 +8,7 @@ author of a layer writes mathematics only: `forward`, `input_vjp` and, with para
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import cache
 from inspect import Parameter, signature
 from math import inf
@@ -84,7 +85,7 @@ class Module(ModuleTree):
             if not isinstance(x, Tensor):
                 raise DtypeError(f"input {place} of {self.short_name()} is a {type(x).__name__}, not a torch.Tensor")
         self.check_inputs(*inputs)
-        with torch.no_grad():
+        with torch.no_grad() if torch.is_grad_enabled() else nullcontext():  # once, not for each module inside
             result = self.forward(*inputs)
             y, saved = result if isinstance(result, Saving) else (result, ())
             inner = y if isinstance(self, Container) else None

@@ -28,8 +28,9 @@ class ModuleTree:
 
     def own_parameters(self) -> dict[str, Tensor]:
         """The parameters of this module alone, by attribute name, without those that are None (no bias)."""
-        named = ((name, getattr(self, name)) for name in self.parameter_names)
-        return {name: tensor for name, tensor in named if tensor is not None}
+        if not self.parameter_names:  # as for most layers, several times a step
+            return {}
+        return {name: tensor for name in self.parameter_names if (tensor := getattr(self, name)) is not None}
 
     def own_buffers(self) -> dict[str, Tensor]:
         """The buffers of this module alone, by attribute name, without those that are None."""

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["DEFAULT_EPOCHS", "OPTIMIZER_DEFAULTS", "RunSettings", "TrainingSettings"]
+__all__ = ["CONVOLUTIONS", "DEFAULT_EPOCHS", "OPTIMIZER_DEFAULTS", "RunSettings", "TrainingSettings"]
 
-#: Fewer than the report's 10, so that the default run with the `unfold` algorithm stays well under three minutes.
+#: Fewer than the report's 10, so that the default run stays well under three minutes on a busy machine.
 DEFAULT_EPOCHS = 4
+
+#: How convolutions may be computed: the names in `nn_from_scratch.convolutions.ALGORITHMS`, and "auto" for the fastest.
+CONVOLUTIONS = ("auto", "im2col", "native", "unfold")
 
 #: The report's learning rate and momentum for each optimizer (figure 2).
 OPTIMIZER_DEFAULTS: dict[str, dict[str, float]] = {
@@ -66,6 +69,7 @@ class RunSettings(TrainingSettings):
         train_size: number of training pairs, at least 1.
         validation_size: number of validation images, at least 1.
         device: where the network is trained, "cpu", "cuda" or "cuda:NUMBER".
+        conv: how convolutions are computed, one of `CONVOLUTIONS`. Another algorithm rounds differently.
         threads: processor threads, at least 1. Another number sums in another order, and so gives other bits.
 
     Raises:
@@ -77,12 +81,15 @@ class RunSettings(TrainingSettings):
     train_size: int = 50_000
     validation_size: int = 1_000
     device: str = "cpu"
+    conv: str = "auto"
     threads: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("train_size", "validation_size", "threads"):
             expect_integer(getattr(self, name), name=name, least=1)
+        if self.conv not in CONVOLUTIONS:
+            raise ArgumentError(f"conv is {self.conv!r}, but 'auto', 'im2col', 'native' or 'unfold' is expected")
 
 
 def expect_integer(value: object, *, name: str, least: int, below: int | None = None) -> None:

@@ -27,9 +27,11 @@ examples:
   nn-from-scratch train --resume              go on with the newest run
   nn-from-scratch denoise photo.jpg           write photo_denoised.png, with the network that comes with the package
   nn-from-scratch denoise photo.jpg --model runs/2026-01-31_12-00-00
+  nn-from-scratch verify layers.py:MyGELU --input 4,16     prove a backward pass right, or say what is wrong with it
 
 Each command has its own help, such as nn-from-scratch train --help.
-Exit status: 0 for success, 2 for an error (one sentence says which), 130 after Ctrl-C."""
+Exit status: 0 for success, 2 for an error (one sentence says which), 130 after Ctrl-C; verify adds 1 for wrong and 3
+for undecided."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _Parser(
         prog="nn-from-scratch",
         description="A small neural-network engine with hand-written backward passes, which learns to denoise "
-        "photographs without ever seeing a clean one.",
+        "photographs without ever seeing a clean one; and a verifier for anybody's backward passes.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

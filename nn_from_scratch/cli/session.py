@@ -18,6 +18,7 @@ from nn_from_scratch.cli.display import TrainingDisplay, say, show_scores
 from nn_from_scratch.cli.interrupts import stop_on_interrupt
 from nn_from_scratch.cli.train import resumed_settings
 from nn_from_scratch.comparison import MOST_COMPARED, compare
+from nn_from_scratch.convolutions import convolution_algorithm
 from nn_from_scratch.data import PairSet, load_pairs, parse_noise
 from nn_from_scratch.errors import CheckpointError, DivergenceError
 from nn_from_scratch.figures import draw_grid, draw_training_curve
@@ -64,7 +65,7 @@ def start_run(settings: RunSettings, *, out: Path | None, json_path: Path | None
     run = new_run(out)
     session: _Session | None = None
     try:
-        with _threads(settings.threads):
+        with _computing(settings):
             console = Console(file=sys.stdout)
             pairs = _load(console, settings)
             generator = torch.Generator().manual_seed(settings.seed)
@@ -103,7 +104,7 @@ def resume_run(folder: Path | None, *, explicit: dict[str, Any], json_path: Path
     model.to(device)
     optimizer = make_optimizer(model, settings)
     checkpoint.restore(model, optimizer)
-    with _threads(settings.threads):
+    with _computing(settings):
         console = Console(file=sys.stdout)
         pairs = _load(console, settings)
         if fingerprint(pairs) != checkpoint.information.get("data_sha256"):
@@ -229,10 +230,11 @@ def _load(console: Console, settings: RunSettings) -> PairSet:
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
+def _computing(settings: RunSettings) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(settings.threads)
     try:
-        yield
+        with convolution_algorithm(settings.conv):
+            yield
     finally:
         torch.set_num_threads(before)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.settings import DEFAULT_EPOCHS, OPTIMIZER_DEFAULTS, RunSettings
+from nn_from_scratch.settings import CONVOLUTIONS, DEFAULT_EPOCHS, OPTIMIZER_DEFAULTS, RunSettings
 
 __all__ = ["add_parser", "run"]
 
@@ -73,6 +73,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--seed", type=int, metavar="N", help="of initial weights, data and order of the batches (default: 0)"
     )
     training.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:NUMBER (default: cpu)")
+    training.add_argument(
+        "--conv",
+        choices=CONVOLUTIONS,
+        help="how convolutions are computed: im2col, as in the report to the letter; unfold, the same but faster; "
+        "native, with the vendor's forward kernels; or auto, the fastest of them for the device (default: auto)",
+    )
     training.add_argument(
         "--threads",
         type=int,

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from typing_extensions import Unpack
 
-from nn_from_scratch.convolutions import Algorithm, Geometry, Pair, find_algorithm, pair, spatial
+from nn_from_scratch.convolutions import Algorithm, Geometry, Pair, check_algorithm, find_algorithm, pair, spatial
 from nn_from_scratch.errors import GeometryError, ShapeError
 from nn_from_scratch.layer import Layer, expect_dimensions
 from nn_from_scratch.layers.initialization import positive, uniform
@@ -50,7 +50,7 @@ class _Convolution(Layer):
         dilation: int | Pair = 1,
         groups: int = 1,
         bias: bool = True,
-        algorithm: str = "unfold",
+        algorithm: str = "auto",
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -69,8 +69,7 @@ class _Convolution(Layer):
             dilation=pair(dilation, name="dilation", least=1),
             groups=groups,
         )
-        find_algorithm(algorithm)
-        self.algorithm = algorithm
+        self.algorithm = check_algorithm(algorithm)
         channels, per_group = self._weight_channels()
         K1, K2 = self.geometry.kernel
         fan = per_group * K1 * K2
@@ -87,7 +86,7 @@ class _Convolution(Layer):
 
     @property
     def _maps(self) -> Algorithm:
-        return find_algorithm(self.algorithm)
+        return find_algorithm(self.algorithm, self.weight)
 
     def check_inputs(self, x: Tensor) -> None:
         super().check_inputs(x)
@@ -97,9 +96,6 @@ class _Convolution(Layer):
                 f"input of {self.short_name()} has shape {tuple(x.shape)} with {x.shape[1]} channels, "
                 f"but {self.in_channels} are expected"
             )
-
-    def _plus_bias(self, s: Tensor) -> Tensor:
-        return s if self.bias is None else s + self.bias[:, None, None]
 
     def _with_bias_vjp(self, weight: Tensor, g: Tensor) -> dict[str, Tensor]:
         return {"weight": weight} if self.bias is None else {"weight": weight, "bias": g.sum(dim=(0, 2, 3))}
@@ -120,7 +116,7 @@ class _Convolution(Layer):
             dilation=(short(g.dilation), 1),
             groups=(g.groups, 1),
             bias=(self.bias is not None, True),
-            algorithm=(self.algorithm, "unfold"),
+            algorithm=(self.algorithm, "auto"),
         )
 
 
@@ -130,6 +126,7 @@ class Conv2d(_Convolution):
     s = conv2d(x, w) + b;   dl/dx = conv2d_input(g, w);   dl/dw = conv2d_weight(x, g);   dl/db = sum of g, all but C'.
 
     Input (N, C, H, W), output (N, C', H', W') with H' = floor((H + 2p - d(K1 - 1) - 1) / s) + 1, W' alike.
+    The output may lie in memory with the channels last: `reshape` it, where `view` is refused.
     Parameters: weight (C', C/G, K1, K2) and bias (C',), both from U(-sqrt k, sqrt k), k = 1 / ((C/G) K1 K2).
 
     Args:
@@ -139,7 +136,8 @@ class Conv2d(_Convolution):
         stride, padding, dilation: one number, or one for the height and one for the width.
         groups: G, which divides C and C'.
         bias: whether b is there.
-        algorithm: how the three maps are computed, by its name in `nn_from_scratch.convolutions.ALGORITHMS`.
+        algorithm: how the three maps are computed: "im2col", "unfold", "native", or "auto" for the one of the
+            surrounding `convolution_algorithm`, if there is one, else the fastest for the device and dtype.
         generator: source of the initial values; torch's global one by default.
         device, dtype: of the parameters; torch's defaults by default.
 
@@ -153,7 +151,7 @@ class Conv2d(_Convolution):
         self.geometry.output_size(spatial(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._plus_bias(self._maps.conv2d(x, self.weight, self.geometry))
+        return self._maps.conv2d(x, self.weight, self.geometry, self.bias)
 
     def input_vjp(self, g: Tensor, record: Record) -> Tensor:
         return self._maps.conv2d_input(g, self.weight, self.geometry, spatial(record.x))
@@ -222,14 +220,14 @@ class TransposeConv2d(_Convolution):
 
     def forward(self, x: Tensor) -> Tensor:
         size, beyond = self._reached_size(x)
-        y = self._maps.conv2d_input(x, self.weight, self.geometry, size)
-        if beyond != (0, 0):
-            y = pad(y, (0, beyond[1], 0, beyond[0]))
-        return self._plus_bias(y)
+        if beyond == (0, 0):
+            return self._maps.conv2d_input(x, self.weight, self.geometry, size, self.bias)
+        y = pad(self._maps.conv2d_input(x, self.weight, self.geometry, size), (0, beyond[1], 0, beyond[0]))
+        return y if self.bias is None else y.add_(self.bias[:, None, None])
 
     def _reached(self, g: Tensor, record: Record) -> Tensor:
         (height, width), _ = self._reached_size(record.x)
-        return g[:, :, :height, :width]
+        return g if spatial(g) == (height, width) else g[:, :, :height, :width]
 
     def input_vjp(self, g: Tensor, record: Record) -> Tensor:
         return self._maps.conv2d(self._reached(g, record), self.weight, self.geometry)

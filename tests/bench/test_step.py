@@ -1,11 +1,17 @@
-"""A training step of the report's model, ours and torch's.
+"""A training step of the report's model: ours with each algorithm, and torch's.
 
-Run once by default; `tox -e bench -- --benchmark-enable` measures.
+Run once by default; `tox -e bench -- --benchmark-enable` measures. As a script it prints ratios to torch, from
+interleaved pairs: `python tests/bench/test_step.py`.
 """
 
 from __future__ import annotations
 
+import argparse
+import random
+import sys
+import time
 from collections.abc import Callable
+from statistics import quantiles
 from typing import Any
 
 import pytest
@@ -16,22 +22,11 @@ from nn_from_scratch.models import report_model
 
 pytestmark = pytest.mark.bench
 
-
-def step_of_ours(x: torch.Tensor) -> Callable[[], None]:
-    model, loss = report_model(), nn.MSE()
-    optimizer = nn.SGD(model, lr=0.5, momentum=0.9)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss(model(x), x)
-        loss.backward()
-        optimizer.step()
-
-    return step
+Step = Callable[[], torch.Tensor]
 
 
-def step_of_torch(x: torch.Tensor) -> Callable[[], None]:
-    model = torch.nn.Sequential(
+def torch_model() -> torch.nn.Sequential:
+    return torch.nn.Sequential(
         torch.nn.Conv2d(3, 16, 4, stride=2, padding=1),
         torch.nn.ReLU(),
         torch.nn.Conv2d(16, 32, 4, stride=2),
@@ -41,18 +36,91 @@ def step_of_torch(x: torch.Tensor) -> Callable[[], None]:
         torch.nn.ConvTranspose2d(16, 3, 4, stride=2, padding=1),
         torch.nn.Sigmoid(),
     )
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
 
-    def step() -> None:
-        optimizer.zero_grad()
-        torch.nn.functional.mse_loss(model(x), x).backward()
-        optimizer.step()
+
+def step_of_ours(x: torch.Tensor, *, algorithm: str = "auto") -> Step:
+    """A step that gives the loss before it; its initial values are drawn under a fixed seed."""
+    model, loss = report_model(generator=torch.Generator().manual_seed(0)), nn.MSE()
+    optimizer = nn.SGD(model, lr=0.5, momentum=0.9)
+
+    def step() -> torch.Tensor:
+        with nn.convolution_algorithm(algorithm):
+            optimizer.zero_grad()
+            value = loss(model(x), x)
+            loss.backward()
+            optimizer.step()
+        return value
 
     return step
 
 
+def step_of_torch(x: torch.Tensor) -> Step:
+    model = torch_model()
+    model.load_state_dict(report_model(generator=torch.Generator().manual_seed(0)).state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+
+    def step() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = torch.nn.functional.mse_loss(model(x), x)
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    return step
+
+
+ROWS: dict[str, Callable[[torch.Tensor], Step]] = {
+    "im2col": lambda x: step_of_ours(x, algorithm="im2col"),
+    "unfold": lambda x: step_of_ours(x, algorithm="unfold"),
+    "native": lambda x: step_of_ours(x, algorithm="native"),
+    "torch": step_of_torch,
+}
+
+
+def images(batch: int) -> torch.Tensor:
+    return torch.rand(batch, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
 @pytest.mark.parametrize("batch", [16, 128])
-@pytest.mark.parametrize("make", [step_of_ours, step_of_torch])
-def test_training_step(benchmark: Any, make: Callable[[torch.Tensor], Callable[[], None]], batch: int) -> None:
+@pytest.mark.parametrize("row", ROWS)
+def test_training_step(benchmark: Any, row: str, batch: int) -> None:
     benchmark.group = f"training step, batch {batch}"
-    benchmark(make(torch.rand(batch, 3, 32, 32)))
+    benchmark(ROWS[row](images(batch)))
+
+
+@pytest.mark.parametrize("batch", [16, 128])
+@pytest.mark.parametrize("row", [row for row in ROWS if row != "torch"])
+def test_every_row_computes_the_same_losses(row: str, batch: int) -> None:
+    ours, reference = ROWS[row](images(batch)), ROWS["torch"](images(batch))
+    for _ in range(5):
+        torch.testing.assert_close(ours(), reference(), rtol=1e-5, atol=0.0)
+
+
+def ratios(row: str, *, batch: int, pairs: int, clock: Callable[[], float]) -> list[float]:
+    """Duration of a step of this row by that of torch, for each of some pairs in random order."""
+    x = images(batch)
+    steps = [ROWS[row](x), ROWS["torch"](x)]
+    order = random.Random(0)
+    found: list[float] = []
+    for _ in range(pairs + 5):
+        seconds = [0.0, 0.0]
+        for place in order.sample((0, 1), 2):
+            start = clock()
+            steps[place]()
+            seconds[place] = clock() - start
+        found.append(seconds[0] / seconds[1])
+    return found[5:]  # the first pairs warm up
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    # With one thread the time of the processor is that of the step, whatever else the machine does.
+    timer = time.process_time if arguments.threads == 1 else time.perf_counter
+    for size in (16, 128):
+        for name in ("im2col", "unfold", "native"):
+            low, middle, high = quantiles(ratios(name, batch=size, pairs=arguments.pairs, clock=timer), n=4)
+            sys.stdout.write(f"batch {size:4d} {name}: {middle:.2f} of torch eager (quartiles {low:.2f}, {high:.2f})\n")

@@ -10,12 +10,18 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
+from nn_from_scratch.convolutions import ALGORITHMS
 from nn_from_scratch.specs import CATALOGUE, Bound, Case, Spec, draw_inputs
 
-CASES = [pytest.param(spec, case, id=f"{spec.layer.__name__}-{case.name}") for spec in CATALOGUE for case in spec.cases]
+CASES = [
+    pytest.param(spec, case, algorithm, id=f"{spec.layer.__name__}-{case.name}-{algorithm}".removesuffix("-auto"))
+    for spec in CATALOGUE
+    for case in spec.cases
+    for algorithm in (ALGORITHMS if spec.layer in (nn.Conv2d, nn.TransposeConv2d) else ("auto",))
+]
 
 
-def compare(spec: Spec, case: Case, *, dtype: torch.dtype, device: str, tolerance: float) -> None:
+def compare(spec: Spec, case: Case, algorithm: str, *, dtype: torch.dtype, device: str, tolerance: float) -> None:
     """Hold value and all gradients against torch's, relative to the largest entry of each."""
     layer = spec.build(case, dtype=dtype)
     layer.to(device)
@@ -23,10 +29,12 @@ def compare(spec: Spec, case: Case, *, dtype: torch.dtype, device: str, toleranc
     leaves = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
     parameters = {name: p.clone().requires_grad_() for name, p in layer.parameters().items()}
     expected = spec.reference(layer, parameters, *leaves)
-    y = layer(*inputs)
+    with nn.convolution_algorithm(algorithm):
+        y = layer(*inputs)
     cotangent = torch.randn(y.shape, dtype=dtype, generator=torch.Generator().manual_seed(5)).to(device)
     expected.backward(cotangent)
-    found = nn.backward(y, cotangent)
+    with nn.convolution_algorithm(algorithm):
+        found = nn.backward(y, cotangent)
 
     pairs: list[tuple[str, Tensor | None, Tensor | None]] = [("value", y, expected.detach())]
     for place, gradient in enumerate(found if isinstance(found, tuple) else (found,)):
@@ -42,14 +50,14 @@ def compare(spec: Spec, case: Case, *, dtype: torch.dtype, device: str, toleranc
         assert float((mine - theirs).abs().max()) <= tolerance * scale, name
 
 
-@pytest.mark.parametrize(("spec", "case"), CASES)
-def test_float64_agrees_to_rounding(spec: Spec, case: Case) -> None:
-    compare(spec, case, dtype=torch.float64, device="cpu", tolerance=spec.bound.float64)
+@pytest.mark.parametrize(("spec", "case", "algorithm"), CASES)
+def test_float64_agrees_to_rounding(spec: Spec, case: Case, algorithm: str) -> None:
+    compare(spec, case, algorithm, dtype=torch.float64, device="cpu", tolerance=spec.bound.float64)
 
 
-@pytest.mark.parametrize(("spec", "case"), CASES)
-def test_float32_agrees_to_rounding(spec: Spec, case: Case) -> None:
-    compare(spec, case, dtype=torch.float32, device="cpu", tolerance=spec.bound.float32)
+@pytest.mark.parametrize(("spec", "case", "algorithm"), CASES)
+def test_float32_agrees_to_rounding(spec: Spec, case: Case, algorithm: str) -> None:
+    compare(spec, case, algorithm, dtype=torch.float32, device="cpu", tolerance=spec.bound.float32)
 
 
 def test_a_bound_of_its_own_has_a_reason() -> None:
@@ -69,10 +77,8 @@ def full_precision() -> Iterator[None]:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize(("spec", "case"), CASES)
+@pytest.mark.parametrize(("spec", "case", "algorithm"), CASES)
 @pytest.mark.usefixtures("full_precision")
-def test_on_a_gpu_it_agrees_to_rounding(spec: Spec, case: Case, dtype: torch.dtype) -> None:
-    bound = spec.bound
-    compare(
-        spec, case, dtype=dtype, device="cuda", tolerance=bound.float64 if dtype == torch.float64 else bound.float32
-    )
+def test_on_a_gpu_it_agrees_to_rounding(spec: Spec, case: Case, algorithm: str, dtype: torch.dtype) -> None:
+    tolerance = spec.bound.float64 if dtype == torch.float64 else spec.bound.float32
+    compare(spec, case, algorithm, dtype=dtype, device="cuda", tolerance=tolerance)

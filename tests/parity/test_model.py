@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
+from nn_from_scratch.convolutions import ALGORITHMS
 from nn_from_scratch.models import report_model
 from nn_from_scratch.optimizers import Optimizer
+
+
+@pytest.fixture(params=sorted(ALGORITHMS))
+def algorithm(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All convolutions of the test are computed in this way."""
+    with nn.convolution_algorithm(request.param):
+        yield
 
 
 def torch_model() -> torch.nn.Sequential:
@@ -37,6 +45,7 @@ def images(count: int, seed: int) -> Tensor:
     return torch.rand(count, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.usefixtures("algorithm")
 def test_gradients_of_every_layer_agree_to_rounding() -> None:
     ours, theirs = both()
     x, target = images(4, 0), images(4, 1)
@@ -79,6 +88,7 @@ OPTIMIZERS: list[tuple[str, Callable[[nn.Module], Optimizer], Callable[[torch.nn
 ]
 
 
+@pytest.mark.usefixtures("algorithm")
 @pytest.mark.parametrize(("ours_of", "theirs_of"), [pytest.param(a, b, id=name) for name, a, b in OPTIMIZERS])
 def test_the_loss_curve_of_200_steps_agrees(
     ours_of: Callable[[nn.Module], Optimizer], theirs_of: Callable[[torch.nn.Module], torch.optim.Optimizer]
@@ -130,6 +140,7 @@ def test_initial_values_are_distributed_as_torchs(
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("algorithm")
 def test_training_on_a_gpu_agrees_with_the_cpu() -> None:
     ours, _ = both()
     losses: dict[str, list[float]] = {}

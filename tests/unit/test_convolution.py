@@ -9,9 +9,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import nn_from_scratch as nn
-from nn_from_scratch.convolutions import ALGORITHMS, Geometry
+from nn_from_scratch.convolutions import ALGORITHMS, Geometry, convolution_algorithm, fastest, find_algorithm
+from nn_from_scratch.convolutions.columns import PART_BYTES
+from nn_from_scratch.convolutions.workspace import KEPT_BYTES, workspace
 from nn_from_scratch.errors import ArgumentError, GeometryError, ShapeError
 from nn_from_scratch.layers.convolution import ConvolutionOptions
+from nn_from_scratch.models import report_model
+from nn_from_scratch.settings import CONVOLUTIONS
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
@@ -136,6 +140,66 @@ def test_geometries_that_are_not_possible_are_refused(make: object, message: str
 def test_an_unknown_algorithm_is_refused() -> None:
     with pytest.raises(ArgumentError, match="algorithm is 'fft', but the known ones are "):
         nn.Conv2d(1, 1, 1, algorithm="fft")
+
+
+def test_auto_is_the_vendors_algorithm_where_the_vendor_has_kernels() -> None:
+    assert fastest("cpu", torch.float32) == fastest("cuda", torch.float64) == "native"
+    assert fastest("cpu", torch.float64) == "unfold"
+
+
+def test_the_context_chooses_for_layers_that_leave_it_open() -> None:
+    x = torch.ones(1)
+    with convolution_algorithm("unfold"):
+        assert find_algorithm("auto", x) is ALGORITHMS["unfold"]
+        assert find_algorithm("native", x) is ALGORITHMS["native"]
+        with convolution_algorithm("auto"):
+            assert find_algorithm("auto", x) is ALGORITHMS["native"]
+    assert find_algorithm("auto", x) is ALGORITHMS["native"]
+    with pytest.raises(ArgumentError, match="algorithm is 'fft', but the known ones are auto, im2col, native, unfold"):
+        convolution_algorithm("fft").__enter__()
+
+
+def test_the_algorithm_is_shown_where_it_was_chosen() -> None:
+    assert repr(nn.Conv2d(1, 1, 1)) == "Conv2d(1, 1, 1)"
+    assert repr(nn.Conv2d(1, 1, 1, algorithm="unfold")) == "Conv2d(1, 1, 1, algorithm='unfold')"
+
+
+def test_the_settings_of_a_run_know_every_algorithm() -> None:
+    assert sorted(["auto", *ALGORITHMS]) == list(CONVOLUTIONS)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_same_step_gives_the_same_bits(name: str) -> None:
+    x = torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    model = report_model(generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for _ in range(2):
+        with convolution_algorithm(name):
+            nn.backward(model(x), x)
+        gradients.append([parameter.grad for parameter in model.parameters().values()])
+        nn.SGD(model, lr=0.1).zero_grad()
+    for first, second in zip(*gradients, strict=True):
+        assert first is not None and second is not None and torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_batch_in_many_parts_is_the_sum_of_its_samples(name: str, groups: int) -> None:
+    geometry, maps = Geometry(kernel=(3, 3), padding=(1, 1), groups=groups), ALGORITHMS[name]
+    x, g = torch.randn(2, 20, 4, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert 9 * x.nbytes > 4 * PART_BYTES
+    alone = sum(maps.conv2d_weight(a[None], b[None], geometry) for a, b in zip(x, g, strict=True))
+    torch.testing.assert_close(maps.conv2d_weight(x, g, geometry), alone, rtol=1e-12, atol=1e-12)
+
+
+def test_a_workspace_is_used_again_unless_it_is_large() -> None:
+    like = torch.ones(1)
+    with torch.inference_mode():
+        first = workspace("test", (5, 7), like)
+    second = workspace("test", (3,), like)
+    assert first.data_ptr() == second.data_ptr() and not second.is_inference()
+    large = (KEPT_BYTES + 1,)
+    assert workspace("test", large, like).data_ptr() != workspace("test", (3,), like).data_ptr()
 
 
 def test_inputs_of_the_wrong_shape_are_refused() -> None:

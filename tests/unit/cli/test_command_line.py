@@ -29,8 +29,8 @@ def test_the_help_names_every_command_with_examples(command: Command) -> None:
     [
         (
             "train",
-            "--epochs --batch-size --optimizer --lr --momentum --seed --device --threads --data --noise --train-size "
-            "--validation-size --out --resume --json",
+            "--epochs --batch-size --optimizer --lr --momentum --seed --device --conv --threads --data --noise "
+            "--train-size --validation-size --out --resume --json",
         ),
         ("denoise", "--out --model --device"),
     ],

@@ -168,6 +168,7 @@ def test_partial_files_of_a_killed_process_are_removed(command: Command, finishe
         ("--optimizer", "adam", "sgd"),
         ("--noise", "impulse:p=0.1", "gaussian:sigma=25"),
         ("--train-size", "65", "64"),
+        ("--conv", "unfold", "auto"),
         ("--threads", "2", "1"),
     ],
 )

@@ -61,6 +61,7 @@ def test_the_settings_are_those_that_were_given(finished: Path, pictures: Path) 
         "train_size": 64,
         "validation_size": 6,
         "device": "cpu",
+        "conv": "auto",
         "threads": 1,
     }
 

@@ -41,6 +41,7 @@ def test_the_defaults_are_the_reports_but_for_the_epochs() -> None:
         ({"optimizer": "adam"}, "momentum is 0.9, but it belongs to sgd: leave it out, or 0, with adam"),
         ({"train_size": 0}, "train_size is 0, but an integer of at least 1 is expected"),
         ({"validation_size": 0}, "validation_size is 0, but an integer of at least 1 is expected"),
+        ({"conv": "fft"}, "conv is 'fft', but 'auto', 'im2col', 'native' or 'unfold' is expected"),
         ({"threads": 0}, "threads is 0, but an integer of at least 1 is expected"),
     ],
 )
