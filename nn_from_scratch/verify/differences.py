@@ -17,10 +17,12 @@ two neighbours estimates its error. That estimate is blind in two ways, and both
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-__all__ = ["Derivative", "differentiate", "noise_level", "ridders"]
+__all__ = ["START", "Derivative", "Probes", "differentiate", "noise_level", "ridders"]
+
+Probes = Callable[[float], Sequence[float]]
 
 START = 0.1
 _LEVELS = 7
@@ -60,42 +62,50 @@ class Derivative:
     settled: bool
 
 
-def ridders(delta: Callable[[float], float], start: float, noise: float) -> Derivative | None:
+def ridders(
+    delta: Callable[[float], float], start: float, noise: float, probes: Probes | None = None
+) -> Derivative | None:
     """One table: steps start, start/2, start/4, ..., as long as that improves the estimate.
 
     Args:
         delta: Δ(t) = φ(t) - φ(0).
         start: The largest step.
         noise: The standard error of one value of Δ.
+        probes: Changes of other functions with the same kinks in other proportions. The slope jumps of many kinks
+            may cancel in one sum and hide; they do not in several.
 
     Returns:
         The entry with the smallest error estimate; None if Δ is not finite at the largest step.
     """
     best: Derivative | None = None
     odd: list[float] = []
-    even: list[float] = []
+    evens: list[list[float]] = []
     change = math.inf
     for level in range(_LEVELS):
         h = start / 2**level
         right, left = delta(h), delta(-h)
         if not (math.isfinite(right) and math.isfinite(left)):
             return best
-        new_odd, new_even = [(right - left) / (2 * h)], [(right + left) / (2 * h)]
+        new_odd, new_evens = [(right - left) / (2 * h)], [[(right + left) / (2 * h)]]
+        if probes is not None:
+            new_evens += [[(r + e) / (2 * h)] for r, e in zip(probes(h), probes(-h), strict=True)]
         floor = (noise + _ROUNDING * max(abs(right), abs(left))) / h
         before, change = change, abs(new_odd[0] - odd[0]) if odd else math.inf
         settled = change <= _LOST_IN_NOISE * floor or (level >= 2 and change <= _CONVERGES * before)
         error = math.inf
         for m in range(1, level + 1):
             new_odd.append(new_odd[m - 1] + (new_odd[m - 1] - odd[m - 1]) / (4**m - 1))
-            new_even.append(new_even[m - 1] + (new_even[m - 1] - even[m - 1]) / (2 ** (2 * m - 1) - 1))
+            for new_even, even in zip(new_evens, evens, strict=True):
+                new_even.append(new_even[m - 1] + (new_even[m - 1] - even[m - 1]) / (2 ** (2 * m - 1) - 1))
+            jump = max(abs(new_even[m]) for new_even in new_evens)
             spread = max(abs(new_odd[m] - new_odd[m - 1]), abs(new_odd[m] - odd[m - 1]))
-            error = spread + abs(new_even[m]) + floor
+            error = spread + jump + floor
             if best is None or (not settled, error) < (not best.settled, best.error):
                 best = Derivative(
                     value=new_odd[m],
                     error=error,
                     floor=floor,
-                    jump=abs(new_even[m]),
+                    jump=jump,
                     step=h,
                     start=start,
                     settled=settled,
@@ -107,7 +117,7 @@ def ridders(delta: Callable[[float], float], start: float, noise: float) -> Deri
                 break
         if level >= 3 and not settled and change > before:
             break
-        odd, even = new_odd, new_even
+        odd, evens = new_odd, new_evens
     return best
 
 
@@ -118,6 +128,7 @@ def differentiate(
     target: Callable[[float], float],
     finest: Callable[[], float],
     rounding: float,
+    probes: Probes | None = None,
 ) -> Derivative | None:
     """Find steps at which the table settles: smaller ones past kinks, poles and edges, larger ones out of noise.
 
@@ -128,6 +139,7 @@ def differentiate(
         finest: Below which start φ is a staircase (asked when smaller steps are wanted).
         rounding: The least standard error of one value of Δ. A table that settles at once to this needs no
             measured one.
+        probes: As in `ridders`.
 
     Returns:
         The best estimate of all tables tried (a bounded number); None if Δ is finite nowhere near 0.
@@ -135,7 +147,7 @@ def differentiate(
     start = _finite_start(delta)
     if start is None:
         return None
-    at_once = ridders(delta, start, rounding)
+    at_once = ridders(delta, start, rounding, probes)
     if (
         at_once is not None
         and at_once.settled
@@ -148,12 +160,14 @@ def differentiate(
     for _ in range(_ATTEMPTS):
         if start < START and start < finest():
             break
-        found = ridders(delta, start, rounding)
+        found = ridders(delta, start, rounding, probes)
         if start >= START or (found is not None and found.settled):
             level = noise(start)
-            found = ridders(delta, start, level)
+            found = ridders(delta, start, level, probes)
             if found is not None and found.settled and level > _NOISY * rounding:
                 found = replace(found, settled=_steady(delta, found, level))
+        if growing and found is not None and best is not None and not _agree(found, best):
+            break
         improved = found is not None and (best is None or _rank(found) < _rank(best))
         much = found is not None and (best is None or _rank(found) < (not best.settled, 0.5 * best.error))
         idle = 0 if much or found is None or not found.settled else idle + 1
@@ -186,7 +200,7 @@ def _steady(delta: Callable[[float], float], found: Derivative, noise: float) ->
     return True
 
 
-def noise_level(delta: Callable[[float], float], scale: float) -> float:
+def noise_level(delta: Callable[[float], float], distance: float) -> float:
     """The standard error of one value of Δ, measured.
 
     Third and fourth differences over five points so close together that a smooth function has none (after
@@ -195,13 +209,18 @@ def noise_level(delta: Callable[[float], float], scale: float) -> float:
 
     Args:
         delta: Δ(t) = φ(t) - φ(0).
-        scale: A step over which φ is known to be tame.
+        distance: Of the points from each other.
     """
-    d = 1e-5 * scale
+    d = distance
     a, b, c, e, f = (delta(k * d) for k in range(1, 6))
     one, other = (a - 3 * b + 3 * c - e) / math.sqrt(20), (b - 3 * c + 3 * e - f) / math.sqrt(20)
     level = math.hypot(one, other, (a - 4 * b + 6 * c - 4 * e + f) / math.sqrt(70)) / math.sqrt(3)
     return level if math.isfinite(level) else 0.0
+
+
+def _agree(wide: Derivative, narrow: Derivative) -> bool:
+    """Whether larger steps only make a derivative more exact, and do not look at another part of the function."""
+    return abs(wide.value - narrow.value) <= 10 * (narrow.error + wide.error)
 
 
 def _rank(found: Derivative) -> tuple[bool, float]:

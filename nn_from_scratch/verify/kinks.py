@@ -24,6 +24,7 @@ from nn_from_scratch.verify.points import Point, point_with
 __all__ = ["Bounds", "bounds_at_kink", "entries_outside", "is_differentiable"]
 
 _STEP = 1e-5
+_COARSE_STEP = 0.03
 _TOLERANCE = 1e-6
 _NEIGHBOURS = (8, 24)
 _NEIGHBOUR_DISTANCE = 1e-4
@@ -181,18 +182,27 @@ def _slopes(point: Point, slot: str, direction: Tensor, context: CheckContext) -
 def _one_sided(point: Point, line: Line, sign: float) -> tuple[Tensor, Tensor]:
     """The one-sided derivative of every output: first differences, freed of the first two powers of h."""
     rows = []
+    size, tolerance = _step(line)
     for k in range(3):
-        h = sign * _STEP / 2**k
+        h = sign * size / 2**k
         rows.append((line.outputs(h) - point.outputs) / h)
     first = [2 * rows[1] - rows[0], 2 * rows[2] - rows[1]]
     second = (4 * first[1] - first[0]) / 3
     spread = torch.maximum((second - first[1]).abs(), (first[1] - first[0]).abs())
-    noise = 16 * point.noise / (_STEP / 4)
-    error = spread + noise + _TOLERANCE * second.abs()
+    noise = 16 * line.coarseness * point.noise / (size / 4)
+    error = spread + noise + tolerance * second.abs()
     before, after = (rows[1] - rows[0]).abs(), (rows[2] - rows[1]).abs()
-    settled = (after <= 0.75 * before) | (after <= noise) | (after <= _TOLERANCE * second.abs())
+    settled = (after <= 0.75 * before) | (after <= noise) | (after <= tolerance * second.abs())
     unknown = ~(torch.isfinite(second) & torch.isfinite(error) & settled)
     return torch.where(unknown, 0.0, second), torch.where(unknown, float("inf"), error)
+
+
+def _step(line: Line) -> tuple[float, float]:
+    """The largest step, and the relative error that the rounding of the moved tensor leaves in a slope."""
+    eps = torch.finfo(line.x.dtype).eps
+    step = _COARSE_STEP if line.coarse else _STEP
+    width = max(eps * line.coarseness, line.stair())
+    return step, max(_TOLERANCE, 64 * width / step)
 
 
 def _held(point: Point, slot: str, direction: Tensor, slopes: _Slopes) -> Bounds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -18,6 +18,11 @@ __all__ = ["Line", "directional", "directions", "magnitude"]
 _TARGET = 1e-10
 _STAIRS = (1e-11, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 _STAIRS_A_STEP = 1e3
+_CLOSE = 1e-5
+_FARTHER = 4.0
+_FARTHER_STEPS = 30
+_COARSEST = 1e-2
+_SIGNS = 4
 
 
 class Line:
@@ -39,12 +44,15 @@ class Line:
     ) -> None:
         self.point, self.slot, self.direction, self.context = point, slot, direction, context
         self.cotangents = point.cotangents
+        signs = _signs(point.outputs.numel(), point.outputs.device)
+        self._rows = (self.cotangents.unsqueeze(1) * signs).flatten(0, 1)
         self.x = point.values[slot]
         self.u = direction.to(self.x.dtype)
         self._changes: dict[float, list[float]] = {}
         self._noise: dict[tuple[int, float], float] = {}
         self._roundings: dict[int, float] = {}
         self._stair: float | None = None
+        self._coarseness: float | None = None
 
     def outputs(self, t: float) -> Tensor:
         """f(x + t u) as a float64 vector."""
@@ -57,16 +65,38 @@ class Line:
         The difference is taken before the sum, so that its rounding error is that of the change.
         """
         if t not in self._changes:
-            difference = self.outputs(t) - self.point.outputs
-            self._changes[t] = torch.mv(self.cotangents, difference).tolist()
-        return self._changes[t][row]
+            moved = self.outputs(t)
+            if self._coarseness is None:
+                double = all(y.dtype == torch.float64 for y in self.point.named_outputs.values())
+                self._coarseness = _coarseness(moved) if double else 1.0
+            difference = moved - self.point.outputs
+            self._changes[t] = torch.mv(self._rows, difference).tolist()
+        return self._changes[t][row * _SIGNS]
+
+    @property
+    def coarseness(self) -> float:
+        """How much coarser the outputs are rounded than float64 is, where their own dtype does not say so."""
+        if self._coarseness is None:
+            self.change(0, START)
+        return self._coarseness or 1.0
+
+    @property
+    def coarse(self) -> bool:
+        """Whether the subject computes in something coarser than float64."""
+        eps = torch.finfo(self.x.dtype).eps * self.coarseness
+        return eps > torch.finfo(torch.float64).eps or self.stair() > 0 or self._absorbed(0) > 0
+
+    def probes(self, row: int, t: float) -> list[float]:
+        """The same change for cotangents of other signs."""
+        self.change(row, t)
+        return self._changes[t][row * _SIGNS + 1 : (row + 1) * _SIGNS]
 
     def noise(self, row: int, start: float) -> float:
         """The standard error of one value of Δ: rounding of the outputs, measured noise, and nondeterminism."""
         start = min(start, START)
         if (row, start) not in self._noise:
-            measured = noise_level(partial(self.change, row), start)
-            self._noise[row, start] = max(measured, self.point.jitter(row), self.rounding(row))
+            measured = noise_level(partial(self.change, row), _CLOSE * start)
+            self._noise[row, start] = max(measured, self.point.jitter(row), self.rounding(row), self._absorbed(row))
         return self._noise[row, start]
 
     def rounding(self, row: int) -> float:
@@ -80,8 +110,25 @@ class Line:
             if gradient is not None and gradient.shape == self.x.shape:
                 reach = float(torch.linalg.vector_norm(gradient.detach().double() * self.x.double()))
                 moved = 0.5 * torch.finfo(self.x.dtype).eps * reach if math.isfinite(reach) else 0.0
-            self._roundings[row] = math.hypot(self.point.rounding(row), moved)
+            self._roundings[row] = self.coarseness * math.hypot(self.point.rounding(row), moved)
         return self._roundings[row]
+
+    def _absorbed(self, row: int) -> float:
+        """How far φ jumps where it first moves, if it does not move at the usual steps; 0 for any other.
+
+        The outputs are then rounded more coarsely than their dtype says, and absorb the change.
+        """
+        change = partial(self.change, row)
+        if change(START) or change(-START):
+            return 0.0
+        natural = float(torch.linalg.vector_norm(self.cotangents[row] * self.point.outputs))
+        t = START
+        for _ in range(_FARTHER_STEPS):
+            t *= _FARTHER
+            jump = abs(change(t))
+            if jump:
+                return jump if math.isfinite(jump) and jump <= _COARSEST * natural else 0.0
+        return 0.0
 
     def derivative(self, row: int, scale: float) -> Derivative | None:
         """φ'(0) for one cotangent; None if φ is finite nowhere near 0.
@@ -96,7 +143,8 @@ class Line:
             partial(self.noise, row),
             target=lambda value: _TARGET * max(abs(value), scale),
             finest=self.finest,
-            rounding=self.rounding(row),
+            rounding=max(self.rounding(row), self._absorbed(row) if scale else 0.0),
+            probes=partial(self.probes, row),
         )
 
     def stair(self) -> float:
@@ -127,7 +175,22 @@ class Line:
         change = partial(self.change, row)
         if not (math.isfinite(change(start)) and math.isfinite(change(-start))):
             return None
-        return ridders(change, start, self.noise(row, start))
+        return ridders(change, start, self.noise(row, start), partial(self.probes, row))
+
+
+def _coarseness(outputs: Tensor) -> float:
+    """Whether every output at a point that was moved at random is a float32 number; integers do not count."""
+    if not torch.equal(outputs.float().double(), outputs) or torch.equal(outputs.round(), outputs):
+        return 1.0
+    return float(torch.finfo(torch.float32).eps / torch.finfo(torch.float64).eps)
+
+
+@lru_cache(maxsize=8)
+def _signs(count: int, device: torch.device) -> Tensor:
+    """Four patterns of signs, orthogonal to each other: ++++..., +-+-..., ++--..., ++++----..."""
+    index = torch.arange(count, device=device)
+    patterns = [1.0 - 2.0 * ((index >> k) & 1).to(torch.float64) for k in range(_SIGNS - 1)]
+    return torch.stack([torch.ones_like(patterns[0]), *patterns])
 
 
 def magnitude(x: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""One projection of a gradient, analytic beside numeric, and what has to be true before it accuses anybody."""
+"""One projection of a gradient, analytic beside numeric."""
 
 from __future__ import annotations
 
@@ -14,23 +14,16 @@ from nn_from_scratch.verify.differences import Derivative
 from nn_from_scratch.verify.lines import Line, directional, directions
 from nn_from_scratch.verify.points import Point
 
-__all__ = ["Judgement", "Measurement", "best", "judge", "measure", "measure_all"]
+__all__ = ["Measurement", "best", "measure", "measure_all", "with_allowed"]
 
-RESOLUTION = 1e-3
+_RESOLUTION = 1e-3
+_COARSE_RESOLUTION = 1e-2
 _ENOUGH = 1e-9
 _ROUNDINGS = 4.0
+_ZERO_ROUNDINGS = 64.0
 _ZERO_FLOORS = 1e4
-_STILL = 1e-14
+_STILL = 64.0
 _ZERO_SHARE = 1e-6
-_STARTS = (0.8, 0.62, 0.47, 1.27, 0.11)
-_CONFIRMATIONS = 3
-_CLOSE_ATTEMPTS = 6
-_COARSE_STAIR = 1e-6
-_CLOSE = 1e-5
-_COTANGENT_MOVE = 0.1
-_SMALLEST_START = 1e-11
-_NOISE_SHARE = 1e5
-_NOISE_FLOOR = 1e4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +83,8 @@ class Measurement:
         if self.numeric is None or self.numeric.value != 0 or self.numeric.error > 2 * self.numeric.floor:
             return False
         v = float(torch.linalg.vector_norm(line.cotangents[self.row]))
-        return self.difference <= _STILL * v * float(torch.linalg.vector_norm(line.direction))
+        eps = torch.finfo(line.x.dtype).eps * line.coarseness
+        return self.difference <= _STILL * eps * v * float(torch.linalg.vector_norm(line.direction))
 
     @property
     def noisy(self) -> bool:
@@ -129,7 +123,7 @@ def measure(
     line = line or Line(point, slot, direction, context)
     numeric = line.derivative(row, scale)
     rounding = _rounding(gradient) * scale
-    allowed = context.factor * (rounding + (numeric.error if numeric is not None else 0.0))
+    allowed = context.factor * (rounding * line.coarseness + (numeric.error if numeric is not None else 0.0))
     measured = Measurement(
         direction=name,
         row=row,
@@ -155,82 +149,14 @@ def measure_all(point: Point, slot: str, context: CheckContext, *names: object) 
     return found
 
 
-@dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """What remains of a disagreement.
-
-    Attributes:
-        wrong: Whether it is beyond doubt.
-        measurement: The measurement, with whatever more has to be allowed.
-    """
-
-    wrong: bool
-    measurement: Measurement
-
-
-def judge(measurement: Measurement, context: CheckContext) -> Judgement:
-    """Find out whether a disagreement is beyond doubt.
-
-    The difference has to be larger than the noise of the analytic gradient itself; the numerical value has to be
-    reproduced with other steps, down to the smallest that can tell; and the disagreement has to appear along
-    a fresh direction too. None of this is asked of a gradient that agrees.
+def with_allowed(measurement: Measurement, allowed: float, context: CheckContext) -> Measurement:
+    """The same measurement with another tolerance.
 
     Args:
-        measurement: A measurement.
-        context: Factor and deadline.
+        measurement: The measurement.
+        allowed: The largest |difference| that counts as agreement.
+        context: Says which resolution is enough.
     """
-    if not measurement.disagrees:
-        return Judgement(wrong=False, measurement=measurement)
-    measurement = _with_allowed(
-        measurement, measurement.allowed + context.factor * _analytic_noise(measurement, context), context
-    )
-    if not measurement.disagrees:
-        return Judgement(wrong=False, measurement=measurement)
-    doubt = 2 * measurement.difference if measurement.still else _not_reproduced(measurement, context)
-    if doubt is not None:
-        return Judgement(wrong=False, measurement=_with_allowed(measurement, doubt, context))
-    if any(_fresh_disagrees(measurement, context, attempt) for attempt in range(2)):
-        return Judgement(wrong=True, measurement=measurement)
-    return Judgement(wrong=False, measurement=_with_allowed(measurement, 2 * measurement.difference, context))
-
-
-def _not_reproduced(measurement: Measurement, context: CheckContext) -> float | None:
-    """None if other steps give the same derivative; else the error that they show the first one to have."""
-    numeric, line, factor = measurement.numeric, measurement.line, context.factor
-    assert numeric is not None
-    rounding = measurement.allowed - factor * numeric.error
-    confirmed = 0
-    for share in _STARTS:
-        other = line.table(measurement.row, share * numeric.start)
-        if other is None or not other.settled:
-            continue
-        if abs(measurement.analytic - other.value) > factor * other.error + rounding:
-            confirmed += 1
-        elif abs(other.value - numeric.value) > factor * (other.error + numeric.error):
-            return factor * abs(other.value - numeric.value)
-    if confirmed < _CONFIRMATIONS:
-        return 2 * measurement.difference
-    if not measurement.scale and line.stair() > _COARSE_STAIR:
-        return 2 * measurement.difference
-    start = 64 * factor * max(line.rounding(measurement.row), line.point.jitter(measurement.row))
-    start = max(start / measurement.difference, line.finest(), _SMALLEST_START)
-    settled = True
-    for _ in range(_CLOSE_ATTEMPTS):
-        if start > 0.05 * numeric.start:
-            break
-        other = line.table(measurement.row, start)
-        settled = other is not None and other.settled
-        if other is not None and other.settled:
-            reach = factor * other.error + rounding
-            if abs(numeric.value - other.value) > reach + factor * numeric.error:
-                return 2 * measurement.difference
-            if abs(measurement.analytic - other.value) > reach:
-                return None
-        start *= 16
-    return None if settled else 2 * measurement.difference
-
-
-def _with_allowed(measurement: Measurement, allowed: float, context: CheckContext) -> Measurement:
     changed = replace(measurement, allowed=allowed)
     return replace(changed, resolved=_is_resolved(changed, context))
 
@@ -240,46 +166,16 @@ def _is_resolved(measurement: Measurement, context: CheckContext) -> bool:
     numeric, allowed = measurement.numeric, measurement.allowed
     if numeric is None or not numeric.settled or not math.isfinite(allowed):
         return False
-    limit = float(context.option("resolution", RESOLUTION))
+    line, row = measurement.line, measurement.row
+    own = torch.finfo(line.x.dtype).eps * line.coarseness > torch.finfo(torch.float64).eps
+    limit = float(context.option("resolution", _COARSE_RESOLUTION if own else _RESOLUTION))
     size = max(measurement.scale, abs(numeric.value))
     if allowed <= limit * size:
         return True
-    line, row = measurement.line, measurement.row
     natural = float(torch.linalg.vector_norm(line.cotangents[row] * line.point.outputs))
-    negligible = max(measurement.scale, abs(numeric.value)) <= max(allowed, _ZERO_FLOORS * line.rounding(row))
-    return negligible and allowed <= max(_ZERO_SHARE * natural, _ZERO_FLOORS * line.rounding(row))
-
-
-def _fresh_disagrees(measurement: Measurement, context: CheckContext, attempt: int) -> bool:
-    point, slot = measurement.line.point, measurement.line.slot
-    fresh = dict(directions(point.values[slot], slot, context, "confirmation", attempt))
-    again = measure(point, slot, measurement.direction, fresh[measurement.direction], context, row=measurement.row)
-    return again.disagrees
-
-
-def _analytic_noise(measurement: Measurement, context: CheckContext) -> float:
-    """The standard error of <g, u> from rounding inside the backward.
-
-    Third and fourth differences of g over five points close together, at each of which the cotangent is another one as
-    well: g is linear in it, so that it may move far. More than rounding can explain is no excuse.
-    """
-    line, numeric, row = measurement.line, measurement.numeric, measurement.row
-    assert numeric is not None
-    named = line.point.named_cotangents[row]
-    moves = context.cotangents(named, "noise")
-    rows = []
-    for k in range(1, 6):
-        x = torch.add(line.x, line.u, alpha=k * _CLOSE * numeric.start)
-        cotangents = {name: v + (_COTANGENT_MOVE * k) * v.abs() * moves[name] for name, v in named.items()}
-        gradient = line.point.gradient(line.slot, row, {line.slot: x}, cotangents)
-        rows.append(torch.zeros_like(line.direction) if gradient is None else gradient.detach().double())
-    a, b, c, d, e = rows
-    thirds = (a - 3 * b + 3 * c - d).square() / 20 + (b - 3 * c + 3 * d - e).square() / 20
-    noise = ((thirds + (a - 4 * b + 6 * c - 4 * d + e).square() / 70) / 3).sqrt()
-    size = float(line.cotangents[row].abs().mean())
-    eps = torch.finfo(line.x.dtype).eps
-    limit = eps * max(_NOISE_SHARE * float(torch.stack(rows).abs().max()), _NOISE_FLOOR * size)
-    return float(torch.linalg.vector_norm(torch.where(noise <= limit, noise, 0.0) * line.direction))
+    rounding = line.rounding(row)
+    negligible = measurement.scale <= _ZERO_ROUNDINGS * rounding and abs(numeric.value) <= allowed
+    return negligible and allowed <= max(_ZERO_SHARE * natural, _ZERO_FLOORS * rounding)
 
 
 def _rounding(gradient: Tensor | None) -> float:

@@ -247,7 +247,7 @@ def _rounding(y: Tensor) -> Tensor:
     # A small entry beside large ones is often what a cancellation left over: it gets the error of the others.
     size = y.abs().to(torch.float64)
     mean = _mean(size)
-    size = size.clamp(min=_OTHERS * mean).mul_(_ROUNDINGS * torch.finfo(y.dtype).eps)
+    size = size.clamp(min=_OTHERS * mean).mul_(_ROUNDINGS * torch.finfo(y.dtype).eps).add_(torch.finfo(y.dtype).tiny)
     return torch.complex(size, size) if y.is_complex() else size
 
 

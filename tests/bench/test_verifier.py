@@ -43,6 +43,7 @@ def test_deep_relu_networks_are_decided() -> None:
         assert all(result.verdict is Verdict.CORRECT for result in results), name
 
 
+@pytest.mark.bench
 def test_the_gradient_alone_is_a_hundred_times_faster_than_gradcheck() -> None:
     found = figures.speed(8, slow=True)
     assert found.slow is not None
@@ -51,6 +52,7 @@ def test_the_gradient_alone_is_a_hundred_times_faster_than_gradcheck() -> None:
     assert found.ours < 1.5 * found.fast
 
 
+@pytest.mark.bench
 def test_time_grows_with_the_forward_only() -> None:
     small, large = figures.speed(32, slow=False, repeats=5), figures.speed(128, slow=False, repeats=5)
     assert large.ours / small.ours < 3 * max(large.forward / small.forward, large.entries / small.entries)

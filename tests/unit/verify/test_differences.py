@@ -19,7 +19,7 @@ def derivative(f: Callable[[float], float], *, noise: float = EPS, finest: float
 
     found = differentiate(
         delta,
-        lambda scale: max(noise, noise_level(delta, scale)),
+        lambda scale: max(noise, noise_level(delta, 1e-5 * scale)),
         target=lambda value: 1e-12 * abs(value),
         finest=lambda: finest,
         rounding=noise,
@@ -79,9 +79,9 @@ def test_noise_is_measured() -> None:
     def rounded(t: float) -> float:
         return round(math.sin(1 + t) * 1e7) / 1e7 - round(math.sin(1) * 1e7) / 1e7
 
-    level = noise_level(rounded, 0.1)
+    level = noise_level(rounded, 1e-6)
     assert 1e-9 < level < 1e-6
-    assert noise_level(lambda t: math.sin(1 + t) - math.sin(1), 0.1) < 1e-15
+    assert noise_level(lambda t: math.sin(1 + t) - math.sin(1), 1e-6) < 1e-15
 
 
 def test_a_function_that_is_finite_nowhere_has_no_derivative() -> None:

@@ -70,16 +70,14 @@ def test_a_gradient_that_would_take_too_long_is_not_begun() -> None:
     assert entry_gradient(point, slot, CheckContext(), start=0.1, seconds=0.0) is None
 
 
-@pytest.mark.parametrize("wrong", [[5], [0, 2999], list(range(40, 60))])
+@pytest.mark.parametrize("wrong", [[5], [0, 29_999], list(range(40, 60))])
 def test_wrong_entries_are_found_by_halving_where_the_whole_gradient_is_too_much(wrong: list[int]) -> None:
-    point, slot = point_of(lambda x: (x**3).sum(), draw(3000))
+    point, slot = point_of(lambda x: (x**3).sum(), draw(30_000))
     gradient = point.gradient(slot, 0)
     assert gradient is not None
     gradient = gradient.clone()
     gradient[wrong] *= 1.5
-    found = locate(point, slot, gradient, CheckContext(), start=0.1, seconds=0.0).mismatch
-    assert found is None or found.counted != "all"
-    found = locate(point, slot, gradient, CheckContext(), start=0.1, seconds=0.4).mismatch
+    found = locate(point, slot, gradient, CheckContext(), start=0.1, seconds=5.0).mismatch
     assert found is not None
     assert found.index is not None
     assert found.index[0] in wrong
@@ -89,7 +87,7 @@ def test_a_share_is_estimated_from_a_sample() -> None:
     point, slot = point_of(lambda x: (x**3).sum(), draw(20_000))
     gradient = point.gradient(slot, 0)
     assert gradient is not None
-    found = locate(point, slot, 1.01 * gradient, CheckContext(), start=0.1, seconds=0.3).mismatch
+    found = locate(point, slot, 1.01 * gradient, CheckContext(), start=0.1, seconds=1.0).mismatch
     assert found is not None
     assert found.counted == "sampled"
     assert found.share is not None

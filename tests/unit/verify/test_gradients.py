@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -264,3 +265,22 @@ def test_steps_follow_the_size_of_the_input(scale: float) -> None:
 def test_level_full_uses_more_directions_and_agrees() -> None:
     assert only(F.gelu, draw(30), level="full").verdict is Verdict.CORRECT
     assert only(altered(F.gelu, lambda g: g * (1 + 1e-7)), draw(30), level="full").verdict is Verdict.WRONG
+
+
+def test_level_full_looks_at_every_entry_of_a_small_tensor() -> None:
+    x = torch.logspace(-16, 0, 33, dtype=torch.float64)
+    assert only(torch.square, x, level="full").details["entries_checked"] == 33
+
+
+def test_a_deadline_leaves_the_results_that_are_there() -> None:
+    start = draw(4)
+
+    def slow_in_y(x: Tensor, y: Tensor) -> Tensor:
+        time.sleep(0.0 if torch.equal(y, start) else 0.7)
+        return x.sin() * y.sin()
+
+    subject = as_subject(slow_in_y, start, start)
+    first, second = check_gradient(subject, CheckContext(deadline=time.monotonic() + 2))
+    assert first.verdict is Verdict.CORRECT
+    assert second.verdict is Verdict.UNDECIDED
+    assert second.reason == "the time limit of this check was reached"
