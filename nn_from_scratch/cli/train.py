@@ -59,7 +59,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--epochs",
         type=int,
         metavar="N",
-        help=f"passes over the training pairs (default: {DEFAULT_EPOCHS}, in about two minutes; the report has 10)",
+        help=f"passes over the training pairs (default: {DEFAULT_EPOCHS}, in about 90 seconds; the report has 10)",
     )
     training.add_argument("--batch-size", type=int, metavar="N", help="pairs in a step (default: 16)")
     training.add_argument("--optimizer", choices=tuple(OPTIMIZER_DEFAULTS), help="default: sgd")
