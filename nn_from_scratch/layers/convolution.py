@@ -205,7 +205,7 @@ class TransposeConv2d(_Convolution):
 
     def check_inputs(self, x: Tensor) -> None:
         super().check_inputs(x)
-        self.geometry.transposed_size(spatial(x))
+        self._reached_size(x)
 
     def _reached_size(self, x: Tensor) -> tuple[Pair, Pair]:
         """The size that the convolution's positions reach, and the rows and columns beyond it.
@@ -213,10 +213,9 @@ class TransposeConv2d(_Convolution):
         Output padding below the stride is inside the range of the same convolution. Between stride and dilation
         (allowed, as in PyTorch) the last rows lie beyond every position: no kernel reaches them, they hold bias alone.
         """
-        height, width = self.geometry.transposed_size(spatial(x))
         (a, b), (s, t) = self.output_padding, self.geometry.stride
         inside = (min(a, s - 1), min(b, t - 1))
-        return (height + inside[0], width + inside[1]), (a - inside[0], b - inside[1])
+        return self.geometry.transposed_size(spatial(x), inside), (a - inside[0], b - inside[1])
 
     def forward(self, x: Tensor) -> Tensor:
         size, beyond = self._reached_size(x)

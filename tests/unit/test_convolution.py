@@ -75,10 +75,7 @@ def test_both_layers_are_dual_to_each_other(problem: tuple[Geometry, torch.Tenso
     conv = nn.Conv2d(x.shape[1], len(w), geometry.kernel, **options)
     conv.to(dtype=torch.float64).load_state_dict({"weight": w})
     y = conv(x)
-    remainder = tuple(
-        size - least
-        for size, least in zip(x.shape[2:], geometry.transposed_size((y.shape[2], y.shape[3])), strict=True)
-    )
+    remainder = [(x.shape[2 + i] + 2 * geometry.padding[i] - geometry.extent[i]) % geometry.stride[i] for i in range(2)]
     transposed = nn.TransposeConv2d(
         len(w),
         x.shape[1],
@@ -101,6 +98,13 @@ def test_output_shapes_follow_the_formula(problem: tuple[Geometry, torch.Tensor,
         for i in range(2)
     ]
     assert geometry.output_size((x.shape[2], x.shape[3])) == tuple(sizes)
+
+
+def test_output_padding_makes_a_size_possible_that_would_be_empty_without_it() -> None:
+    layer = nn.TransposeConv2d(1, 2, 1, stride=3, padding=1, output_padding=2, dtype=torch.float64)
+    x = torch.randn(1, 1, 1, 1, dtype=torch.float64)
+    reference = F.conv_transpose2d(x, layer.weight, layer.bias, stride=3, padding=1, output_padding=2)
+    torch.testing.assert_close(layer(x), reference, rtol=1e-13, atol=1e-14)
 
 
 def test_output_padding_between_stride_and_dilation_holds_the_bias() -> None:
