@@ -49,7 +49,7 @@ def make_subject(target: object, positional: Sequence[object], named: Mapping[st
         return target
     try:
         return target(*positional, **named)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # somebody else's code; its sys.exit(0) must not end as our success
         given = ", ".join([*map(repr, positional), *(f"{name}={value!r}" for name, value in named.items())])
         raise SubjectError(f"{target.__name__}({given}) raises {_own_words(error)}") from error
 
@@ -58,7 +58,7 @@ def dtype_of(subject: object) -> str:
     """The dtype that a module's inputs should have: that of its first floating-point parameter, else float64."""
     import torch
 
-    found = subject.parameters() if callable(getattr(subject, "parameters", None)) else ()  # type: ignore[attr-defined]
+    found = subject.parameters() if callable(getattr(subject, "parameters", None)) else ()  # type: ignore[attr-defined]  # asked above
     values = found.values() if isinstance(found, Mapping) else found
     for value in values if isinstance(values, Iterable) else ():
         if isinstance(value, torch.Tensor) and value.is_floating_point():
@@ -88,7 +88,7 @@ def _import_module(name: str) -> ModuleType:
         sys.path.insert(0, "")  # the current folder, as under `python -m`
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # somebody else's code; its sys.exit(0) must not end as our success
         raise SubjectError(f"module {name!r} cannot be imported: {_own_words(error)}") from error
 
 
@@ -103,14 +103,14 @@ def _import_file(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.resolve().parent))  # its neighbours, as when it is run
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # somebody else's code; its sys.exit(0) must not end as our success
         raise SubjectError(f"file {str(path)!r} cannot be imported: {_own_words(error)}") from error
     finally:
         sys.path.remove(str(path.resolve().parent))
     return module
 
 
-def _own_words(error: Exception) -> str:
+def _own_words(error: BaseException) -> str:
     """The error's type and message, and the line that raised it."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     own = [frame for frame in frames if Path(frame.filename) != Path(__file__)]

@@ -41,7 +41,7 @@ def _check_images(images: Tensor) -> None:
 
 def _check_number(name: str, value: object, *, top: float, top_allowed: bool) -> None:
     fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not (fits and 0 < value <= top and (top_allowed or value < top)):  # type: ignore[operator]
+    if not (fits and 0 < value <= top and (top_allowed or value < top)):  # type: ignore[operator]  # fits: a number
         upper = f"at most {top:g}" if top_allowed else f"below {top:g}"
         raise ArgumentError(f"{name} of the noise is {value!r}; it must be a number above 0 and {upper}")
 

@@ -77,7 +77,7 @@ class Worker:
             raise
         if outcome.error is not None:
             raise outcome.error
-        return outcome.value  # type: ignore[return-value]
+        return outcome.value  # type: ignore[return-value]  # without an error it is a T
 
     def close(self) -> None:
         """Let the thread end when it is done."""

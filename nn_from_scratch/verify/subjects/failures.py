@@ -15,12 +15,12 @@ def blame(name: str, stage: str) -> Iterator[None]:
     """Turn whatever the subject raises into a `SubjectError` that names it.
 
     Raises:
-        SubjectError: the body raised an `Exception`; it becomes the cause.
+        SubjectError: the body raised an exception or called `sys.exit`; what it raised becomes the cause.
     """
     try:
         yield
     except SubjectError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a subject may raise anything; sys.exit(0) must not end as a success
         text = " ".join(str(error).split())
         raise SubjectError(f"{stage} of {name} raised {type(error).__name__}{': ' + text if text else ''}") from error

@@ -146,6 +146,22 @@ def test_bad_input_is_one_sentence_and_exit_status_2(
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("source", "status"),
+    [
+        ("raise SystemExit(0)\n", 2),
+        ("def f(x):\n    raise SystemExit(0)\n", 2),
+        ("class f:\n    def __init__(self):\n        raise SystemExit(0)\n", 2),
+        (SOURCE + "\nclass f(Right):\n    @staticmethod\n    def backward(ctx, g):\n        raise SystemExit(0)\n", 1),
+    ],
+    ids=["import", "forward", "constructor", "backward"],
+)
+def test_code_that_exits_with_success_is_not_taken_for_a_correct_one(tmp_path: Path, source: str, status: int) -> None:
+    path = tmp_path / "exiting.py"
+    path.write_text(source, encoding="utf-8")
+    assert main(["verify", f"{path}:f", "--input", "3", "--checks", "gradient"]) == status
+
+
 def test_an_import_error_is_shown_in_its_own_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "broken.py"
     path.write_text("x = 1\nimport nothing_of_that_name\n", encoding="utf-8")
