@@ -15,6 +15,7 @@ __all__ = [
     "DivergenceError",
     "DtypeError",
     "GeometryError",
+    "MissingDependencyError",
     "MissingRecordError",
     "ModifiedTensorError",
     "NNFromScratchError",
@@ -64,6 +65,10 @@ class AmbiguousRecordError(RecordError):
 
 class ModifiedTensorError(RecordError):
     """A tensor that the backward pass needs was modified in place, or replaced, after the forward pass."""
+
+
+class MissingDependencyError(NNFromScratchError, ModuleNotFoundError):
+    """A package that only a part of this one needs is not installed."""
 
 
 class StateDictError(NNFromScratchError, ValueError):

@@ -77,7 +77,7 @@ class Geometry:
 
         Args:
             size: (H', W').
-            extra: rows and columns, each less than the stride: which of the possible sizes it is.
+            extra: rows and columns; less than the stride, they say which of the possible sizes it is.
 
         Raises:
             GeometryError: the padding leaves nothing of it.

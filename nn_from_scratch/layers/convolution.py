@@ -5,6 +5,7 @@ Axes: N batch, C channels in, C' channels out, H and W height and width, K1 and 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypedDict
 
 import torch
@@ -205,31 +206,43 @@ class TransposeConv2d(_Convolution):
 
     def check_inputs(self, x: Tensor) -> None:
         super().check_inputs(x)
-        self._reached_size(x)
+        self.geometry.transposed_size(spatial(x), self.output_padding)
 
-    def _reached_size(self, x: Tensor) -> tuple[Pair, Pair]:
-        """The size that the convolution's positions reach, and the rows and columns beyond it.
+    @property
+    def _within_stride(self) -> bool:
+        """Whether the output is a size that the convolution maps to that of the input.
 
-        Output padding below the stride is inside the range of the same convolution. Between stride and dilation
-        (allowed, as in PyTorch) the last rows lie beyond every position: no kernel reaches them, they hold bias alone.
+        Output padding between stride and dilation (allowed, as in PyTorch) gives a larger one. It is then cut out of
+        the result without padding, and rows beyond that, which no kernel reaches, hold the bias alone.
         """
-        (a, b), (s, t) = self.output_padding, self.geometry.stride
-        inside = (min(a, s - 1), min(b, t - 1))
-        return self.geometry.transposed_size(spatial(x), inside), (a - inside[0], b - inside[1])
+        return all(extra < s for extra, s in zip(self.output_padding, self.geometry.stride, strict=True))
+
+    def _uncut(self, x: Tensor) -> tuple[Geometry, Pair, list[int]]:
+        """The geometry without padding, the size that it gives, and how `pad` takes that to the layer's own."""
+        whole = replace(self.geometry, padding=(0, 0))
+        full, size = whole.transposed_size(spatial(x)), self.geometry.transposed_size(spatial(x), self.output_padding)
+        (p, q), (H, W) = self.geometry.padding, size
+        return whole, full, [-q, W + q - full[1], -p, H + p - full[0]]
 
     def forward(self, x: Tensor) -> Tensor:
-        size, beyond = self._reached_size(x)
-        if beyond == (0, 0):
+        if self._within_stride:
+            size = self.geometry.transposed_size(spatial(x), self.output_padding)
             return self._maps.conv2d_input(x, self.weight, self.geometry, size, self.bias)
-        y = pad(self._maps.conv2d_input(x, self.weight, self.geometry, size), (0, beyond[1], 0, beyond[0]))
+        whole, full, sides = self._uncut(x)
+        y = pad(self._maps.conv2d_input(x, self.weight, whole, full), sides)
         return y if self.bias is None else y.add_(self.bias[:, None, None])
 
-    def _reached(self, g: Tensor, record: Record) -> Tensor:
-        (height, width), _ = self._reached_size(record.x)
-        return g if spatial(g) == (height, width) else g[:, :, :height, :width]
+    def _reached(self, g: Tensor, record: Record) -> tuple[Tensor, Geometry]:
+        """The cotangent of what a convolution's positions reach, and the geometry of that convolution."""
+        if self._within_stride:
+            return g, self.geometry
+        whole, _, sides = self._uncut(record.x)
+        return pad(g, [-n for n in sides]), whole
 
     def input_vjp(self, g: Tensor, record: Record) -> Tensor:
-        return self._maps.conv2d(self._reached(g, record), self.weight, self.geometry)
+        reached, geometry = self._reached(g, record)
+        return self._maps.conv2d(reached, self.weight, geometry)
 
     def parameter_vjps(self, g: Tensor, record: Record) -> dict[str, Tensor]:
-        return self._with_bias_vjp(self._maps.conv2d_weight(self._reached(g, record), record.x, self.geometry), g)
+        reached, geometry = self._reached(g, record)
+        return self._with_bias_vjp(self._maps.conv2d_weight(reached, record.x, geometry), g)

@@ -40,10 +40,11 @@ class _Pooling(Layer):
         return d1 * (K1 - 1) + 1, d2 * (K2 - 1) + 1
 
     def _check_padding(self) -> None:
-        if any(2 * p > extent for p, extent in zip(self.padding, self.extent, strict=True)):
+        # Half of the kernel also where dilation makes the window larger, as in PyTorch.
+        if any(2 * p > K for p, K in zip(self.padding, self.kernel, strict=True)):
             raise GeometryError(
-                f"padding is {self.padding}, but it must be at most half of the window, which spans {self.extent}: "
-                "a window of padding alone has no entries"
+                f"padding is {self.padding}, but it must be at most half of the kernel {self.kernel}: a window of "
+                "padding alone has no entries"
             )
 
     def output_size(self, size: Pair) -> Pair:
@@ -102,7 +103,7 @@ class MaxPool2d(_Pooling):
     Args:
         kernel_size: K1 = K2, or (K1, K2).
         stride: of the windows; the kernel size by default.
-        padding: rows and columns on each side, at most half of the window.
+        padding: rows and columns on each side, at most half of the kernel.
         dilation: distance between the entries of a window.
         ceil_mode: whether a last window may reach over the end.
 
@@ -162,7 +163,7 @@ class AvgPool2d(_Pooling):
     Args:
         kernel_size: K1 = K2, or (K1, K2).
         stride: of the windows; the kernel size by default.
-        padding: rows and columns of zeros on each side, at most half of the window.
+        padding: rows and columns of zeros on each side, at most half of the kernel.
         ceil_mode: whether a last window may reach over the end.
         count_include_pad: whether the padding's zeros count as entries.
         divisor_override: taken instead of d, if given.

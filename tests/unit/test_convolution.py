@@ -1,103 +1,18 @@
-"""The convolution layers and the three maps that they are made of."""
+"""The convolution layers: single cases, algorithms, misuse. `test_convolution_properties.py` has every geometry."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 import nn_from_scratch as nn
 from nn_from_scratch.convolutions import ALGORITHMS, Geometry, convolution_algorithm, fastest, find_algorithm
 from nn_from_scratch.convolutions.columns import PART_BYTES
 from nn_from_scratch.convolutions.workspace import KEPT_BYTES, workspace
 from nn_from_scratch.errors import ArgumentError, GeometryError, ShapeError
-from nn_from_scratch.layers.convolution import ConvolutionOptions
 from nn_from_scratch.models import report_model
 from nn_from_scratch.settings import CONVOLUTIONS
-
-pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
-
-
-@st.composite
-def problems(draw: st.DrawFn) -> tuple[Geometry, torch.Tensor, torch.Tensor]:
-    """A valid geometry with x (N, C, H, W) and w (C', C/G, K1, K2), remainders and empty batches included."""
-    groups = draw(st.integers(1, 3))
-    geometry = Geometry(
-        kernel=draw(pairs),
-        stride=draw(pairs),
-        padding=draw(st.tuples(st.integers(0, 2), st.integers(0, 2))),
-        dilation=draw(pairs),
-        groups=groups,
-    )
-    height, width = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
-    assume(height + 2 * geometry.padding[0] >= geometry.extent[0])
-    assume(width + 2 * geometry.padding[1] >= geometry.extent[1])
-    n, c, out = draw(st.integers(0, 3)), groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
-    x = torch.randn(n, c, height, width, dtype=torch.float64, generator=generator)
-    w = torch.randn(out, c // groups, *geometry.kernel, dtype=torch.float64, generator=generator)
-    return geometry, x, w
-
-
-@pytest.mark.parametrize("name", ALGORITHMS)
-@given(problem=problems())
-def test_the_maps_are_torchs_convolution_and_its_two_adjoints(
-    name: str, problem: tuple[Geometry, torch.Tensor, torch.Tensor]
-) -> None:
-    geometry, x, w = problem
-    maps = ALGORITHMS[name]
-    y = maps.conv2d(x, w, geometry)
-    reference = F.conv2d(x, w, None, geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
-    torch.testing.assert_close(y, reference, rtol=1e-12, atol=1e-12)
-
-    g = torch.randn(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    left = (y * g).sum()
-    in_x = maps.conv2d_input(g, w, geometry, (x.shape[2], x.shape[3]))
-    in_w = maps.conv2d_weight(x, g, geometry)
-    assert in_x.shape == x.shape and in_w.shape == w.shape
-    torch.testing.assert_close((x * in_x).sum(), left, rtol=1e-11, atol=1e-11)
-    torch.testing.assert_close((w * in_w).sum(), left, rtol=1e-11, atol=1e-11)
-
-
-@given(problem=problems())
-def test_both_layers_are_dual_to_each_other(problem: tuple[Geometry, torch.Tensor, torch.Tensor]) -> None:
-    geometry, x, w = problem
-    assume(len(x) > 0)
-    options: ConvolutionOptions = {
-        "stride": geometry.stride,
-        "padding": geometry.padding,
-        "dilation": geometry.dilation,
-        "groups": geometry.groups,
-        "bias": False,
-    }
-    conv = nn.Conv2d(x.shape[1], len(w), geometry.kernel, **options)
-    conv.to(dtype=torch.float64).load_state_dict({"weight": w})
-    y = conv(x)
-    remainder = [(x.shape[2 + i] + 2 * geometry.padding[i] - geometry.extent[i]) % geometry.stride[i] for i in range(2)]
-    transposed = nn.TransposeConv2d(
-        len(w),
-        x.shape[1],
-        geometry.kernel,
-        output_padding=(remainder[0], remainder[1]),
-        **options,
-    )
-    transposed.to(dtype=torch.float64).load_state_dict({"weight": w})
-    g = torch.randn(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(transposed(g), conv.backward(g), rtol=1e-12, atol=1e-12)
-
-
-@given(problem=problems())
-def test_output_shapes_follow_the_formula(problem: tuple[Geometry, torch.Tensor, torch.Tensor]) -> None:
-    geometry, x, _ = problem
-    sizes = [
-        (x.shape[2 + i] + 2 * geometry.padding[i] - geometry.dilation[i] * (geometry.kernel[i] - 1) - 1)
-        // geometry.stride[i]
-        + 1
-        for i in range(2)
-    ]
-    assert geometry.output_size((x.shape[2], x.shape[3])) == tuple(sizes)
 
 
 def test_output_padding_makes_a_size_possible_that_would_be_empty_without_it() -> None:
@@ -112,6 +27,14 @@ def test_output_padding_between_stride_and_dilation_holds_the_bias() -> None:
     x = torch.randn(1, 1, 3, 3, dtype=torch.float64)
     reference = F.conv_transpose2d(x, layer.weight, layer.bias, dilation=3, output_padding=2)
     torch.testing.assert_close(layer(x), reference, rtol=1e-13, atol=1e-14)
+
+
+def test_output_padding_between_stride_and_dilation_first_undoes_the_padding() -> None:
+    layer = nn.TransposeConv2d(1, 2, 1, dilation=3, padding=1, output_padding=2, dtype=torch.float64)
+    for size in (1, 3):
+        x = torch.randn(1, 1, size, size, dtype=torch.float64)
+        reference = F.conv_transpose2d(x, layer.weight, layer.bias, dilation=3, padding=1, output_padding=2)
+        torch.testing.assert_close(layer(x), reference, rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.parametrize(
