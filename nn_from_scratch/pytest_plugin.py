@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nn_from_scratch.testing import GradcheckCase, gradcheck_cases
+from nn_from_scratch.testing import GradcheckCase, Trial, gradcheck_cases, pyramid
 
 if TYPE_CHECKING:
     from nn_from_scratch.verify import Report
 
-__all__ = ["Gradcheck", "GradcheckCase", "gradcheck", "gradcheck_cases"]
+__all__ = ["Gradcheck", "GradcheckCase", "gradcheck", "gradcheck_cases", "pyramid"]
 
 GPU_MODES = ("auto", "require", "off")
 LEVELS = ("quick", "full")
@@ -129,7 +129,8 @@ class Gradcheck:
         """Verify a backward pass, and fail the test unless it is proven right.
 
         Args:
-            subject: whatever `nn_from_scratch.verify.check` takes, or a `GradcheckCase`.
+            subject: whatever `nn_from_scratch.verify.check` takes, a `GradcheckCase`, or a `Trial` of a catalogue;
+                a trial that does not apply to its subject skips the test.
             inputs: what it is called with: tensors or arrays; a tuple of integers stands for a drawn tensor of that
                 shape.
             options: options of `nn_from_scratch.verify.check`; they go before those of the command line.
@@ -139,19 +140,17 @@ class Gradcheck:
         """
         __tracebackhide__ = True
         from nn_from_scratch.errors import NNFromScratchError
-        from nn_from_scratch.verify import check
 
         config = self._item.config
-        case = subject if isinstance(subject, GradcheckCase) else GradcheckCase(subject, *inputs)
-        options = {
+        case = subject if isinstance(subject, GradcheckCase | Trial) else GradcheckCase(subject, *inputs)
+        chosen = {
             "seed": config.getoption("--nnfs-seed"),
             "level": config.getoption("--nnfs-level"),
             "checks": selected_checks(config),
-            **case.options,
             **options,
         }
         try:
-            report = check(case.subject, *case.draw_inputs(seed=options["seed"]), **options)
+            report = self._run_trial(case, chosen) if isinstance(case, Trial) else self._check(case, chosen, options)
         except NNFromScratchError as error:
             pytest.fail(f"gradcheck: {type(error).__name__}: {error}", pytrace=False)
         self._item.stash.setdefault(_reports_key, []).append(report.to_json(indent=None))
@@ -161,9 +160,31 @@ class Gradcheck:
             ("nnfs_worst_margin", "none" if report.worst_margin is None else f"{report.worst_margin:.3g}"),
             ("nnfs_seed", report.seed),
         ]
-        if not report.passed:
+        # To be exempted from what does not apply is no exemption: the test passes, which it strictly must not.
+        in_vain = isinstance(case, Trial) and case.exemption is not None and not _applies(report)
+        if not report.passed and not in_vain:
             pytest.fail(str(report), pytrace=False)
         return report
+
+    def _check(self, case: GradcheckCase, chosen: dict[str, Any], options: dict[str, Any]) -> Report:
+        from nn_from_scratch.verify import check
+
+        chosen = {**chosen, **case.options, **options}
+        return check(case.subject, *case.draw_inputs(seed=chosen["seed"]), **chosen)
+
+    def _run_trial(self, trial: Trial, chosen: dict[str, Any]) -> Report:
+        __tracebackhide__ = True
+        if not trial.names(chosen["checks"]):
+            pytest.skip(f"{trial.check} is not among the chosen checks: {', '.join(chosen['checks'])}")
+        report = trial.run(**chosen)
+        if not _applies(report) and trial.exemption is None:
+            reasons = {result.reason for result in report.results if result.reason is not None}
+            pytest.skip("; ".join(sorted(reasons)))
+        return report
+
+
+def _applies(report: Report) -> bool:
+    return report.counts["not_applicable"] < len(report.results)
 
 
 @pytest.fixture

@@ -1,16 +1,30 @@
-"""Cases of backward passes to verify, and the decorator that runs one test over them. Importing it imports no torch."""
+"""Backward passes to verify, as data, and the decorators that run one test over them. Importing it imports no torch.
+
+`gradcheck_cases` is for a few subjects as they are; `pyramid` for a catalogue of classes, their cases and references.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nn_from_scratch.catalogue import Case, Entry, Exemption, OptimizerSpec, Spec, Trial, name_of, trials_of
 from nn_from_scratch.errors import ArgumentError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["GradcheckCase", "draw_input", "gradcheck_cases"]
+__all__ = [
+    "Case",
+    "Exemption",
+    "GradcheckCase",
+    "OptimizerSpec",
+    "Spec",
+    "Trial",
+    "draw_input",
+    "gradcheck_cases",
+    "pyramid",
+]
 
 Test = TypeVar("Test", bound=Callable[..., Any])
 
@@ -30,7 +44,7 @@ class GradcheckCase:
         self.subject = subject
         self.inputs = inputs
         self.options = options
-        self.name = name if name is not None else "-".join([_name_of(subject), *map(_text_of, inputs)])
+        self.name = name if name is not None else "-".join([name_of(subject), *map(_text_of, inputs)])
 
     def draw_inputs(self, *, seed: int = 0) -> tuple[Any, ...]:
         """The inputs, with a drawn tensor in the place of each shape."""
@@ -82,17 +96,51 @@ def gradcheck_cases(*cases: GradcheckCase) -> Callable[[Test], Test]:
     return decorate
 
 
+def pyramid(
+    catalogue: Iterable[Entry], *, checks: Collection[str] | None = None, gpu: bool = True
+) -> Callable[[Test], Test]:
+    """Run a test once for each trial of a catalogue, which it takes as its argument `case`.
+
+    A trial is one check of one case in one dtype, with an id such as `Affine-wide-float64-gradient`. The checks are
+    value, input_gradient and parameter_gradient, against the reference, in each dtype; gradient, complex_step,
+    contracts and low_precision, against the subject's own forward; for an optimizer trajectory. Those on a GPU are
+    marked `gpu`. What an entry is exempted from is expected to fail, and fails the test if it does not.
+
+    Example:
+        >>> CATALOGUE = [Spec(MyGELU, (Case("image", ((2, 3, 4, 5),)),), lambda gelu, parameters, x: F.gelu(x))]
+        >>> @pyramid(CATALOGUE)
+        ... def test_my_layers(gradcheck, case):
+        ...     gradcheck(case)
+
+    Args:
+        catalogue: at least one entry.
+        checks: some of the above; all of them by default.
+        gpu: whether there are trials on a GPU too.
+
+    Raises:
+        ArgumentError: the catalogue is empty, holds something else or two entries of one name; a check is unknown, or
+            the checks leave no trial; an exemption is for nothing that there is.
+    """
+    import pytest
+
+    def marks(trial: Trial) -> list[pytest.MarkDecorator]:
+        found = [pytest.mark.gpu] if trial.device != "cpu" else []
+        if trial.exemption is not None:
+            found.append(pytest.mark.xfail(strict=True, reason=f"exempted: {trial.exemption.reason}"))
+        return found
+
+    trials = trials_of(catalogue, checks=checks, gpu=gpu)
+    mark = pytest.mark.parametrize("case", [pytest.param(trial, id=trial.name, marks=marks(trial)) for trial in trials])
+
+    def decorate(test: Test) -> Test:
+        decorated: Test = mark(test)
+        return decorated
+
+    return decorate
+
+
 def _is_shape(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(n, int) and not isinstance(n, bool) for n in value)
-
-
-def _name_of(subject: Any) -> str:
-    if isinstance(subject, tuple):
-        return "+".join(map(_name_of, subject))
-    owner = getattr(subject, "__self__", None)
-    if getattr(subject, "__name__", "") == "apply" and isinstance(owner, type):
-        return owner.__name__
-    return getattr(subject, "__name__", type(subject).__name__)
 
 
 def _text_of(value: Any) -> str:

@@ -1,35 +1,38 @@
-"""The catalogue: for each layer and loss its cases, as data, and the function of torch that it must equal.
+"""The engine's own catalogue: for each layer, loss and optimizer its cases, and what of torch it must equal.
 
-The tests run over it, so a layer that is listed here is covered, and one that is not fails a test. The references
-live here, and not beside the layers, because the engine knows nothing of torch's differentiable functions.
+The tests run over it, so what is listed here is covered, and what is not fails a test. The references live here, and
+not beside the layers, because the engine knows nothing of torch's differentiable functions.
 """
 
 from __future__ import annotations
 
-from nn_from_scratch.layer import Layer
-from nn_from_scratch.specs import activation, convolution, losses, normalization, pooling, shape
-from nn_from_scratch.specs.case import Bound, Case, Reference, Shape, Spec, draw_inputs, repeatable
+from nn_from_scratch.catalogue import Entry, OptimizerSpec, Spec
+from nn_from_scratch.optimizers import Optimizer
+from nn_from_scratch.specs import activation, convolution, losses, normalization, optimizers, pooling, shape
 
-__all__ = ["CATALOGUE", "Bound", "Case", "Reference", "Shape", "Spec", "draw_inputs", "repeatable", "spec_of"]
+__all__ = ["CATALOGUE", "LAYERS", "OPTIMIZERS", "entry_of"]
 
-CATALOGUE: tuple[Spec, ...] = tuple(
+LAYERS: tuple[Spec, ...] = tuple(
     sorted(
         (spec for room in (activation, convolution, losses, normalization, pooling, shape) for spec in room.SPECS),
-        key=lambda spec: spec.layer.__name__,
+        key=lambda spec: spec.name,
     )
 )
+OPTIMIZERS: tuple[OptimizerSpec, ...] = optimizers.SPECS
+CATALOGUE: tuple[Entry, ...] = (*LAYERS, *OPTIMIZERS)
 
 
-def spec_of(layer: type[Layer]) -> Spec:
-    """The entry of this layer.
+def entry_of(public: type) -> Entry:
+    """The entry of this layer, loss or optimizer.
 
     Raises:
         KeyError: there is none.
     """
-    for spec in CATALOGUE:
-        if spec.layer is layer:
-            return spec
-    raise KeyError(
-        f"{layer.__name__} has no entry: add `Spec({layer.__name__}, cases, reference)` to SPECS in its family's "
-        "file under nn_from_scratch/specs/"
-    )
+    for entry in CATALOGUE:
+        if public is (entry.subject if isinstance(entry, Spec) else entry.optimizer):
+            return entry
+    name = public.__name__
+    line, room = f"Spec({name}, cases, reference)", "its family's file under nn_from_scratch/specs/"
+    if issubclass(public, Optimizer):
+        line, room = f"OptimizerSpec({name}, cases, torch.optim.{name}, Held)", "nn_from_scratch/specs/optimizers.py"
+    raise KeyError(f"{name} has no entry: add `{line}` to SPECS in {room}")

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nn_from_scratch.catalogue import Case, Spec
 from nn_from_scratch.layers import GELU, Dropout, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
-from nn_from_scratch.specs.case import Case, Spec
+from nn_from_scratch.specs.draws import repeatable
 
 ELEMENTWISE_CASES = (Case("image", ((2, 3, 4, 5),)), Case("vector", ((7,),)), Case("scalar", ((),)))
 AXIS_CASES = (
@@ -40,13 +41,13 @@ def _from_zero(layer: object, x: Tensor) -> Tensor:
 
 
 SPECS = (
-    Spec(Dropout, DROPOUT_CASES, _dropout),
+    Spec(Dropout, DROPOUT_CASES, _dropout, repeatable=repeatable),
     Spec(
         GELU,
         (
             *ELEMENTWISE_CASES,
-            Case("tanh-image", ((2, 3, 4, 5),), ("tanh",)),
-            Case("tanh-scalar", ((),), (), {"approximate": "tanh"}),
+            Case("tanh_image", ((2, 3, 4, 5),), ("tanh",)),
+            Case("tanh_scalar", ((),), (), {"approximate": "tanh"}),
         ),
         lambda layer, parameters, x: F.gelu(x, approximate=layer.approximate),
     ),

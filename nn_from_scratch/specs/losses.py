@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nn_from_scratch.catalogue import Case, Spec
 from nn_from_scratch.losses import L1, MSE, BCEWithLogits, CrossEntropy, Huber
-from nn_from_scratch.specs.case import Case, Spec
 
 PAIR_CASES = (
     Case("batch", ((4, 3), (4, 3))),
@@ -38,7 +38,7 @@ CROSS_ENTROPY_CASES = (
         classes=OF_CLASSES,
     ),
     Case(
-        "everything-none",
+        "everything_none",
         IMAGE_OF_CLASSES,
         (),
         {"ignore_index": 2, "weight": WEIGHT, "label_smoothing": 0.3, "reduction": "none"},
@@ -74,7 +74,7 @@ SPECS = (
         (
             *PAIR_CASES,
             Case("weight", ((4, 5), (4, 5)), (), {"weight": WEIGHT}),
-            Case("pos-weight", ((4, 5), (4, 5)), (), {"pos_weight": WEIGHT, "reduction": "sum"}),
+            Case("pos_weight", ((4, 5), (4, 5)), (), {"pos_weight": WEIGHT, "reduction": "sum"}),
             Case("both", ((4, 5), (4, 5)), (), {"weight": WEIGHT, "pos_weight": WEIGHT, "reduction": "none"}),
         ),
         _bce,
@@ -82,7 +82,7 @@ SPECS = (
     Spec(CrossEntropy, CROSS_ENTROPY_CASES, _cross_entropy),
     Spec(
         Huber,
-        (*PAIR_CASES, Case("small-delta", ((4, 3), (4, 3)), (), {"delta": 0.1})),
+        (*PAIR_CASES, Case("small_delta", ((4, 3), (4, 3)), (), {"delta": 0.1})),
         lambda layer, parameters, prediction, target: F.huber_loss(
             prediction, target, reduction=layer.reduction, delta=layer.delta
         ),

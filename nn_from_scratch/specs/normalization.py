@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor
 
+from nn_from_scratch.catalogue import Case, Spec
 from nn_from_scratch.layers import BatchNorm2d, GroupNorm, LayerNorm
-from nn_from_scratch.specs.case import Case, Spec
 
 
 def _batch_norm(layer: BatchNorm2d, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
@@ -40,27 +40,27 @@ SPECS = (
         BatchNorm2d,
         (
             Case("training", IMAGES, (3,)),
-            Case("no-affine", IMAGES, (3,), {"affine": False}),
-            Case("large-eps", IMAGES, (3,), {"eps": 0.5, "momentum": None}),
+            Case("no_affine", IMAGES, (3,), {"affine": False}),
+            Case("large_eps", IMAGES, (3,), {"eps": 0.5, "momentum": None}),
             Case("evaluation", IMAGES, (3,), training=False),
-            Case("evaluation-no-affine", IMAGES, (3,), {"affine": False}, training=False),
-            Case("evaluation-untracked", IMAGES, (3,), {"track_running_stats": False}, training=False),
+            Case("evaluation_no_affine", IMAGES, (3,), {"affine": False}, training=False),
+            Case("evaluation_untracked", IMAGES, (3,), {"track_running_stats": False}, training=False),
         ),
         _batch_norm,
-        typed=True,
+        drawn=True,
     ),
     Spec(
         GroupNorm,
         (
             Case("groups", ((3, 6, 4, 5),), (2, 6)),
-            Case("each-channel", ((2, 3, 4, 5),), (3, 3)),
-            Case("one-group", ((2, 3, 4, 5),), (1, 3)),
-            Case("no-affine", ((3, 6, 4, 5),), (2, 6), {"affine": False, "eps": 0.5}),
-            Case("no-pixels", ((3, 6),), (2, 6)),
+            Case("each_channel", ((2, 3, 4, 5),), (3, 3)),
+            Case("one_group", ((2, 3, 4, 5),), (1, 3)),
+            Case("no_affine", ((3, 6, 4, 5),), (2, 6), {"affine": False, "eps": 0.5}),
+            Case("no_pixels", ((3, 6),), (2, 6)),
             Case("volume", ((2, 4, 2, 3, 2),), (2, 4)),
         ),
         _group_norm,
-        typed=True,
+        drawn=True,
     ),
     Spec(
         LayerNorm,
@@ -68,11 +68,11 @@ SPECS = (
             Case("last", ((4, 6),), (6,)),
             Case("vector", ((6,),), (6,)),
             Case("image", ((2, 3, 4, 5),), ((3, 4, 5),)),
-            Case("two-axes", ((2, 3, 4, 5),), ((4, 5),), {"eps": 0.5}),
-            Case("no-bias", ((4, 6),), (6,), {"bias": False}),
-            Case("no-affine", ((4, 6),), (6,), {"elementwise_affine": False}),
+            Case("two_axes", ((2, 3, 4, 5),), ((4, 5),), {"eps": 0.5}),
+            Case("no_bias", ((4, 6),), (6,), {"bias": False}),
+            Case("no_affine", ((4, 6),), (6,), {"elementwise_affine": False}),
         ),
         _layer_norm,
-        typed=True,
+        drawn=True,
     ),
 )

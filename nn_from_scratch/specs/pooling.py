@@ -8,18 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nn_from_scratch.catalogue import Spec
 from nn_from_scratch.convolutions import spatial
 from nn_from_scratch.layers import AvgPool2d, MaxPool2d
-from nn_from_scratch.specs.case import Case, Spec
+from nn_from_scratch.specs.names import window
 
 WINDOW_CASES = (
-    Case("k2", ((2, 3, 4, 6),), (2,)),
-    Case("overlapping", ((2, 2, 6, 7),), (3,), {"stride": 2, "padding": 1}),
-    Case("not-square", ((2, 2, 7, 9),), ((2, 4),), {"stride": (3, 2), "padding": (1, 2)}),
-    Case("ceil", ((2, 2, 6, 7),), (3,), {"stride": 2, "ceil_mode": True}),
-    Case("ceil-padding", ((2, 2, 5, 6),), ((2, 3),), {"stride": (3, 4), "padding": (1, 1), "ceil_mode": True}),
-    Case("remainder", ((2, 2, 8, 7),), (3,), {"stride": 4}),
-    Case("one-window", ((1, 1, 3, 3),), (3,)),
+    window((2, 3, 4, 6), 2),
+    window((2, 2, 6, 7), 3, stride=2, padding=1),
+    window((2, 2, 7, 9), (2, 4), stride=(3, 2), padding=(1, 2)),
+    window((2, 2, 6, 7), 3, stride=2, ceil_mode=True),
+    window((2, 2, 5, 6), (2, 3), stride=(3, 4), padding=(1, 1), ceil_mode=True),
+    window((2, 2, 8, 7), 3, "remainder", stride=4),
+    window((1, 1, 3, 3), 3, "one_window"),
 )
 
 
@@ -48,6 +49,8 @@ def _from_tie(layer: MaxPool2d, x: Tensor) -> Tensor:
         sides = (p, max(reached - p - x.shape[dim], 0))
         z = F.pad(z.movedim(dim, -1), sides, value=-torch.inf).unfold(-1, extent, s)[..., ::d].movedim(-2, dim)
     largest = z.flatten(4).sort(descending=True).values  # (N, C, H', W', K)
+    if largest.shape[-1] == 1:
+        return torch.full_like(largest[..., 0], torch.inf)  # one entry ties with none
     return (largest[..., 0] - largest[..., 1]) / 2
 
 
@@ -56,14 +59,9 @@ SPECS = (
         AvgPool2d,
         (
             *WINDOW_CASES,
-            Case("padding-not-counted", ((2, 2, 5, 6),), (3,), {"stride": 2, "padding": 1, "count_include_pad": False}),
-            Case(
-                "ceil-padding-not-counted",
-                ((2, 2, 5, 6),),
-                ((2, 3),),
-                {"stride": (3, 4), "padding": (1, 1), "ceil_mode": True, "count_include_pad": False},
-            ),
-            Case("divisor", ((2, 2, 5, 6),), (3,), {"padding": 1, "divisor_override": 5}),
+            window((2, 2, 5, 6), 3, stride=2, padding=1, count_include_pad=False),
+            window((2, 2, 5, 6), (2, 3), stride=(3, 4), padding=(1, 1), ceil_mode=True, count_include_pad=False),
+            window((2, 2, 5, 6), 3, padding=1, divisor_override=5),
         ),
         _avg_pool2d,
     ),
@@ -71,8 +69,8 @@ SPECS = (
         MaxPool2d,
         (
             *WINDOW_CASES,
-            Case("dilation", ((2, 2, 8, 9),), ((2, 3),), {"stride": 2, "padding": 1, "dilation": (3, 2)}),
-            Case("ceil-dilation", ((2, 2, 8, 8),), (2,), {"stride": 3, "dilation": 3, "ceil_mode": True}),
+            window((2, 2, 8, 9), (2, 3), stride=2, padding=1, dilation=(3, 2)),
+            window((2, 2, 8, 8), 2, stride=3, dilation=3, ceil_mode=True),
         ),
         _max_pool2d,
         kinks=_from_tie,

@@ -10,20 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nn_from_scratch.catalogue import Case, Spec
 from nn_from_scratch.layers import Add, Concat, Flatten, PixelShuffle, Upsample
-from nn_from_scratch.specs.case import Case, Spec
 
 UPSAMPLE_CASES = (
     Case("nearest", ((2, 3, 4, 5),), (), {"scale_factor": 2}),
-    Case("nearest-uneven", ((2, 2, 4, 5),), (), {"scale_factor": (1.7, 0.6)}),
-    Case("nearest-size", ((2, 2, 4, 5),), ((7, 13),)),
-    Case("nearest-same-size", ((2, 2, 4, 5),), ((4, 5),)),
+    Case("nearest_uneven", ((2, 2, 4, 5),), (), {"scale_factor": (1.7, 0.6)}),
+    Case("nearest_size", ((2, 2, 4, 5),), ((7, 13),)),
+    Case("nearest_same_size", ((2, 2, 4, 5),), ((4, 5),)),
     Case("bilinear", ((2, 3, 4, 5),), (), {"scale_factor": 2, "mode": "bilinear"}),
-    Case("bilinear-uneven", ((2, 2, 4, 5),), (), {"scale_factor": (1.7, 0.6), "mode": "bilinear"}),
-    Case("bilinear-size", ((2, 2, 4, 5),), ((7, 1),), {"mode": "bilinear"}),
+    Case("bilinear_uneven", ((2, 2, 4, 5),), (), {"scale_factor": (1.7, 0.6), "mode": "bilinear"}),
+    Case("bilinear_size", ((2, 2, 4, 5),), ((7, 1),), {"mode": "bilinear"}),
     Case("corners", ((2, 3, 4, 5),), (), {"scale_factor": 2, "mode": "bilinear", "align_corners": True}),
-    Case("corners-size", ((2, 2, 4, 5),), ((1, 13),), {"mode": "bilinear", "align_corners": True}),
-    Case("one-pixel", ((1, 1, 1, 1),), (3,), {"mode": "bilinear"}),
+    Case("corners_size", ((2, 2, 4, 5),), ((1, 13),), {"mode": "bilinear", "align_corners": True}),
+    Case("one_pixel", ((1, 1, 1, 1),), (3,), {"mode": "bilinear"}),
 )
 
 
@@ -53,7 +53,12 @@ SPECS = (
     ),
     Spec(
         Flatten,
-        (Case("default", ((2, 3, 4),)), Case("middle", ((2, 3, 4, 5),), (1, 2)), Case("one-axis", ((2, 3),))),
+        (
+            Case("default", ((2, 3, 4),)),
+            Case("middle", ((2, 3, 4, 5),), (1, 2)),
+            Case("all", ((2, 3, 4),), (0,)),
+            Case("one_axis", ((2, 3),)),
+        ),
         lambda layer, parameters, x: torch.flatten(x, layer.start_dim, layer.end_dim),
     ),
     Spec(

@@ -22,7 +22,7 @@ from nn_from_scratch.verify.reproduce import Call, snippet
 from nn_from_scratch.verify.results import CheckResult, Report, Verdict
 from nn_from_scratch.verify.subjects import as_subject
 
-__all__ = ["CheckFunction", "check", "check_names", "verify_subject"]
+__all__ = ["CheckFunction", "check", "check_names", "environment", "machine", "verify_subject"]
 
 CheckFunction = Callable[[Subject, CheckContext], "CheckResult | list[CheckResult]"]
 
@@ -179,7 +179,7 @@ def _verified(
         subject=subject.name,
         form=subject.form,
         results=tuple(results),
-        environment=_environment(subject),
+        environment=environment(subject),
         seed=context.seed,
         level=context.level,
         seconds=time.monotonic() - began,
@@ -249,14 +249,18 @@ def _conventions(results: Sequence[CheckResult]) -> list[str]:
     return [f"{r.label}: {r.reason}" for r in results if r.verdict is Verdict.CORRECT and r.reason]
 
 
-def _environment(subject: Subject) -> dict[str, str]:
+def environment(subject: Subject) -> dict[str, str]:
+    """Where a subject was checked: versions, platform, threads, and its dtypes and devices."""
     dtypes = sorted({str(slot.value.dtype).removeprefix("torch.") for slot in subject.slots})
     devices = sorted({str(slot.value.device) for slot in subject.slots})
+    return {**machine(), "dtype": ", ".join(dtypes), "device": ", ".join(devices)}
+
+
+def machine() -> dict[str, str]:
+    """Versions, platform and threads."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": str(torch.get_num_threads()),
-        "dtype": ", ".join(dtypes),
-        "device": ", ".join(devices),
     }

@@ -8,21 +8,23 @@ from torch import Tensor
 
 import nn_from_scratch as nn
 from nn_from_scratch import layers
+from nn_from_scratch.catalogue import Case, Spec
+from nn_from_scratch.catalogue.building import build, draw_inputs
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.specs import CATALOGUE, Case, Spec, draw_inputs
+from nn_from_scratch.specs import LAYERS
 
 JOINING = (nn.Add, nn.Concat)
 CASES = [
-    pytest.param(spec, case, id=f"{spec.layer.__name__}-{case.name}")
-    for spec in CATALOGUE
+    pytest.param(spec, case, id=f"{spec.name}-{case.name}")
+    for spec in LAYERS
     for case in spec.cases
-    if spec.layer.__name__ in layers.__all__ and spec.layer not in JOINING
+    if spec.name in layers.__all__ and spec.subject not in JOINING
 ]
 
 
 @pytest.mark.parametrize(("spec", "case"), CASES)
 def test_a_layer_goes_over_and_comes_back(spec: Spec, case: Case) -> None:
-    ours = spec.build(case)
+    ours = build(spec, case)
     theirs = nn.to_torch(nn.Sequential(ours))
     back = nn.from_torch(theirs)
     assert isinstance(back, nn.Sequential) and type(back[0]) is type(ours)

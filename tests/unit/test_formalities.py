@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 import nn_from_scratch
-from nn_from_scratch import layers, losses
+from nn_from_scratch import layers, losses, optimizers
+from nn_from_scratch.catalogue import Entry, Spec
+from nn_from_scratch.catalogue.building import constructor_options
 from nn_from_scratch.layer import Layer
-from nn_from_scratch.specs import CATALOGUE, spec_of
+from nn_from_scratch.optimizers import Optimizer
+from nn_from_scratch.specs import LAYERS, OPTIMIZERS, entry_of
 
 PACKAGE = Path(nn_from_scratch.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -102,7 +105,11 @@ MAY_IMPORT = {
     "tiling": {"models", "module", "records"},
     "checkpoints": {"models", "module", "optimizers", "progress", "storage"},
     "training": {"data", "losses", "metrics", "models", "module", "optimizers", "progress", "settings", "tiling"},
-    "specs": {"convolutions", "layer", "layers", "losses", "module", "optimizers", "records", "verify"},
+    "catalogue": {"verify"},  # as anybody's subjects are checked, and so without the engine
+    "testing": {"catalogue"},
+    "pytest_plugin": {"testing", "storage", "verify"},
+    "specs": {"catalogue", "convolutions", "layer", "layers", "losses", "module", "optimizers", "records"},
+    "parity": {"exchange", "losses", "models", "module"},
     "exchange": {"layer", "layers", "module"},
     "schedules": {"optimizers"},
 }
@@ -117,25 +124,45 @@ def test_imports_run_one_way(path: Path) -> None:
             assert parts[1] in MAY_IMPORT[own] | {own, "errors"}, f"{own} imports {module}"
 
 
-def test_every_public_layer_and_loss_has_a_spec() -> None:
-    public = [getattr(layers, name) for name in layers.__all__]
-    public += [getattr(losses, name) for name in losses.__all__ if name != "Loss"]
-    for layer in public:
-        assert spec_of(layer).cases
+PUBLIC = [
+    *(getattr(layers, name) for name in layers.__all__),
+    *(getattr(losses, name) for name in losses.__all__ if name != "Loss"),
+    *(getattr(optimizers, name) for name in optimizers.__all__ if name not in ("Optimizer", "checked")),
+]
 
 
-def test_a_layer_without_a_spec_names_the_line_to_add() -> None:
+@pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.__name__)
+def test_every_public_layer_loss_and_optimizer_has_an_entry(public: type) -> None:
+    assert entry_of(public).name == public.__name__
+
+
+def test_what_has_no_entry_is_told_the_line_to_add() -> None:
     class Forgotten(Layer):
         pass
 
-    with pytest.raises(KeyError, match=r"add `Spec\(Forgotten, cases, reference\)` to SPECS"):
-        spec_of(Forgotten)
+    class Unlisted(Optimizer):
+        pass
+
+    with pytest.raises(KeyError, match=r"add `Spec\(Forgotten, cases, reference\)` to SPECS in its family's file"):
+        entry_of(Forgotten)
+    line = r"add `OptimizerSpec\(Unlisted, cases, torch.optim.Unlisted, Held\)` to SPECS in .*specs/optimizers.py"
+    with pytest.raises(KeyError, match=line):
+        entry_of(Unlisted)
 
 
-def test_case_names_are_unique_within_a_spec() -> None:
-    for spec in CATALOGUE:
-        names = [case.name for case in spec.cases]
-        assert len(set(names)) == len(names)
+# What changes no number: where and how a layer computes.
+ELSEWHERE = {"model", "generator", "device", "dtype", "algorithm"}
+
+
+@pytest.mark.parametrize("entry", [*LAYERS, *OPTIMIZERS], ids=lambda entry: entry.name)
+def test_every_option_takes_another_value_than_its_default_in_some_case(entry: Entry) -> None:
+    options = constructor_options(entry.subject if isinstance(entry, Spec) else entry.optimizer)
+    positional = [name for name in options if name != "model"]
+    given = [{**dict(zip(positional, case.arguments, strict=False)), **case.options} for case in entry.cases]
+    for name, parameter in options.items():
+        values = [case[name] for case in given if name in case]
+        other = any(value is not parameter.default and value != parameter.default for value in values)
+        assert other or name in ELSEWHERE, name
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
@@ -158,7 +185,16 @@ def test_torch_load_is_always_safe(path: Path) -> None:
             assert node.attr in WRITES_ONLY, f"pickle.{node.attr} in line {node.lineno}"
 
 
-@pytest.mark.parametrize("module", ["nn_from_scratch", "nn_from_scratch.pytest_plugin", "nn_from_scratch.cli"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "nn_from_scratch",
+        "nn_from_scratch.pytest_plugin",
+        "nn_from_scratch.testing",
+        "nn_from_scratch.catalogue",
+        "nn_from_scratch.cli",
+    ],
+)
 def test_a_mere_import_loads_no_torch(module: str) -> None:
     program = f"import sys, {module}; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,170 @@
+"""Cases made real: the subject with its parameters, and the inputs."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nn_from_scratch.catalogue.entries import Case, Spec
+
+__all__ = ["Prepared", "build", "constructor_options", "draw_inputs", "prepare"]
+
+# How far from a kink the drawn inputs should be, and how often they are drawn for that.
+_CLEAR = 1e-3
+_DRAWS = 8
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prepared:
+    """What a trial starts from.
+
+    Attributes:
+        subject: as `build` made it, on the device.
+        inputs: tensors.
+        arguments, options: what the subject is called with beside the inputs.
+    """
+
+    subject: Any
+    inputs: tuple[Tensor, ...]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+    def exactly(self) -> Prepared:
+        """The same in float64: the subject itself is taken there."""
+        if callable(getattr(self.subject, "to", None)):
+            self.subject.to(dtype=torch.float64)
+        inputs = tuple(x.double() if x.is_floating_point() else x for x in self.inputs)
+        options = _cast(self.options, torch.float64)
+        return Prepared(subject=self.subject, inputs=inputs, arguments=self.arguments, options=options)
+
+
+def build(spec: Spec, case: Case, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Any:
+    """The subject of this case, on the CPU, its parameters (and where it has any, its masks) drawn under the seed."""
+    generator = torch.Generator().manual_seed(seed)
+    if _is_made(spec.subject):
+        handed: dict[str, Any] = {"generator": generator, "dtype": dtype}
+        taken = constructor_options(spec.subject)
+        options = {**_cast(case.options, dtype), **{k: v for k, v in handed.items() if k in taken}}
+        with _seeded(seed):
+            subject = spec.subject(*case.arguments, **options)
+    elif isinstance(spec.subject, type | tuple) or inspect.isroutine(spec.subject):
+        return spec.subject
+    else:
+        subject = copy.deepcopy(spec.subject)  # no trial finds what another one left behind
+    if callable(getattr(subject, "to", None)):
+        subject.to(dtype=dtype)
+    if spec.drawn:
+        _draw_constants(subject, generator)
+    if callable(getattr(subject, "train", None)):
+        subject.train(case.training)
+    return subject
+
+
+def draw_inputs(case: Case, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
+    """Normally distributed inputs of the case's shapes; classes are drawn uniformly."""
+    generator = torch.Generator().manual_seed(seed + 1)
+    return tuple(
+        torch.randint(case.classes[place], shape, generator=generator)
+        if place in case.classes
+        else torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+        for place, shape in enumerate(case.shapes)
+    )
+
+
+def prepare(
+    spec: Spec, case: Case, *, seed: int = 0, dtype: torch.dtype = torch.float64, device: str = "cpu"
+) -> Prepared:
+    """The subject and its inputs, the same for the same arguments."""
+    subject = build(spec, case, seed=seed, dtype=dtype)
+    inputs = _clear_of_kinks(spec, case, subject, seed, dtype)
+    if device != "cpu" and callable(getattr(subject, "to", None)):
+        subject.to(device=device)
+    made = _is_made(spec.subject)
+    return Prepared(
+        subject=subject,
+        inputs=tuple(x.to(device) for x in inputs),
+        arguments=() if made else case.arguments,
+        options={} if made else _cast(case.options, dtype, device),
+    )
+
+
+def _clear_of_kinks(spec: Spec, case: Case, subject: Any, seed: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Inputs at some distance from every kink, or the furthest of several draws: rounding must not cross one."""
+    first = draw_inputs(case, seed=seed, dtype=dtype)
+    if spec.kinks is None:
+        return first
+    best, furthest = first, -1.0
+    for draw in range(_DRAWS):
+        inputs = first if draw == 0 else draw_inputs(case, seed=seed + 7919 * draw, dtype=dtype)
+        distances = spec.kinks(subject, *inputs)
+        distance = float(distances.min()) if distances.numel() else _CLEAR
+        if distance > furthest:
+            best, furthest = inputs, distance
+        if furthest >= _CLEAR:
+            break
+    return best
+
+
+def constructor_options(made: type) -> dict[str, inspect.Parameter]:
+    """What a class's constructor takes, by name; one with `**options` hands them on to the next class's."""
+    found: dict[str, inspect.Parameter] = {}
+    for owner in made.__mro__:
+        if "__init__" not in vars(owner):
+            continue
+        parameters = list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]
+        for parameter in parameters:
+            found.setdefault(parameter.name, parameter)
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return {
+        name: parameter
+        for name, parameter in found.items()
+        if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    }
+
+
+def _is_made(subject: Any) -> bool:
+    """Whether the subject of an entry is a class that each case makes an object of."""
+    return isinstance(subject, type) and not issubclass(subject, torch.autograd.Function)
+
+
+def _cast(options: Any, dtype: torch.dtype, device: str = "cpu") -> dict[str, Any]:
+    return {
+        name: value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+        if isinstance(value, Tensor)
+        else value
+        for name, value in options.items()
+    }
+
+
+def _draw_constants(subject: Any, generator: torch.Generator) -> None:
+    # Above zero, because a variance must not be negative.
+    for tensors in (subject.parameters(), subject.buffers()):
+        for tensor in tensors.values() if isinstance(tensors, dict) else tensors:
+            with torch.no_grad():
+                if tensor.is_floating_point() and tensor.numel() and bool((tensor == tensor.flatten()[0]).all()):
+                    tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.5)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Within it torch, NumPy and Python draw under this seed; afterwards they go on where they were."""
+    of_numpy, of_python = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(of_numpy)
+            random.setstate(of_python)

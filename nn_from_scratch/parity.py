@@ -1,0 +1,283 @@
+"""A whole model beside the same one of torch.nn, with the error followed from layer to layer.
+
+Both compute value, loss and gradients of the same weights, inputs and targets; each layer works on what its own side
+handed on, so the errors add up along the chain, as in the report (section III.A). Beside that stands the error that a
+layer makes on its own, on what torch handed on. For every layer and for the loss there is one row for the value, one
+for each parameter's gradient, and one for the gradient handed on.
+
+`python -m nn_from_scratch.parity` prints the table for the report's model, in float64 and in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.exchange import to_torch
+from nn_from_scratch.losses import MSE
+from nn_from_scratch.models import report_model
+from nn_from_scratch.module import Module, Sequential, backward
+
+__all__ = ["Row", "follow", "spacing", "table", "ulps"]
+
+#: (place of the layer, what of it) to the tensor; the loss has the place behind the last layer.
+Quantities = Mapping[tuple[int, str], Tensor]
+
+_VALUE, _HANDED_ON = "value", "handed on"
+_ROUNDINGS = 6
+_FACTOR = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One quantity of one layer, ours beside torch's.
+
+    Attributes:
+        layer: its place and its class; the last one is the loss.
+        quantity: "value", "handed on" (the gradient of the layer's input), or the name of a parameter, whose gradient
+            it is.
+        largest: of the absolute values of torch's entries.
+        error: the largest absolute difference of two entries.
+        own: the same where our layer works on torch's input and cotangent: what arises in this layer.
+        ulps: the largest difference in units in the last place of torch's entry; large where an entry is small beside
+            the terms that it is a sum of.
+        ulps_of_largest: the largest difference in units in the last place of the largest entry.
+        allowed: the largest absolute difference that rounding explains.
+    """
+
+    layer: str
+    quantity: str
+    largest: float
+    error: float
+    own: float
+    ulps: float
+    ulps_of_largest: float
+    allowed: float
+
+
+def spacing(x: Tensor) -> Tensor:
+    """One unit in the last place of each entry: the distance from |x| to the next larger number of x's dtype.
+
+    Never less than the one of the smallest normal number: below it the digits run out. Shape and dtype are those of x.
+    """
+    size = x.abs().clamp(min=torch.finfo(x.dtype).tiny)
+    return torch.nextafter(size, torch.full_like(size, torch.inf)) - size
+
+
+def ulps(found: Tensor, expected: Tensor) -> Tensor:
+    """|found - expected| in units in the last place of each entry of `expected`; both of one shape and dtype."""
+    return (found - expected).abs() / spacing(expected)
+
+
+def follow(
+    model: Sequential,
+    x: Tensor,
+    target: Tensor,
+    *,
+    rounding: float | None = None,
+    device: torch.device | str | None = None,
+) -> tuple[Row, ...]:
+    """Compare a model with that of torch.nn, layer by layer, under the mean squared error.
+
+    What is allowed is measured: torch's model runs in float64 with the input, the target, every parameter, every
+    value and every gradient rounded to the dtype; ten times what that moves a quantity, plus one rounding of its
+    largest entry, is what rounding explains there.
+
+    Args:
+        model: a Sequential of layers that torch has too, perhaps of further Sequentials; it stays as it is.
+        x: its input, on the CPU, of the dtype of its parameters.
+        target: of the shape and dtype of its output.
+        rounding: the distance of neighbouring numbers, relative to them; by default that of the dtype.
+        device: where our side runs; torch's runs on the CPU. The CPU by default.
+
+    Returns:
+        A row for each quantity, in the order of the layers.
+
+    Raises:
+        ArgumentError: a module has no counterpart in torch.nn, or the model is no Sequential.
+    """
+    if not isinstance(model, Sequential):
+        raise ArgumentError(f"model is a {type(model).__name__}, but a Sequential is expected")
+    eps = float(torch.finfo(x.dtype).eps) if rounding is None else rounding
+    ours = _pass_of_ours(copy.deepcopy(model).to(device=device), x.to(device), target.to(device))
+    theirs = _pass_of_torch(to_torch(copy.deepcopy(model).to(device="cpu")), x, target)
+    there = {key: tensor.to(device) for key, tensor in theirs.items()}
+    alone = _pass_of_ours(copy.deepcopy(model).to(device=device), x.to(device), target.to(device), there)
+    precise = copy.deepcopy(model).to(device="cpu", dtype=torch.float64)
+    exact = _pass_of_torch(to_torch(precise), x.double(), target.double())
+    moved = _movements(precise, x.double(), target.double(), exact, eps)
+    names = [*(type(layer).__name__ for layer in _flat(model)), MSE.__name__]
+    rows = []
+    for (place, quantity), expected in theirs.items():
+        found = ours[place, quantity].cpu()
+        largest, error = _largest(expected), _largest(found - expected)
+        rows.append(
+            Row(
+                layer=f"{place} {names[place]}",
+                quantity=quantity,
+                largest=largest,
+                error=error,
+                own=_largest(alone[place, quantity].cpu() - expected),
+                ulps=_largest(ulps(found, expected)),
+                ulps_of_largest=error / float(spacing(torch.tensor(largest, dtype=expected.dtype))),
+                allowed=_FACTOR * (moved[place, quantity] + eps * largest),
+            )
+        )
+    return tuple(rows)
+
+
+def _movements(
+    model: Sequential, x: Tensor, target: Tensor, exact: Quantities, eps: float
+) -> dict[tuple[int, str], float]:
+    """How far rounding at eps moves each quantity; rounding in float64, scaled to eps, sees what is lost in a layer."""
+    moved = dict.fromkeys(exact, 0.0)
+    finest = torch.finfo(torch.float64).eps
+    for size in {eps, finest}:
+        for seed in range(_ROUNDINGS):
+            generator = torch.Generator().manual_seed(seed)
+
+            def rounded(tensor: Tensor, size: float = size, generator: torch.Generator = generator) -> Tensor:
+                noise = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
+                return tensor * (1 + size * noise)
+
+            for key, tensor in _pass_of_torch(to_torch(model), x, target, rounded).items():
+                moved[key] = max(moved[key], _largest(tensor - exact[key]) * eps / size)
+    return moved
+
+
+def table(rows: Sequence[Row], title: str) -> str:
+    """The rows as aligned columns below a title, with a line for each row and a newline at the end."""
+    head = ("layer", "quantity", "largest", "error", "own", "ulps", "of largest", "allowed")
+    lines = [head] + [
+        (
+            row.layer,
+            row.quantity,
+            f"{row.largest:.2e}",
+            f"{row.error:.1e}" if row.error else "0",
+            f"{row.own:.1e}" if row.own else "0",
+            f"{row.ulps:.3g}",
+            f"{row.ulps_of_largest:.3g}",
+            f"{row.allowed:.1e}",
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    text = [
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([title, "", *text, ""])
+
+
+def _largest(tensor: Tensor) -> float:
+    return float(tensor.detach().abs().max()) if tensor.numel() else 0.0
+
+
+def _flat(model: Sequential) -> Iterator[Module]:
+    for module in model:
+        if isinstance(module, Sequential):
+            yield from _flat(module)
+        else:
+            yield module
+
+
+def _flat_of_torch(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    if isinstance(model, torch.nn.Sequential):
+        for module in model:
+            yield from _flat_of_torch(module)
+    else:
+        yield model
+
+
+def _pass_of_ours(
+    model: Sequential, x: Tensor, target: Tensor, given: Quantities | None = None
+) -> dict[tuple[int, str], Tensor]:
+    """All quantities; each layer works on what is given for its neighbours, if that is, else on what they handed on."""
+    layers = list(_flat(model))
+    for parameter in model.parameters().values():
+        parameter.grad = None
+    found: dict[tuple[int, str], Tensor] = {}
+    handed = found if given is None else given
+    for place, layer in enumerate(layers):
+        # Detached, so that each layer's gradient can be looked at before it is handed on.
+        found[place, _VALUE] = layer((handed[place - 1, _VALUE] if place else x).detach())
+    loss = MSE()
+    last = len(layers)
+    found[last, _VALUE] = loss((handed[last - 1, _VALUE] if last else x).detach(), target)
+    found[last, _HANDED_ON] = _first(loss.backward(torch.ones_like(found[last, _VALUE])))
+    for place in reversed(range(last)):
+        gradient = handed[place + 1, _HANDED_ON].detach()
+        found[place, _HANDED_ON] = _first(backward(found[place, _VALUE], gradient))
+    for place, name, parameter in _once([layer.own_parameters() for layer in layers]):
+        assert parameter.grad is not None
+        found[place, name] = parameter.grad
+    return found
+
+
+def _first(gradients: object) -> Tensor:
+    first = gradients[0] if isinstance(gradients, tuple) else gradients
+    assert isinstance(first, Tensor)
+    return first
+
+
+def _pass_of_torch(
+    model: torch.nn.Module, x: Tensor, target: Tensor, rounded: Callable[[Tensor], Tensor] = lambda tensor: tensor
+) -> dict[tuple[int, str], Tensor]:
+    layers = list(_flat_of_torch(model))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(rounded(parameter))
+    values = [rounded(x.clone()).requires_grad_()]
+    for layer in layers:
+        # The factor that rounds the value rounds the gradient on its way back as well.
+        values.append(rounded(layer(values[-1])))
+        values[-1].retain_grad()
+    loss = torch.nn.functional.mse_loss(values[-1], rounded(target))
+    torch.autograd.backward(loss)
+    parameters = list(_once([dict(layer.named_parameters(recurse=False)) for layer in layers]))
+    found: dict[tuple[int, str], Tensor] = {}
+    for place in range(len(layers) + 1):
+        handed_on = values[place].grad
+        assert handed_on is not None
+        found[place, _VALUE] = (values[place + 1] if place < len(layers) else loss).detach()
+        found |= {(at, name): p.grad for at, name, p in parameters if at == place and p.grad is not None}
+        found[place, _HANDED_ON] = handed_on
+    return found
+
+
+def _once(named: Sequence[Mapping[str, Tensor]]) -> Iterator[tuple[int, str, Tensor]]:
+    """The parameters with the place of their layer, one that is in two places at the first alone."""
+    seen: set[int] = set()
+    for place, tensors in enumerate(named):
+        for name, tensor in tensors.items():
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield place, name, tensor
+
+
+def main() -> None:
+    """Print the table for the report's model."""
+    parser = argparse.ArgumentParser(prog="python -m nn_from_scratch.parity", description=main.__doc__)
+    parser.add_argument("--batch", type=int, default=4, metavar="N", help="how many pictures (default: 4)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and pictures (default: 0)")
+    options = parser.parse_args()
+    for dtype in (torch.float64, torch.float32):
+        generator = torch.Generator().manual_seed(options.seed)
+        model = report_model(generator=generator, dtype=dtype)
+        x, target = (torch.rand(options.batch, 3, 32, 32, dtype=dtype, generator=generator) for _ in range(2))
+        name = str(dtype).removeprefix("torch.")
+        sys.stdout.write(table(follow(model, x, target), f"the report's model beside torch's, {name}") + "\n")
+
+
+if __name__ == "__main__":
+    main()
