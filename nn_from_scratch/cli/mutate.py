@@ -1,0 +1,196 @@
+"""`nn-from-scratch mutate`: are the tests good enough to notice a wrong backward pass?"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nn_from_scratch.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from nn_from_scratch.mutation import Campaign, Mutant, Result
+
+__all__ = ["add_parser", "run"]
+
+_DESCRIPTION = """\
+Mutation testing for backward passes. Faulty variants of a function are made, by edits of its source (an operator, a
+term, a number, a condition, an argument, a statement) and by faults in what it returns (wrong sign, N times too large,
+transposed, a stale gradient, right in float64 alone, ...). Your own pytest suite is run against each; what no test
+notices is shown with its diff. No file is changed: a mutant lives in a forked process alone."""
+
+_EPILOG = """\
+target:
+  package.module:Class        the backward of a class: a torch.autograd.Function, a module, a layer
+  package.module:function     a function, or Class.method, or several with commas, or a pattern such as *.backward
+  package                     every function in it that is called like a backward pass
+  path/to/file.py:name        the same in a file, if the tests import that file
+
+tests:
+  --tests tests/unit                   a folder, a file or file.py::test; without it, what pytest runs by itself
+  --tests quick=tests/unit --tests slow=tests/slow --every
+                                       several groups, in this order: which notices first, and which notices what alone
+
+examples:
+  nn-from-scratch mutate mykernels.gelu:MyGELU --tests tests/test_gelu.py
+  nn-from-scratch mutate mykernels --jobs 8 --json mutants.json
+  nn-from-scratch mutate course/layers.py:relu_backward --tests course/test_layers.py --kind result
+  nn-from-scratch mutate mykernels --resume            go on after Ctrl-C
+
+Exit status: 0 every mutant is noticed, 1 some are not, 2 error, 130 after Ctrl-C."""
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add this command to the command line."""
+    parser = commands.add_parser(
+        "mutate",
+        help="run tests against faulty backward passes, and list the faults that none notices",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("target", nargs="+", metavar="TARGET", help="what to mutate")
+    parser.add_argument(
+        "--tests", action="append", default=[], metavar="[NAME=]PATH", help="tests to run; may be given several times"
+    )
+    parser.add_argument(
+        "--every", action="store_true", help="run every group on every mutant, not only until one notices"
+    )
+    parser.add_argument(
+        "--kind", choices=("source", "result", "both"), default="both", help="of mutants (default: both)"
+    )
+    parser.add_argument("--only", metavar="PATTERN", help="mutants whose id fits, as in '*/drop term/*'")
+    parser.add_argument("--list", action="store_true", help="show the mutants that edits of the source make, and stop")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one for each core)"
+    )
+    parser.add_argument(
+        "--limit", type=float, metavar="SECONDS",
+        help="time for one mutant (default: 20 s and five times what its tests take without it)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--equivalents", type=Path, metavar="TOML", help="mutants that are no faults: [[equivalent]] id, change, reason"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path(".nnfs_mutation"), metavar="DIR",
+        help="where results are kept as they come (default: .nnfs_mutation)",
+    )  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="go on with what an interrupted run left in the folder")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write everything to this file as well")
+    parser.add_argument(
+        "--pytest-arg", action="append", default=[], metavar="ARG", help="for pytest, as in --pytest-arg=-mnot\\ slow"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Mutate; give the exit status."""
+    _check(args)
+    if importlib.util.find_spec("pytest") is None:
+        raise ArgumentError(
+            "mutate runs tests with pytest, which is not installed: pip install 'nn_from_scratch[test]'"
+        )
+    from nn_from_scratch.mutation import Campaign, find_functions, source_mutants
+    from nn_from_scratch.mutation.equivalents import check_equivalents, load_equivalents
+    from nn_from_scratch.mutation.summary import summarize
+    from nn_from_scratch.storage import write_json
+
+    functions = find_functions(args.target)
+    if args.list:
+        for mutant in (mutant for function in functions for mutant in source_mutants(function)):
+            sys.stdout.write(f"{mutant.id}\n{mutant.diff}\n\n")
+        return 0
+    claims = load_equivalents(args.equivalents) if args.equivalents is not None else {}
+    campaign = Campaign(
+        functions,
+        _groups(args.tests),
+        args.folder,
+        kind=args.kind,
+        every_group=args.every,
+        jobs=args.jobs,
+        limit=args.limit,
+        pytest_args=args.pytest_arg,
+    )
+    only: Callable[[Mutant], bool] = lambda mutant: args.only is None or fnmatchcase(mutant.id, args.only)  # noqa: E731
+    sys.stdout.write(f"{len(functions)} functions; running the tests once without a mutant\n")
+    sys.stdout.flush()
+    with _Display(campaign) as display:
+        campaign.run(resume=args.resume, only=only, on_start=display.on_start, on_result=display.on_result)
+    if args.only is None and args.kind == "both":
+        check_equivalents(claims, campaign.mutants, functions)
+    summary = summarize(campaign.mutants, campaign.results, [*campaign.groups], claims, every_group=args.every)
+    sys.stdout.write(f"{summary}\n")
+    if args.json is not None:
+        write_json(args.json, summary.to_json())
+    if not summary.mutants:
+        raise ArgumentError("there is no mutant: the functions compute nothing that an edit could change")
+    return 1 if summary.survivors or summary.refuted else 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.jobs < 1:
+        raise ArgumentError(f"jobs is {args.jobs}, but at least 1 is expected")
+    if args.limit is not None and not args.limit > 0:
+        raise ArgumentError(f"limit is {args.limit}, but a positive number of seconds is expected")
+    if args.json is not None and (args.json.is_dir() or not args.json.absolute().parent.is_dir()):
+        raise ArgumentError(f"json is {str(args.json)!r}, but a file in an existing folder is expected")
+    folder: Path = args.folder
+    if folder.exists() and any(folder.iterdir()) and not (folder / "worker-0.log").is_file():
+        raise ArgumentError(f"folder is {str(folder)!r}, which holds something else; name a new one, for it is emptied")
+
+
+def _groups(texts: list[str]) -> dict[str, str]:
+    groups: dict[str, str] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or not name.replace("-", "_").isidentifier():
+            name, path = Path(text).name, text
+        if not Path(path.partition("::")[0]).exists():
+            raise ArgumentError(f"tests is {text!r}, but there is no {path.partition('::')[0]!r}")
+        if name in groups:
+            raise ArgumentError(f"tests names two groups {name!r}; tell them apart as in --tests other={path}")
+        groups[name] = path
+    return groups or {"": ""}
+
+
+class _Display:
+    """A live line on a terminal, else a plain line every now and then."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._campaign = campaign
+        self._survived = 0
+        self._began = self._said = time.perf_counter()
+        self._before: int | None = None
+        self._live = sys.stdout.isatty()
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
+            sys.stdout.write("\r\x1b[K")
+            sys.stdout.flush()
+
+    def on_start(self, mutants: int, tests: int) -> None:
+        self._began = time.perf_counter()
+        sys.stdout.write(f"{mutants} mutants, {tests} tests; what comes is kept in {self._campaign.folder}\n")
+        sys.stdout.flush()
+
+    def on_result(self, result: Result, done: int, total: int) -> None:
+        self._survived += not result.outcome.noticed
+        self._before = done - 1 if self._before is None else self._before
+        now = time.perf_counter()
+        if now - self._said < (0.2 if self._live else 15) and done < total:
+            return
+        self._said = now
+        left = round((total - done) * (now - self._began) / max(done - self._before, 1))
+        group = f" {result.group}" if result.group else ""
+        text = f"{done}/{total} runs{group}  {self._survived} not noticed  {left // 60}:{left % 60:02d} left"
+        sys.stdout.write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
+        sys.stdout.flush()

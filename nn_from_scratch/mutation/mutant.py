@@ -1,0 +1,39 @@
+"""What a mutant is, as data that travels between processes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Mutant"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """A faulty variant of one function.
+
+    Attributes:
+        id: "module:function/operator/number"; the same as long as the function's source is.
+        function: the name of the function, as `Function.name`.
+        kind: "source" or "result".
+        operator: what was done, in one word or two.
+        line: of the file, where the source was edited; 0 for a fault in the result.
+        diff: the edit as a unified diff, or a sentence about the result.
+        start, old, new: the edit: at this byte of the file, this text, which becomes that.
+        place: which of several results is faulty: "" for the only one, "0", "1", ... in a tuple, a key in a dictionary.
+    """
+
+    id: str
+    function: str
+    kind: str
+    operator: str
+    diff: str
+    line: int = 0
+    start: int = 0
+    old: str = ""
+    new: str = ""
+    place: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
