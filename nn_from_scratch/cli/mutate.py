@@ -64,6 +64,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--every", action="store_true", help="run every group on every mutant, not only until one notices"
     )
     parser.add_argument(
+        "--beside", action="append", default=[], metavar="[NAME=]PATH", help="tests to compare with, which do not count"
+    )
+    parser.add_argument(
         "--kind", choices=("source", "result", "both"), default="both", help="of mutants (default: both)"
     )
     parser.add_argument("--only", metavar="PATTERN", help="mutants whose id fits, as in '*/drop term/*'")
@@ -107,12 +110,17 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.write(f"{mutant.id}\n{mutant.diff}\n\n")
         return 0
     claims = load_equivalents(args.equivalents) if args.equivalents is not None else {}
+    groups = _groups(args.tests, "tests") or {"": ""}
+    beside = _groups(args.beside, "beside")
+    if groups.keys() & beside.keys():
+        raise ArgumentError(f"beside names a group {min(groups.keys() & beside.keys())!r}, which tests names too")
     campaign = Campaign(
         functions,
-        _groups(args.tests),
+        groups | beside,
         args.folder,
         kind=args.kind,
         every_group=args.every,
+        beside=[*beside],
         jobs=args.jobs,
         limit=args.limit,
         pytest_args=args.pytest_arg,
@@ -124,7 +132,9 @@ def run(args: argparse.Namespace) -> int:
         campaign.run(resume=args.resume, only=only, on_start=display.on_start, on_result=display.on_result)
     if args.only is None and args.kind == "both":
         check_equivalents(claims, campaign.mutants, functions)
-    summary = summarize(campaign.mutants, campaign.results, [*campaign.groups], claims, every_group=args.every)
+    summary = summarize(
+        campaign.mutants, campaign.results, [*campaign.groups], claims, every_group=args.every, beside=beside
+    )
     sys.stdout.write(f"{summary}\n")
     if args.json is not None:
         write_json(args.json, summary.to_json())
@@ -145,18 +155,18 @@ def _check(args: argparse.Namespace) -> None:
         raise ArgumentError(f"folder is {str(folder)!r}, which holds something else; name a new one, for it is emptied")
 
 
-def _groups(texts: list[str]) -> dict[str, str]:
+def _groups(texts: list[str], option: str) -> dict[str, str]:
     groups: dict[str, str] = {}
     for text in texts:
         name, equals, path = text.partition("=")
         if not equals or not name.replace("-", "_").isidentifier():
             name, path = Path(text).name, text
         if not Path(path.partition("::")[0]).exists():
-            raise ArgumentError(f"tests is {text!r}, but there is no {path.partition('::')[0]!r}")
+            raise ArgumentError(f"{option} is {text!r}, but there is no {path.partition('::')[0]!r}")
         if name in groups:
-            raise ArgumentError(f"tests names two groups {name!r}; tell them apart as in --tests other={path}")
+            raise ArgumentError(f"{option} names two groups {name!r}; tell them apart as in --{option} other={path}")
         groups[name] = path
-    return groups or {"": ""}
+    return groups
 
 
 class _Display:

@@ -8,9 +8,10 @@ The tests are collected once a process; a mutant is put in place by exchanging t
 process forked for it alone. No file is changed, and only tests that reach the function are run.
 """
 
-from nn_from_scratch.mutation.campaign import Campaign, Outcome, Result
+from nn_from_scratch.mutation.campaign import Campaign
 from nn_from_scratch.mutation.functions import Function, find_functions
 from nn_from_scratch.mutation.mutant import Mutant
+from nn_from_scratch.mutation.outcome import Outcome, Result
 from nn_from_scratch.mutation.results import OPERATORS, result_mutants
 from nn_from_scratch.mutation.source import source_mutants
 

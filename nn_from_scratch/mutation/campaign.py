@@ -7,8 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from enum import Enum
+from dataclasses import asdict
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -16,53 +15,17 @@ from typing import Any
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.mutation.functions import Function
 from nn_from_scratch.mutation.mutant import Mutant
+from nn_from_scratch.mutation.outcome import Outcome, Result
 from nn_from_scratch.mutation.process import Answer, Worker
 from nn_from_scratch.mutation.results import Observation, result_mutants
 from nn_from_scratch.mutation.source import source_mutants
 from nn_from_scratch.storage import write_json
 
-__all__ = ["KINDS", "Campaign", "Outcome", "Result"]
+__all__ = ["Campaign"]
 
-KINDS = ("source", "result", "both")
 #: How long a mutant may take, from what its tests take without it; the additions are for a process that waits.
 LIMIT_FACTOR, LIMIT_LEAST = 5.0, 20.0
 _COLLECTION_SECONDS = 600.0
-
-
-class Outcome(str, Enum):
-    """What came of a mutant."""
-
-    KILLED = "killed"
-    TIMEOUT = "timeout"
-    CRASHED = "crashed"
-    SURVIVED = "survived"
-    UNREACHED = "unreached"
-
-    @property
-    def noticed(self) -> bool:
-        """Whether the tests would have told."""
-        return self in (Outcome.KILLED, Outcome.TIMEOUT, Outcome.CRASHED)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a group of tests made of a mutant.
-
-    Attributes:
-        mutant: its id.
-        group: name of the group.
-        outcome: what happened.
-        test: the test that failed first.
-        message: what it said.
-        seconds: that it took.
-    """
-
-    mutant: str
-    group: str
-    outcome: Outcome
-    test: str = ""
-    message: str = ""
-    seconds: float = 0.0
 
 
 class Campaign:
@@ -75,6 +38,7 @@ class Campaign:
         folder: where results are kept as they come.
         kind: "source", "result" or "both".
         every_group: run each group on each mutant, and do not stop at the first that notices.
+        beside: names of groups that are run on each mutant for comparison, and whose notice does not count.
         jobs: worker processes.
         limit: seconds for one mutant and group; by default from the time that its tests take without it.
         pytest_args: further arguments of pytest.
@@ -88,6 +52,7 @@ class Campaign:
         *,
         kind: str = "both",
         every_group: bool = False,
+        beside: Sequence[str] = (),
         jobs: int = 1,
         limit: float | None = None,
         pytest_args: Sequence[str] = (),
@@ -97,6 +62,7 @@ class Campaign:
         self.folder = folder
         self.kind = kind
         self.every_group = every_group
+        self.beside = frozenset(beside)
         self.jobs = jobs
         self.limit = limit
         self.pytest_args = list(pytest_args)
@@ -243,12 +209,12 @@ class Campaign:
 
     def _drain(self, on_result: Callable[[Result, int, int], None]) -> None:
         done = {(result.mutant, result.group): result for result in self.results}
-        noticed = {result.mutant for result in self.results if result.outcome.noticed}
+        noticed = {result.mutant for result in self.results if self._counts(result)}
         waiting = [
             (group, mutant)
             for group in self.groups
             for mutant in self.mutants
-            if (mutant.id, group) not in done and (self.every_group or mutant.id not in noticed)
+            if (mutant.id, group) not in done and self._wanted(mutant, group, noticed)
         ]
         waiting.reverse()
         total = len(waiting) + len(done)
@@ -258,7 +224,7 @@ class Campaign:
 
             def note(result: Result) -> None:
                 self.results.append(result)
-                if result.outcome.noticed:
+                if self._counts(result):
                     noticed.add(result.mutant)
                 file.write(json.dumps(asdict(result)) + "\n")
                 file.flush()
@@ -267,7 +233,7 @@ class Campaign:
             while waiting or busy:
                 while waiting and idle:
                     group, mutant = waiting.pop()
-                    if not self.every_group and mutant.id in noticed:
+                    if not self._wanted(mutant, group, noticed):
                         total -= 1
                         continue
                     tests = self._tests_of(mutant, group)
@@ -300,6 +266,12 @@ class Campaign:
                     )
                 )
                 idle.append(worker)
+
+    def _counts(self, result: Result) -> bool:
+        return result.outcome.noticed and result.group not in self.beside
+
+    def _wanted(self, mutant: Mutant, group: str, noticed: set[str]) -> bool:
+        return self.every_group or group in self.beside or mutant.id not in noticed
 
     def _limit_of(self, tests: Sequence[str]) -> float:
         if self.limit is not None:

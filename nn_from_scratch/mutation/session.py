@@ -68,6 +68,16 @@ class Session:
         self._root = Path()
 
     @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        """Before the tests are imported, and after the conftest that chooses a profile of hypothesis."""
+        hypothesis = sys.modules.get("hypothesis")
+        if hypothesis is not None:
+            # That a test fails is all that is asked; shrinking the failure would take most of the time.
+            phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+            hypothesis.settings.register_profile("nnfs_mutation", hypothesis.settings.default, phases=phases)
+            hypothesis.settings.load_profile("nnfs_mutation")
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """In place of the usual loop: until there is no job."""
         self._root = Path(session.config.invocation_params.dir)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nn_from_scratch.mutation.campaign import Outcome, Result
 from nn_from_scratch.mutation.equivalents import Equivalent
 from nn_from_scratch.mutation.mutant import Mutant
+from nn_from_scratch.mutation.outcome import Outcome, Result
 
 __all__ = ["SCHEMA", "Summary", "summarize"]
 
@@ -27,7 +27,7 @@ class Summary:
         equivalents: claimed to be equivalent, and noticed by nobody.
         refuted: claimed to be equivalent, but noticed: with the test that did.
         first: by group, how many it is the first to notice, in the order of the groups.
-        alone: by group, how many it notices whatever the others do; only with `every_group`.
+        alone: by group, how many it notices whatever the others do; only of groups that were run on every mutant.
         by_operator: by operator, the numbers of all and of survivors.
         slow: how many were noticed because the time was up or the process ended.
     """
@@ -38,7 +38,7 @@ class Summary:
     equivalents: list[tuple[Mutant, Equivalent]]
     refuted: list[tuple[Mutant, Result]]
     first: dict[str, int]
-    alone: dict[str, int] | None
+    alone: dict[str, int]
     by_operator: dict[str, tuple[int, int]]
     slow: int = 0
     results: list[Result] = field(default_factory=list)
@@ -86,13 +86,13 @@ class Summary:
         return "\n".join(lines)
 
     def _table(self) -> list[str]:
-        head = ["tests", "noticed first", *(["noticed alone", "share"] if self.alone is not None else [])]
+        head = ["tests", "noticed first", *(["noticed alone", "share"] if self.alone else [])]
         rows = [head]
-        for group, first in self.first.items():
-            row = [group or "all", str(first)]
-            if self.alone is not None:
+        for group in dict.fromkeys([*self.first, *self.alone]):
+            row = [group or "all", str(self.first.get(group, "beside"))]
+            if group in self.alone:
                 row += [str(self.alone[group]), f"{100 * self.alone[group] / max(self.mutants, 1):.1f} %"]
-            rows.append(row)
+            rows.append(row + [""] * (len(head) - len(row)))
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         return ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
                 for row in rows]  # fmt: skip
@@ -105,6 +105,7 @@ def summarize(
     claims: Mapping[str, Equivalent],
     *,
     every_group: bool,
+    beside: Collection[str] = (),
 ) -> Summary:
     """Count.
 
@@ -114,10 +115,13 @@ def summarize(
         groups: in order.
         claims: by id of the mutant.
         every_group: whether all groups were run on every mutant.
+        beside: groups that were run for comparison, and do not count.
     """
+    compared = [group for group in groups if every_group or group in beside]
+    alone = {group: {r.mutant for r in results if r.group == group and r.outcome.noticed} for group in compared}
     noticed: dict[str, dict[str, Result]] = defaultdict(dict)
     for result in results:
-        if result.outcome.noticed:
+        if result.outcome.noticed and result.group not in beside:
             noticed[result.mutant][result.group] = result
     counted = [mutant for mutant in mutants if mutant.id not in claims]
     survivors = [mutant for mutant in counted if not noticed[mutant.id]]
@@ -138,8 +142,8 @@ def summarize(
         survivors=survivors,
         equivalents=[(mutant, claim) for mutant, claim in claimed if not noticed[mutant.id]],
         refuted=[(m, next(iter(noticed[m.id].values()))) for m, _ in claimed if noticed[m.id]],
-        first={group: first[group] for group in groups},
-        alone={group: sum(group in noticed[m.id] for m in counted) for group in groups} if every_group else None,
+        first={group: first[group] for group in groups if group not in beside},
+        alone={group: sum(mutant.id in alone[group] for mutant in counted) for group in compared},
         by_operator={name: (n, k) for name, (n, k) in sorted(operators.items())},
         slow=sum(bool(noticed[m.id]) and all(r.outcome in abrupt for r in noticed[m.id].values()) for m in counted),
         results=list(results),

@@ -221,3 +221,15 @@ def test_mutants_can_be_listed_without_running_anything(capsys: pytest.CaptureFi
         "scale_layers:unused_backward/sign/0\n--- a/scale_layers.py\n+++ b/scale_layers.py\n@@ -23,2 +23,2 @@\n"
         " def unused_backward(dy):\n-    return -dy\n+    return dy\n\n"
     )
+
+
+@pytest.mark.usefixtures("project")
+def test_tests_beside_are_compared_and_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--tests", "input=test_scale.py", "--beside", "parameters=test_more.py", "--kind", "source"]
+    assert main(["mutate", "scale_layers:Scale", *arguments, "--jobs", "1", "--json", "found.json"]) == 1
+    found = json.loads(Path("found.json").read_text(encoding="utf-8"))
+    assert found["noticed_first_by"] == {"input": 3} and found["noticed_alone_by"] == {"parameters": 4}
+    assert len(found["survivors"]) == 4
+    assert "parameters         beside              4  57.1 %" in capsys.readouterr().out
+    assert main(["mutate", "scale_layers:Scale", "--tests", "test_scale.py", "--beside", "test_scale.py"]) == 2
+    assert "beside names a group 'test_scale.py', which tests names too" in capsys.readouterr().err

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,7 +55,7 @@ except ImportError:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "mutable_layers.py").write_text(SOURCE, encoding="utf-8")
     package = tmp_path / "mutable_package"
     (package / "inner").mkdir(parents=True)
@@ -62,8 +65,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "class Deep:\n    def backward(self, g):\n        return g\n", encoding="utf-8"
     )
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])  # no "", which stands for any current folder
     monkeypatch.syspath_prepend(str(tmp_path))
-    return tmp_path
+    importlib.invalidate_caches()
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("mutable_")]:
+        del sys.modules[name]
 
 
 @pytest.mark.parametrize(
