@@ -1,10 +1,9 @@
 """The vendor's forward kernels, on channels-last memory; adjoints without scattered additions.
 
 The kernels of oneDNN (CPU) and cuDNN (CUDA) read and write channels-last images without the layout copies that they
-make around other ones. The adjoint in x is a convolution with stride 1 of the kernel's phases, so it runs on the same
-forward kernel. The adjoint in w is a sum over all positions of all samples: one long matrix product with the columns
-of x. A convolution with the roles of batch and channels exchanged computes it too, but its kernel is as large as an
-image, which the vendors' kernels are not made for, and both operands would have to be transposed first.
+make around other ones. All three maps run on the same forward kernel: the adjoint in x is a convolution with stride 1
+of the kernel's phases, and the adjoint in w is one with the roles of batch and channels exchanged. Where the vendor has
+no fast kernel for that, it is one long matrix product with the columns of x.
 """
 
 from __future__ import annotations
@@ -14,13 +13,19 @@ from torch import Tensor
 
 from nn_from_scratch.convolutions.columns import correlate
 from nn_from_scratch.convolutions.geometry import Geometry, Pair
+from nn_from_scratch.convolutions.layout import channels_last
 from nn_from_scratch.convolutions.phases import adjoint_by_phases
+from nn_from_scratch.convolutions.swapped import correlate_swapped, suits
+
+#: Channels below which an image stays as it lies: to turn it costs more than the kernel gains.
+FEW = 8
 
 
 def _convolve(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None) -> Tensor:
     g = geometry
-    x = x.contiguous(memory_format=torch.channels_last)  # the kernel's layout then follows
-    return torch.conv2d(x, w, bias, g.stride, g.padding, g.dilation, g.groups)
+    if x.shape[1] >= FEW:
+        x = channels_last(x)  # the kernel's layout then follows
+    return channels_last(torch.conv2d(x, w, bias, g.stride, g.padding, g.dilation, g.groups))
 
 
 def conv2d(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None = None) -> Tensor:
@@ -35,4 +40,4 @@ def conv2d_input(g: Tensor, w: Tensor, geometry: Geometry, size: Pair, bias: Ten
 
 def conv2d_weight(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
     """The adjoint in w: from x (N, C, H, W) and g (N, C', H', W') to (C', C/G, K1, K2)."""
-    return correlate(x, g, geometry)
+    return correlate_swapped(x, g, geometry) if suits(x, geometry) else correlate(x, g, geometry)

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from nn_from_scratch.convolutions.geometry import Geometry, Pair
+from nn_from_scratch.convolutions.geometry import Geometry, Pair, spatial
 
 Convolve = Callable[[Tensor, Tensor, Geometry, Tensor | None], Tensor]
 
@@ -42,6 +43,39 @@ def _write_out(w: Tensor, geometry: Geometry) -> tuple[Tensor, Pair]:
     return w, dilation
 
 
+class _Plan(NamedTuple):
+    """What is the same for all calls with tensors of the same shapes."""
+
+    missing: Pair  # rows and columns of zeros that make the kernel a multiple of the stride
+    phases: tuple[int, ...]  # (G s t C/G, C'/G, I1, I2)
+    padding: tuple[int, int, int, int] | None  # of the cotangent, as `pad` takes it, where the convolution has none
+    flat: Geometry  # of the convolution with stride 1
+    offset: Pair  # where among the rows and columns of the shuffled pixels the result begins
+
+
+@lru_cache(maxsize=256)
+def _plan(geometry: Geometry, dilation: Pair, kernel: tuple[int, ...], positions: Pair, size: Pair) -> _Plan:
+    """The plan for a kernel of this shape (C', C/G, K1, K2), a cotangent (H', W') and a result (H, W)."""
+    G, (s, t) = geometry.groups, geometry.stride
+    parts = (-(-kernel[2] // s), -(-kernel[3] // t))  # (I1, I2)
+    # m runs from the phase row of the first input row to that of the last one; g is zero outside its H' rows.
+    first = [p // step for p, step in zip(geometry.padding, (s, t), strict=True)]
+    last = [(p + n - 1) // step for p, n, step in zip(geometry.padding, size, (s, t), strict=True)]
+    before = [d * (i - 1) - m for d, i, m in zip(dilation, parts, first, strict=True)]
+    after = [m - n + 1 for m, n in zip(last, positions, strict=True)]
+    padding = None
+    if before != after or min(before) < 0:
+        padding = (before[1], after[1], before[0], after[0])
+        before = [0, 0]
+    return _Plan(
+        missing=(parts[0] * s - kernel[2], parts[1] * t - kernel[3]),
+        phases=(G * s * t * kernel[1], kernel[0] // G, *parts),
+        padding=padding,
+        flat=Geometry(kernel=parts, padding=(before[0], before[1]), dilation=dilation, groups=G),
+        offset=(geometry.padding[0] - first[0] * s, geometry.padding[1] - first[1] * t),
+    )
+
+
 @lru_cache(maxsize=64)
 def _phase_order(shape: tuple[int, ...], groups: int, stride: Pair, device: torch.device) -> Tensor:
     """Where in a kernel of this shape, (C', C/G, I1 s, I2 t), the entries (G s t C/G, I1, I2, C'/G) of its phases are.
@@ -51,7 +85,7 @@ def _phase_order(shape: tuple[int, ...], groups: int, stride: Pair, device: torc
     per_group, (s, t) = shape[1], stride
     places = torch.arange(torch.Size(shape).numel(), device=device)
     places = places.view(groups, -1, per_group, shape[2] // s, s, shape[3] // t, t).flip(3, 5)
-    return places.permute(0, 4, 6, 2, 3, 5, 1).reshape(-1, shape[2] // s, shape[3] // t, shape[0] // groups)
+    return places.permute(0, 4, 6, 2, 3, 5, 1).flatten()
 
 
 def adjoint_by_phases(
@@ -66,30 +100,29 @@ def adjoint_by_phases(
         size: (H, W).
         bias: (C,), or None.
     """
-    N, G, per_group, (s, t) = len(g), geometry.groups, w.shape[1], geometry.stride
+    N, G, per_group, (s, t) = g.shape[0], geometry.groups, w.shape[1], geometry.stride
     w, dilation = _write_out(w, geometry)
-    parts = (-(-w.shape[2] // s), -(-w.shape[3] // t))  # (I1, I2)
-    missing = (parts[0] * s - w.shape[2], parts[1] * t - w.shape[3])
-    if any(missing):
-        w = pad(w, (0, missing[1], 0, missing[0]))
-    phases = w.take(_phase_order(tuple(w.shape), G, (s, t), w.device))  # (G s t C/G, I1, I2, C'/G)
-    # m runs from the phase row of the first input row to that of the last one; g is zero outside its H' rows.
-    first = [p // step for p, step in zip(geometry.padding, (s, t), strict=True)]
-    last = [(p + n - 1) // step for p, n, step in zip(geometry.padding, size, (s, t), strict=True)]
-    before = [d * (i - 1) - m for d, i, m in zip(dilation, parts, first, strict=True)]
-    after = [m - n + 1 for m, n in zip(last, g.shape[2:], strict=True)]
-    if before != after or min(before) < 0:
-        g = pad(g, (before[1], after[1], before[0], after[0]))
-        before = [0, 0]
-    flat = Geometry(kernel=parts, padding=(before[0], before[1]), dilation=dilation, groups=G)
-    if bias is not None:
+    plan = _plan(geometry, dilation, w.shape, spatial(g), size)
+    if plan.missing != (0, 0):
+        w = pad(w, (0, plan.missing[1], 0, plan.missing[0]))
+    if plan.padding is not None:
+        g = pad(g, plan.padding)
+    if bias is not None and (s, t) != (1, 1):
         bias = bias.view(G, 1, per_group).expand(G, s * t, per_group).flatten()
-    y = convolve(g, phases.permute(0, 3, 1, 2), flat, bias)  # (N, G s t C/G, M1, M2)
+    order = _phase_order(w.shape, G, (s, t), w.device)
+    _, inner, I1, I2 = plan.phases
+    phases = w.reshape(-1).index_select(0, order)  # (G s t C/G, I1, I2, C'/G) as it lies in memory
+    phases = phases.as_strided(plan.phases, (I1 * I2 * inner, 1, I2 * inner, inner))
+    y = convolve(g, phases, plan.flat, bias)  # (N, G s t C/G, M1, M2)
+    (top, left), C = plan.offset, G * per_group
     if (s, t) != (1, 1):
-        M1, M2 = y.shape[2:]
-        y = y.permute(0, 2, 3, 1).reshape(N, M1, M2, G, s, t, per_group).permute(0, 1, 4, 2, 5, 3, 6)
-        y = y.reshape(N, M1 * s, M2 * t, G * per_group).permute(0, 3, 1, 2)  # (N, C, M1 s, M2 t)
-    top, left = geometry.padding[0] - first[0] * s, geometry.padding[1] - first[1] * t
-    if (top, left) == (0, 0) and y.shape[2:] == size:
+        (_, _, M1, M2), (sample, channel, row, column) = y.shape, y.stride()
+        step = per_group * channel
+        pixels = y.as_strided(
+            (N, M1, s, M2, t, G, per_group), (sample, row, t * step, column, step, s * t * step, channel)
+        ).contiguous()  # (N, M1 s, M2 t, C)
+        row, column = M2 * t * C, C
+        return pixels.as_strided((N, C, *size), (M1 * s * row, 1, row, column), top * row + left * column)
+    if (top, left) == (0, 0) and spatial(y) == size:
         return y
     return y[:, :, top : top + size[0], left : left + size[1]]

@@ -5,14 +5,64 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 import nn_from_scratch as nn
 from nn_from_scratch.convolutions import ALGORITHMS, Geometry, convolution_algorithm, fastest, find_algorithm
 from nn_from_scratch.convolutions.columns import PART_BYTES
+from nn_from_scratch.convolutions.layout import channels_last, samples_last
+from nn_from_scratch.convolutions.swapped import PART, TILE, correlate_swapped, suits
 from nn_from_scratch.convolutions.workspace import KEPT_BYTES, workspace
 from nn_from_scratch.errors import ArgumentError, GeometryError, ShapeError
 from nn_from_scratch.models import report_model
 from nn_from_scratch.settings import CONVOLUTIONS
+
+pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[Geometry, torch.Tensor, torch.Tensor]:
+    """A valid geometry with x (N, C, H, W) and w (C', C/G, K1, K2), remainders and empty batches included."""
+    groups = draw(st.integers(1, 3))
+    geometry = Geometry(
+        kernel=draw(pairs),
+        stride=draw(pairs),
+        padding=draw(st.tuples(st.integers(0, 2), st.integers(0, 2))),
+        dilation=draw(pairs),
+        groups=groups,
+    )
+    height, width = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    assume(height + 2 * geometry.padding[0] >= geometry.extent[0])
+    assume(width + 2 * geometry.padding[1] >= geometry.extent[1])
+    n, c, out = draw(st.integers(0, 3)), groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
+    x = torch.randn(n, c, height, width, dtype=torch.float64, generator=generator)
+    w = torch.randn(out, c // groups, *geometry.kernel, dtype=torch.float64, generator=generator)
+    return geometry, x, w
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=str)
+@given(problem=problems())
+def test_the_maps_are_the_same_in_float32_and_in_either_layout(
+    name: str, memory: torch.memory_format, problem: tuple[Geometry, torch.Tensor, torch.Tensor]
+) -> None:
+    geometry, x, w = problem
+    maps, oracle, size = ALGORITHMS[name], ALGORITHMS["im2col"], (x.shape[2], x.shape[3])
+    s = oracle.conv2d(x, w, geometry)
+    g = torch.randn(s.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    single = [t.float().contiguous(memory_format=memory) for t in (x, w, g)]
+    before = [t.clone() for t in single]
+    found = (
+        maps.conv2d(single[0], single[1], geometry),
+        maps.conv2d_input(single[2], single[1], geometry, size),
+        maps.conv2d_weight(single[0], single[2], geometry),
+    )
+    expected = (s, oracle.conv2d_input(g, w, geometry, size), oracle.conv2d_weight(x, g, geometry))
+    for mine, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, reference.float(), rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(one, other) for one, other in zip(single, before, strict=True))
 
 
 def test_output_padding_makes_a_size_possible_that_would_be_empty_without_it() -> None:

@@ -1,0 +1,41 @@
+"""How images lie in memory, and the fast ways from one layout to another.
+
+Axes: N batch, C channels, H and W height and width, M entries of one sample.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# To shuffle channels in groups is to transpose the matrix (groups, channels of a group), and torch does that in blocks
+# of registers, for this type alone. Its copy of a transposed view goes entry by entry and takes four times as long.
+_BLOCKS = torch.float32
+# Rows or columns below which the blocks are mostly empty.
+_LEAST = 8
+
+
+def _shuffled(x: Tensor, matrices: int, rows: int) -> Tensor:
+    """What lies in the memory of a dense x, read as so many matrices one after another, with each one transposed."""
+    size = x.numel() // matrices
+    pixels = x.as_strided((matrices, size, 1, 1), (size, 1, size, size))  # a matrix is the channels of one pixel
+    return torch.channel_shuffle(pixels, rows)
+
+
+def samples_last(x: Tensor) -> Tensor:
+    """What lies in the memory of a dense x (N, M entries in whatever order), as (M, N): new, of any shape, dense."""
+    N = x.shape[0]
+    M = x.numel() // N
+    if x.dtype == _BLOCKS and x.device.type == "cpu" and N >= _LEAST:
+        return _shuffled(x, 1, N)
+    return x.as_strided((M, N), (1, M)).contiguous()
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The tensor x (N, C, H, W), lying in memory as (N, H, W, C); no copy if it lies so already."""
+    if x.is_contiguous(memory_format=torch.channels_last):
+        return x
+    N, C, H, W = x.shape
+    if N > 0 and C >= _LEAST and x.dtype == _BLOCKS and x.device.type == "cpu" and x.is_contiguous():
+        return _shuffled(x, N, C).as_strided(x.shape, (C * H * W, 1, W * C, C))
+    return x.contiguous(memory_format=torch.channels_last)
