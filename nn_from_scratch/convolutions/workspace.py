@@ -13,6 +13,11 @@ from torch import Tensor
 #: Bytes that a thread keeps for one purpose, at most; what is larger is allocated and given back each time.
 KEPT_BYTES = 4 << 20
 
+# The same goes for what does outlive a call. The C library of Linux returns freed memory to the system as soon as it is
+# more than twice the largest mapped block that was ever freed, and so each training step would map the same pages
+# again. To free a block just below its limit of 32 MiB, never touched and so never really there, raises that mark.
+torch.empty(31 << 20, dtype=torch.uint8, device="cpu")
+
 
 class _Kept(threading.local):
     """Each thread's own buffers, by purpose and dtype."""
