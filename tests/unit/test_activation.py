@@ -44,6 +44,13 @@ def test_values_and_derivatives_at_zero_and_far_out_are_torchs(
     torch.testing.assert_close(found[~nan], leaf.grad[~nan], rtol=rtol, atol=atol)
 
 
+def test_an_infinite_cotangent_stays_where_the_derivative_is_zero() -> None:
+    x = torch.tensor([-1.0, 0.0, 1.0, -1.0, 1.0])
+    g = torch.tensor([torch.inf, -torch.inf, torch.inf, torch.nan, torch.nan])
+    found = nn.backward(nn.ReLU()(x), g)
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.0, torch.inf, 0.0, torch.nan]), equal_nan=True)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
