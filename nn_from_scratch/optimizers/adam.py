@@ -48,18 +48,18 @@ class Adam(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         return ("mean", "square")
 
-    def update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
-        gradient = self.decayed(parameter, gradient)
+    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        gradients = self.decayed(parameters, gradients)
         b1, b2 = self.betas
-        t = self._steps[name]
-        state = self.state(name, parameter)
-        if not state:
-            state.update(mean=torch.zeros_like(parameter), square=torch.zeros_like(parameter))
-        m, v = state["mean"], state["square"]
-        m.lerp_(gradient, 1 - b1)
-        v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
-        denominator = (v.sqrt() / math.sqrt(1 - b2**t)).add_(self.eps)
-        parameter.addcdiv_(m, denominator, value=-self.lr / (1 - b1**t))
+        steps = [self._steps[name] for name in names]  # t of each
+        m, v = self.states(names, parameters)
+        torch._foreach_lerp_(m, gradients, 1 - b1)
+        torch._foreach_mul_(v, b2)
+        torch._foreach_addcmul_(v, gradients, gradients, 1 - b2)
+        denominators = list(torch._foreach_sqrt(v))
+        torch._foreach_div_(denominators, [math.sqrt(1 - b2**t) for t in steps])
+        torch._foreach_add_(denominators, self.eps)
+        torch._foreach_addcdiv_(parameters, m, denominators, [-self.lr / (1 - b1**t) for t in steps])
 
     def __repr__(self) -> str:
         return self.describe(betas=self.betas, eps=self.eps, **given(weight_decay=self.weight_decay))
@@ -92,6 +92,6 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(model, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    def decayed(self, parameter: Tensor, gradient: Tensor) -> Tensor:
-        parameter.mul_(1 - self.lr * self.weight_decay)
-        return gradient
+    def decayed(self, parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        torch._foreach_mul_(parameters, 1 - self.lr * self.weight_decay)
+        return gradients

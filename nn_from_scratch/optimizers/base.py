@@ -39,24 +39,40 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient."""
         with torch.no_grad():
-            for name, parameter in self.model.parameters().items():
-                if parameter.grad is not None:
-                    self._steps[name] = self._steps.get(name, 0) + 1
-                    self.update(name, parameter, parameter.grad)
+            named = {name: p for name, p in self.model.parameters().items() if p.grad is not None}
+            for name in named:
+                self._steps[name] = self._steps.get(name, 0) + 1
+            if named:
+                parameters = list(named.values())
+                self.update(list(named), parameters, [p.grad for p in parameters if p.grad is not None])
 
-    def update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
-        """Update one parameter in place; `gradient` must not be modified."""
-        raise TypeError(f"{type(self).__name__} defines no update; write one that changes the parameter in place")
+    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        """Update all parameters that have a gradient, at least one, in place; gradients must not be modified.
 
-    def decayed(self, parameter: Tensor, gradient: Tensor) -> Tensor:
-        """The gradient with that of decay theta^2 / 2 added."""
-        return gradient.add(parameter, alpha=self.weight_decay) if self.weight_decay else gradient
+        An operation on a whole list (`torch._foreach_...`) costs one call where the parameters are small and many.
+        """
+        raise TypeError(f"{type(self).__name__} defines no update; write one that changes the parameters in place")
+
+    def decayed(self, parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """The gradients with those of decay theta^2 / 2 added."""
+        if not self.weight_decay:
+            return gradients
+        return list(torch._foreach_add(gradients, parameters, alpha=self.weight_decay))
 
     def zero_grad(self) -> None:
         """Drop the gradients, and with them the records of every module of the model."""
-        for parameter in self.model.parameters().values():
-            parameter.grad = None
+        for module in self.model.all_modules():
+            for parameter in module.own_parameters().values():
+                parameter.grad = None
         self.model.clear_saved_tensors()
+
+    def states(self, names: list[str], parameters: list[Tensor]) -> list[list[Tensor]]:
+        """For each of `state_names` the tensors of all these parameters, of zeros where they are new."""
+        held = [self.state(name, parameter) for name, parameter in zip(names, parameters, strict=True)]
+        for kept, parameter in zip(held, parameters, strict=True):
+            if not kept:
+                kept.update({kind: torch.zeros_like(parameter) for kind in self.state_names})
+        return [[kept[kind] for kept in held] for kind in self.state_names]
 
     def state(self, name: str, like: Tensor) -> dict[str, Tensor]:
         """The state of the parameter of this name, where and as the parameter is; empty before its first step."""

@@ -50,20 +50,26 @@ class RMSprop(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         return ("square", *(("mean",) if self.centered else ()), *(("momentum",) if self.momentum else ()))
 
-    def update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
-        gradient = self.decayed(parameter, gradient)
+    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        gradients = self.decayed(parameters, gradients)
         a = self.alpha
-        state = self.state(name, parameter)
-        if not state:
-            state.update({kind: torch.zeros_like(parameter) for kind in self.state_names})
-        v = state["square"].mul_(a).addcmul_(gradient, gradient, value=1 - a)
+        kept = dict(zip(self.state_names, self.states(names, parameters), strict=True))
+        v = kept["square"]
+        torch._foreach_mul_(v, a)
+        torch._foreach_addcmul_(v, gradients, gradients, 1 - a)
         if self.centered:
-            m = state["mean"].lerp_(gradient, 1 - a)
-            v = v.addcmul(m, m, value=-1)
-        s = gradient / v.sqrt().add_(self.eps)
+            m = kept["mean"]
+            torch._foreach_lerp_(m, gradients, 1 - a)
+            v = list(torch._foreach_addcmul(v, m, m, -1))
+        denominators = list(torch._foreach_sqrt(v))
+        torch._foreach_add_(denominators, self.eps)
+        s = list(torch._foreach_div(gradients, denominators))
         if self.momentum:
-            s = state["momentum"].mul_(self.momentum).add_(s)
-        parameter.sub_(s, alpha=self.lr)
+            u = kept["momentum"]
+            torch._foreach_mul_(u, self.momentum)
+            torch._foreach_add_(u, s)
+            s = u
+        torch._foreach_sub_(parameters, s, alpha=self.lr)
 
     def __repr__(self) -> str:
         return self.describe(

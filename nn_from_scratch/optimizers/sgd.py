@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError
@@ -52,17 +53,21 @@ class SGD(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         return ("momentum",) if self.momentum else ()
 
-    def update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
-        gradient = self.decayed(parameter, gradient)
+    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        gradients = self.decayed(parameters, gradients)
         if self.momentum:
-            state = self.state(name, parameter)
-            if "momentum" in state:
-                state["momentum"].mul_(self.momentum).add_(gradient, alpha=1 - self.dampening)
-            else:
-                state["momentum"] = gradient.clone()
-            v = state["momentum"]
-            gradient = gradient.add(v, alpha=self.momentum) if self.nesterov else v
-        parameter.sub_(gradient, alpha=self.lr)
+            held = [self.state(name, parameter) for name, parameter in zip(names, parameters, strict=True)]
+            old = [place for place, state in enumerate(held) if state]
+            if old:
+                v = [held[place]["momentum"] for place in old]
+                torch._foreach_mul_(v, self.momentum)
+                torch._foreach_add_(v, [gradients[place] for place in old], alpha=1 - self.dampening)
+            for state, gradient in zip(held, gradients, strict=True):
+                if not state:
+                    state["momentum"] = gradient.clone()
+            v = [state["momentum"] for state in held]
+            gradients = list(torch._foreach_add(gradients, v, alpha=self.momentum)) if self.nesterov else v
+        torch._foreach_sub_(parameters, gradients, alpha=self.lr)
 
     def __repr__(self) -> str:
         return self.describe(

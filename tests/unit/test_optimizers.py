@@ -53,6 +53,29 @@ def test_a_parameter_without_gradient_is_left_alone() -> None:
     assert torch.equal(unused.weight, before) and used.weight.grad is not None
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}), ("Adam", {"lr": 0.1}), ("RMSprop", {"lr": 0.1})],
+)
+def test_a_parameter_that_joins_later_begins_at_its_own_first_step(name: str, options: dict[str, float]) -> None:
+    early, late = nn.Linear(3, 2), nn.Linear(3, 2)
+    theirs = [p.clone().requires_grad_() for p in nn.Sequential(early, late).parameters().values()]
+    ours = getattr(nn, name)(nn.Sequential(early, late), **options)
+    reference = getattr(torch.optim, name)(theirs, **options)
+    x, g = torch.randn(4, 3), torch.randn(4, 2)
+    for used in ([early], [early, late], [early, late], [late]):
+        ours.zero_grad()
+        reference.zero_grad()
+        for layer in used:
+            nn.backward(layer(x), g)
+            w, b = theirs[:2] if layer is early else theirs[2:]
+            torch.nn.functional.linear(x, w, b).backward(g)
+        ours.step()
+        reference.step()
+    for layer, w in ((early, theirs[0]), (late, theirs[2])):
+        torch.testing.assert_close(layer.weight, w.detach(), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("make", MAKERS)
 def test_a_step_does_not_modify_the_gradient(make: Callable[[nn.Module], Optimizer]) -> None:
     model = nn.Linear(3, 2)
