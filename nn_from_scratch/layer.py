@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
 from typing import ClassVar
 
 from torch import Tensor
@@ -56,10 +55,20 @@ class Layer(Module):
         gradients = self.input_vjp(g, record)
         return gradients if isinstance(gradients, tuple) else (gradients,)
 
-    def _check_kind(self, *inputs: Tensor) -> None:
+    def _reference(self, x: Tensor) -> Tensor:
+        """The tensor whose dtype and device the inputs must have: a parameter or a buffer, else the first input x."""
+        for name in self.parameter_names:
+            parameter: Tensor | None = getattr(self, name)
+            if parameter is not None:
+                return parameter
         floating = (tensor for tensor in self.own_buffers().values() if tensor.is_floating_point())
-        reference = next(chain(self.own_parameters().values(), floating), inputs[0])
+        return next(floating, x)
+
+    def _check_kind(self, *inputs: Tensor) -> None:
+        reference = self._reference(inputs[0])
         for place, x in enumerate(inputs):
+            if x.dtype == reference.dtype and x.device == reference.device and x.is_floating_point():
+                continue  # as almost always; which demand is not met, if not, is found out below
             if not (x.is_floating_point() or x.is_complex()):
                 raise DtypeError(
                     f"input {place} of {self.short_name()} has dtype {x.dtype}, which has no gradient; "

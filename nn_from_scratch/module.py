@@ -8,7 +8,6 @@ author of a layer writes mathematics only: `forward`, `input_vjp` and, with para
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import cache
 from inspect import Parameter, signature
 from math import inf
@@ -85,15 +84,21 @@ class Module(ModuleTree):
             if not isinstance(x, Tensor):
                 raise DtypeError(f"input {place} of {self.short_name()} is a {type(x).__name__}, not a torch.Tensor")
         self.check_inputs(*inputs)
-        with torch.no_grad() if torch.is_grad_enabled() else nullcontext():  # once, not for each module inside
-            result = self.forward(*inputs)
-            y, saved = result if isinstance(result, Saving) else (result, ())
-            inner = y if isinstance(self, Container) else None
-            # A new object always: marking an input, or what a module inside gave, would overwrite its creator.
-            if inner is not None or any(y is x for x in inputs):
-                y = y.detach()
-            # Saved under another object than the output, whose creator would keep the record alive through itself.
-            saved = tuple(tensor.detach() if tensor is y else tensor for tensor in saved)
+        if not torch.is_grad_enabled():  # as for a module inside another one
+            return self._run(inputs)
+        with torch.no_grad():
+            return self._run(inputs)
+
+    def _run(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        result = self.forward(*inputs)
+        y, saved = result if isinstance(result, Saving) else (result, ())
+        inner = y if isinstance(self, Container) else None
+        # A new object always: marking an input, or what a module inside gave, would overwrite its creator.
+        if inner is not None or any(y is x for x in inputs):
+            y = y.detach()
+        # Saved under another object than the output, whose creator would keep the record alive through itself.
+        if saved:
+            saved = tuple([tensor.detach() if tensor is y else tensor for tensor in saved])
         if recording():
             parameters = tuple(self.own_parameters().values())
             self._keep(Record(inputs, y, saved=saved, parameters=parameters, inner=inner), y)

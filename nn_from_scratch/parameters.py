@@ -34,8 +34,9 @@ class ModuleTree:
 
     def own_buffers(self) -> dict[str, Tensor]:
         """The buffers of this module alone, by attribute name, without those that are None."""
-        named = ((name, getattr(self, name)) for name in self.buffer_names)
-        return {name: tensor for name, tensor in named if tensor is not None}
+        if not self.buffer_names:
+            return {}
+        return {name: tensor for name in self.buffer_names if (tensor := getattr(self, name)) is not None}
 
     def modules(self) -> tuple[ModuleTree, ...]:
         """The modules directly inside this one, in order (as in the report; unlike torch, not the nested ones)."""

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from operator import is_
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -53,6 +54,13 @@ def _version(tensor: Tensor) -> int:
     return -1 if tensor.is_inference() else tensor._version
 
 
+def _versions(tensors: tuple[Tensor, ...]) -> list[int]:
+    try:
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:  # one of them has none
+        return [_version(tensor) for tensor in tensors]
+
+
 class Record:
     """One forward pass of one module.
 
@@ -92,7 +100,7 @@ class Record:
         self.inner = inner
         self.shape, self.dtype, self.device = output.shape, output.dtype, output.device
         self.needs: tuple[bool, ...] = (True,) * len(inputs)
-        self.versions = [_version(tensor) for tensor in (*inputs, *saved, *parameters)]
+        self.versions = _versions(inputs + saved + parameters)
         # Who used the output: weak, because a user's module may die before the model's records are cleared.
         self.consumers: list[tuple[weakref.ref[Module], int]] = []
 
@@ -113,7 +121,10 @@ class Record:
             ModifiedTensorError: an input, a saved tensor or a parameter was modified in place or replaced.
         """
         current = tuple(module.own_parameters().values())
-        watched = (*self.inputs, *self.saved, *self.parameters)
+        watched = self.inputs + self.saved + self.parameters
+        same = len(current) == len(self.parameters) and all(map(is_, self.parameters, current))
+        if same and _versions(watched) == self.versions:
+            return
         for place, (tensor, version) in enumerate(zip(watched, self.versions, strict=True)):
             parameter = place - len(self.inputs) - len(self.saved)
             if _version(tensor) == version and (parameter < 0 or tensor is current[parameter]):
@@ -213,24 +224,22 @@ def propagate(starts: Iterable[tuple[Module, int, Tensor]], *, wanted: Sequence[
         # Detached: an attribute or a graph that the caller's tensor carries must not travel along.
         _add(cotangents, record, start.detach())
 
-    uses = _count_uses(nodes)
+    uses, sources = _survey(nodes)
     ready = [node for node in nodes if uses[node[1]] == 0]
     gradients: dict[int, Tensor] = {}
     wanted_ids = {id(tensor) for tensor in wanted}
     with torch.no_grad():
         while ready:
             module, record = ready.pop()
-            upstream = [_source_node(x) for x in record.sources]
-            record.needs = tuple(
-                node is not None or id(x) in wanted_ids for x, node in zip(record.sources, upstream, strict=True)
-            )
+            upstream = sources[record]
+            record.needs = tuple([node is not None or id(x) in wanted_ids for x, node in upstream])
             cotangent = cotangents.pop(record, None)
             if cotangent is None:  # no use asked for this gradient, but what lies below waits for its turn
                 handed_on: tuple[Tensor | None, ...] = (None,) * len(upstream)
             else:
                 record.check_unmodified(module)
                 handed_on = module.local_backward(cotangent, record)
-            for x, node, gradient in zip(record.sources, upstream, handed_on, strict=True):
+            for (x, node), gradient in zip(upstream, handed_on, strict=True):
                 if gradient is not None:
                     if id(x) in wanted_ids:
                         _add(gradients, id(x), gradient)
@@ -248,21 +257,22 @@ def _add(sums: dict[K, Tensor], key: K, term: Tensor) -> None:
     sums[key] = sums[key] + term if key in sums else term
 
 
-def _count_uses(starts: list[Node]) -> dict[Record, int]:
-    """For each record that can be reached, how many reachable records use its output."""
+def _survey(starts: list[Node]) -> tuple[dict[Record, int], dict[Record, list[tuple[Tensor, Node | None]]]]:
+    """For each record that can be reached: how many reachable ones use its output, and where its sources come from."""
     uses = {record: 0 for _, record in starts}
+    sources: dict[Record, list[tuple[Tensor, Node | None]]] = {}
     stack = list(starts)
     while stack:
         _, record = stack.pop()
-        for x in record.sources:
-            node = _source_node(x)
+        sources[record] = found = [(x, _source_node(x)) for x in record.sources]
+        for _, node in found:
             if node is None:
                 continue
             if node[1] not in uses:
                 uses[node[1]] = 0
                 stack.append(node)
             uses[node[1]] += 1
-    return uses
+    return uses, sources
 
 
 def forget_consumers(records: Iterable[Record]) -> None:
