@@ -11,6 +11,8 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from statistics import quantiles
 from typing import Any
 
@@ -38,10 +40,19 @@ def torch_model() -> torch.nn.Sequential:
     )
 
 
-def step_of_ours(x: torch.Tensor, *, algorithm: str = "auto") -> Step:
+#: The optimizers of the report's Table I: the class, of the same name in both packages, and its options.
+OPTIMIZERS: dict[str, tuple[str, dict[str, float]]] = {
+    "sgd": ("SGD", {"lr": 0.5}),
+    "momentum": ("SGD", {"lr": 0.5, "momentum": 0.9}),
+    "adam": ("Adam", {"lr": 1e-3}),
+}
+
+
+def step_of_ours(x: torch.Tensor, *, algorithm: str = "auto", optimizer_name: str = "momentum") -> Step:
     """A step that gives the loss before it; its initial values are drawn under a fixed seed."""
     model, loss = report_model(generator=torch.Generator().manual_seed(0)), nn.MSE()
-    optimizer = nn.SGD(model, lr=0.5, momentum=0.9)
+    name, options = OPTIMIZERS[optimizer_name]
+    optimizer = getattr(nn, name)(model, **options)
 
     def step() -> torch.Tensor:
         with nn.convolution_algorithm(algorithm):
@@ -54,14 +65,20 @@ def step_of_ours(x: torch.Tensor, *, algorithm: str = "auto") -> Step:
     return step
 
 
-def step_of_torch(x: torch.Tensor) -> Step:
+def step_of_torch(x: torch.Tensor, *, optimizer_name: str = "momentum", compiled: bool = False) -> Step:
     model = torch_model()
     model.load_state_dict(report_model(generator=torch.Generator().manual_seed(0)).state_dict())
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    name, options = OPTIMIZERS[optimizer_name]
+    optimizer = getattr(torch.optim, name)(model.parameters(), **options)
+
+    def loss_of(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.mse_loss(model(x), x)
+
+    criterion = torch.compile(loss_of) if compiled else loss_of
 
     def step() -> torch.Tensor:
         optimizer.zero_grad()
-        value = torch.nn.functional.mse_loss(model(x), x)
+        value = criterion(x)
         value.backward()
         optimizer.step()
         return value.detach()
@@ -69,10 +86,10 @@ def step_of_torch(x: torch.Tensor) -> Step:
     return step
 
 
-ROWS: dict[str, Callable[[torch.Tensor], Step]] = {
-    "im2col": lambda x: step_of_ours(x, algorithm="im2col"),
-    "unfold": lambda x: step_of_ours(x, algorithm="unfold"),
-    "native": lambda x: step_of_ours(x, algorithm="native"),
+ROWS: dict[str, Callable[..., Step]] = {
+    "im2col": partial(step_of_ours, algorithm="im2col"),
+    "unfold": partial(step_of_ours, algorithm="unfold"),
+    "native": partial(step_of_ours, algorithm="native"),
     "torch": step_of_torch,
 }
 
@@ -89,17 +106,21 @@ def test_training_step(benchmark: Any, row: str, batch: int) -> None:
 
 
 @pytest.mark.parametrize("batch", [16, 128])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("row", [row for row in ROWS if row != "torch"])
-def test_every_row_computes_the_same_losses(row: str, batch: int) -> None:
-    ours, reference = ROWS[row](images(batch)), ROWS["torch"](images(batch))
+def test_every_row_computes_the_same_losses(row: str, optimizer: str, batch: int) -> None:
+    ours, reference = (ROWS[name](images(batch), optimizer_name=optimizer) for name in (row, "torch"))
     for _ in range(5):
         torch.testing.assert_close(ours(), reference(), rtol=1e-5, atol=0.0)
 
 
-def ratios(row: str, *, batch: int, pairs: int, clock: Callable[[], float]) -> list[float]:
+def ratios(
+    row: str, *, batch: int, pairs: int, clock: Callable[[], float], optimizer: str = "momentum", compiled: bool = False
+) -> list[float]:
     """Duration of a step of this row by that of torch, for each of some pairs in random order."""
     x = images(batch)
-    steps = [ROWS[row](x), ROWS["torch"](x)]
+    reference = step_of_torch(x, optimizer_name=optimizer, compiled=compiled)
+    steps = [ROWS[row](x, optimizer_name=optimizer), reference]
     order = random.Random(0)
     found: list[float] = []
     for _ in range(pairs + 5):
@@ -116,11 +137,17 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compiled", action="store_true", help="compare with torch.compile instead of torch eager")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     # With one thread the time of the processor is that of the step, whatever else the machine does.
     timer = time.process_time if arguments.threads == 1 else time.perf_counter
-    for size in (16, 128):
-        for name in ("im2col", "unfold", "native"):
-            low, middle, high = quantiles(ratios(name, batch=size, pairs=arguments.pairs, clock=timer), n=4)
-            sys.stdout.write(f"batch {size:4d} {name}: {middle:.2f} of torch eager (quartiles {low:.2f}, {high:.2f})\n")
+    other = "torch.compile" if arguments.compiled else "torch eager"
+    for size, chosen, name in product((16, 128), OPTIMIZERS, ("im2col", "unfold", "native")):
+        found = ratios(
+            name, batch=size, pairs=arguments.pairs, clock=timer, optimizer=chosen, compiled=arguments.compiled
+        )
+        low, middle, high = quantiles(found, n=4)
+        sys.stdout.write(
+            f"batch {size:4d} {chosen:8s} {name}: {middle:.2f} of {other} (quartiles {low:.2f}, {high:.2f})\n"
+        )
