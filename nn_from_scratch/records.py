@@ -170,7 +170,9 @@ class Record:
 
 def link(y: Tensor, creator: Module, input_index: int) -> None:
     """Set `y.creator` and `y.input_index`."""
-    vars(y).update(creator=creator, input_index=input_index)
+    attributes = vars(y)
+    attributes["creator"] = creator
+    attributes["input_index"] = input_index
 
 
 def creator_of(x: Tensor) -> tuple[Module, int] | None:

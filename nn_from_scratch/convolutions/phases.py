@@ -32,6 +32,8 @@ def _write_out(w: Tensor, geometry: Geometry) -> tuple[Tensor, Pair]:
     There the entries of a phase would each have their own offset, which no single convolution has.
     """
     dilation = geometry.dilation
+    if dilation == (1, 1):
+        return w, dilation
     for axis in (0, 1):
         d = dilation[axis]
         if d > 1 and geometry.stride[axis] > 1:
@@ -48,6 +50,7 @@ class _Plan(NamedTuple):
 
     missing: Pair  # rows and columns of zeros that make the kernel a multiple of the stride
     phases: tuple[int, ...]  # (G s t C/G, C'/G, I1, I2)
+    strides: tuple[int, ...]  # of the phases, which lie in memory as (G s t C/G, I1, I2, C'/G)
     padding: tuple[int, int, int, int] | None  # of the cotangent, as `pad` takes it, where the convolution has none
     flat: Geometry  # of the convolution with stride 1
     offset: Pair  # where among the rows and columns of the shuffled pixels the result begins
@@ -56,7 +59,7 @@ class _Plan(NamedTuple):
 @lru_cache(maxsize=256)
 def _plan(geometry: Geometry, dilation: Pair, kernel: tuple[int, ...], positions: Pair, size: Pair) -> _Plan:
     """The plan for a kernel of this shape (C', C/G, K1, K2), a cotangent (H', W') and a result (H, W)."""
-    G, (s, t) = geometry.groups, geometry.stride
+    G, (s, t), inner = geometry.groups, geometry.stride, kernel[0] // geometry.groups
     parts = (-(-kernel[2] // s), -(-kernel[3] // t))  # (I1, I2)
     # m runs from the phase row of the first input row to that of the last one; g is zero outside its H' rows.
     first = [p // step for p, step in zip(geometry.padding, (s, t), strict=True)]
@@ -69,7 +72,8 @@ def _plan(geometry: Geometry, dilation: Pair, kernel: tuple[int, ...], positions
         before = [0, 0]
     return _Plan(
         missing=(parts[0] * s - kernel[2], parts[1] * t - kernel[3]),
-        phases=(G * s * t * kernel[1], kernel[0] // G, *parts),
+        phases=(G * s * t * kernel[1], inner, *parts),
+        strides=(parts[0] * parts[1] * inner, 1, parts[1] * inner, inner),
         padding=padding,
         flat=Geometry(kernel=parts, padding=(before[0], before[1]), dilation=dilation, groups=G),
         offset=(geometry.padding[0] - first[0] * s, geometry.padding[1] - first[1] * t),
@@ -108,11 +112,9 @@ def adjoint_by_phases(
     if plan.padding is not None:
         g = pad(g, plan.padding)
     if bias is not None and (s, t) != (1, 1):
-        bias = bias.view(G, 1, per_group).expand(G, s * t, per_group).flatten()
+        bias = torch.cat([bias.view(G, per_group)] * (s * t), dim=1).flatten()
     order = _phase_order(w.shape, G, (s, t), w.device)
-    _, inner, I1, I2 = plan.phases
-    phases = w.reshape(-1).index_select(0, order)  # (G s t C/G, I1, I2, C'/G) as it lies in memory
-    phases = phases.as_strided(plan.phases, (I1 * I2 * inner, 1, I2 * inner, inner))
+    phases = w.reshape(-1).index_select(0, order).as_strided(plan.phases, plan.strides)  # (G s t C/G, C'/G, I1, I2)
     y = convolve(g, phases, plan.flat, bias)  # (N, G s t C/G, M1, M2)
     (top, left), C = plan.offset, G * per_group
     if (s, t) != (1, 1):
