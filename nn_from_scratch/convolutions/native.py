@@ -13,9 +13,9 @@ from torch import Tensor
 
 from nn_from_scratch.convolutions.columns import correlate
 from nn_from_scratch.convolutions.geometry import Geometry, Pair
-from nn_from_scratch.convolutions.layout import channels_last
 from nn_from_scratch.convolutions.phases import adjoint_by_phases
 from nn_from_scratch.convolutions.swapped import correlate_swapped, suits
+from nn_from_scratch.layout import channels_last
 
 #: Channels below which an image stays as it lies: to turn it costs more than the kernel gains.
 FEW = 8

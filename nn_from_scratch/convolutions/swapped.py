@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from nn_from_scratch.convolutions.geometry import Geometry, Pair
-from nn_from_scratch.convolutions.layout import channels_last, samples_last
+from nn_from_scratch.layout import channels_last, samples_last
 
 #: Samples in one convolution; beyond, the rows that a transposition writes are further apart than the cache likes.
 PART = 128

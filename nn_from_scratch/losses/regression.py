@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.layout import alike
 from nn_from_scratch.losses.base import Loss
 from nn_from_scratch.module import Saving
 from nn_from_scratch.records import Record
@@ -25,7 +26,7 @@ class _Difference(Loss):
         raise TypeError(f"{type(self).__name__} defines no error_vjp; write one that returns the gradient in e")
 
     def forward(self, prediction: Tensor, target: Tensor) -> Saving:
-        e = prediction - target
+        e = prediction - alike(target, prediction)  # a convolution's output lies with its channels last
         return Saving(self.reduced(self.of_error(e)), (e,))
 
     def input_vjp(self, g: Tensor, record: Record) -> tuple[Tensor | None, ...]:

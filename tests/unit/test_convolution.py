@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 import nn_from_scratch as nn
 from nn_from_scratch.convolutions import ALGORITHMS, Geometry, convolution_algorithm, fastest, find_algorithm
 from nn_from_scratch.convolutions.columns import PART_BYTES
-from nn_from_scratch.convolutions.layout import channels_last, samples_last
 from nn_from_scratch.convolutions.swapped import PART, TILE, correlate_swapped, suits
 from nn_from_scratch.convolutions.workspace import KEPT_BYTES, workspace
 from nn_from_scratch.errors import ArgumentError, GeometryError, ShapeError
+from nn_from_scratch.layout import channels_last, samples_last
 from nn_from_scratch.models import report_model
 from nn_from_scratch.settings import CONVOLUTIONS
 
@@ -63,6 +63,49 @@ def test_the_maps_are_the_same_in_float32_and_in_either_layout(
     for mine, reference in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, reference.float(), rtol=1e-4, atol=1e-4)
     assert all(torch.equal(one, other) for one, other in zip(single, before, strict=True))
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize(
+    ("n", "height", "width", "geometry"),
+    [
+        (PART + 9, 6, 7, Geometry((3, 2), stride=(2, 1), padding=(1, 0))),  # two parts
+        (9, 5, 2 * TILE + 3, Geometry((2, 3), padding=(0, 2))),  # three tiles, with padding on either side
+        (8, 4, 2 * TILE + 2, Geometry((1, 4), stride=(1, 2), padding=(0, 1))),  # one whole tile and a short one
+    ],
+)
+def test_the_kernels_gradient_in_parts_and_tiles(
+    n: int, height: int, width: int, geometry: Geometry, memory: torch.memory_format
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 3, height, width, generator=generator).contiguous(memory_format=memory)
+    g = torch.randn(n, 5, *geometry.output_size((height, width)), generator=generator).contiguous(memory_format=memory)
+    assert suits(x, geometry)
+    reference = ALGORITHMS["im2col"].conv2d_weight(x.double(), g.double(), geometry)
+    torch.testing.assert_close(correlate_swapped(x, g, geometry), reference.float(), rtol=1e-4, atol=1e-3)
+
+
+def test_what_no_vendors_kernel_suits_is_left_to_the_columns() -> None:
+    x, plain = torch.ones(1, 4, 3, 3), Geometry((2, 2))
+    assert suits(x, plain)
+    assert not suits(x.double(), plain) and not suits(x[:0], plain)
+    assert not suits(x, Geometry((1, 1))) and not suits(x, Geometry((2, 2), groups=2))
+    assert not suits(x, Geometry((2, 2), dilation=(1, 2)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64], ids=str)
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (9, 11, 2, 3), (16, 8, 1, 1), (0, 9, 2, 2), (20, 1, 7, 3)])
+def test_layouts_change_where_entries_lie_and_nothing_else(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    last = channels_last(x)
+    assert torch.equal(last, x) and last.is_contiguous(memory_format=torch.channels_last)
+    assert channels_last(last) is last
+    assert torch.equal(channels_last(x[:, :, ::2]), x[:, :, ::2])
+    if len(x) > 0:
+        entries = x[0].numel()
+        assert torch.equal(samples_last(x).reshape(entries, len(x)), x.reshape(len(x), entries).mT)
+        offset = torch.cat([x, x])[len(x) :]  # not from the beginning of its memory
+        assert torch.equal(samples_last(offset), samples_last(x))
 
 
 def test_output_padding_makes_a_size_possible_that_would_be_empty_without_it() -> None:

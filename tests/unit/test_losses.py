@@ -142,3 +142,18 @@ def test_options_are_shown() -> None:
     assert repr(nn.Huber(delta=2, reduction="sum")) == "Huber(delta=2.0, reduction='sum')"
     assert repr(nn.L1()) == "L1()"
     assert "weight='tensor of shape (3,)'" in repr(nn.CrossEntropy(weight=torch.ones(3)))
+
+
+@pytest.mark.parametrize("channels", [3, 9])
+def test_a_loss_of_two_images_in_different_layouts_is_that_of_two_alike(channels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    prediction, target = torch.randn(2, 2, channels, 5, 4, generator=generator)
+    turned = prediction.contiguous(memory_format=torch.channels_last)
+    before, loss = target.clone(), nn.MSE()
+    torch.testing.assert_close(loss(turned[:, :, 1:], target[:, :, 1:]), loss(prediction[:, :, 1:], target[:, :, 1:]))
+    torch.testing.assert_close(loss(turned, target), loss(prediction, target))
+    one, other = (loss.backward_at(index, torch.tensor(1.0)) for index in (2, 3))
+    assert isinstance(one, tuple) and isinstance(other, tuple)
+    for mine, reference in zip(one, other, strict=True):
+        assert mine is not None and reference is not None and torch.equal(mine, reference)
+    assert torch.equal(target, before)
