@@ -14,6 +14,8 @@ from nn_from_scratch import layers, losses, optimizers
 from nn_from_scratch.catalogue import Entry, Spec
 from nn_from_scratch.catalogue.building import constructor_options
 from nn_from_scratch.layer import Layer
+from nn_from_scratch.mutation import find_functions, source_mutants
+from nn_from_scratch.mutation.equivalents import check_equivalents, load_equivalents
 from nn_from_scratch.optimizers import Optimizer
 from nn_from_scratch.specs import LAYERS, OPTIMIZERS, entry_of
 
@@ -224,3 +226,11 @@ def test_the_code_of_the_documentation_runs(name: str) -> None:
     namespace: dict[str, object] = {"__name__": "documentation"}
     for block in blocks:
         exec(compile(block, name, "exec"), namespace)
+
+
+def test_claims_of_equivalent_mutants_are_about_todays_source() -> None:
+    functions = find_functions(["nn_from_scratch.layers", "nn_from_scratch.losses"])
+    claims = load_equivalents(PACKAGE.parent / "tests" / "equivalent_mutants.toml")
+    assert claims
+    mutants = [mutant for function in functions for mutant in source_mutants(function)]
+    check_equivalents(claims, mutants, functions)
