@@ -240,9 +240,18 @@ def _calls(node: ast.Call, text: object) -> Iterator[Change]:
     if len(node.args) >= 2 and not any(isinstance(value, ast.Starred) for value in node.args[:2]):
         swapped = [arguments[1], arguments[0], *arguments[2:], *keywords]
         yield "swap arguments", node, f"{function}({', '.join(swapped)})"
-    for place in range(len(keywords)):
+    for place, keyword in enumerate(node.keywords):
+        if keyword in _assertions(node):
+            continue
         rest = [*arguments, *keywords[:place], *keywords[place + 1 :]]
         yield "drop argument", node, f"{function}({', '.join(rest)})"
+
+
+def _assertions(node: ast.AST) -> list[ast.keyword]:
+    """Arguments that compute nothing: `strict` of zip says what is held to be true, as an assertion does."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "zip"):
+        return []
+    return [keyword for keyword in node.keywords if keyword.arg == "strict"]
 
 
 def _computing(node: Definition) -> Iterator[ast.AST]:
@@ -258,7 +267,8 @@ def _computing(node: Definition) -> Iterator[ast.AST]:
             children = [inner.target, *([inner.value] if inner.value is not None else [])]
         elif isinstance(inner, Definition):
             children = list(inner.body)
-        waiting.extend(reversed(children))
+        idle = _assertions(inner)
+        waiting.extend(child for child in reversed(children) if child not in idle)
 
 
 def _program(code: CodeType) -> tuple[object, ...]:

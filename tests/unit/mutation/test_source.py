@@ -70,6 +70,7 @@ def test_conditions_are_decided_both_ways(tmp_path: Path) -> None:
         "return f'{g + x}'",
         '"""Doc."""',
         "y: Tensor[1 + 1] = g",
+        "y = zip(g, strict=True)",
     ],
 )
 def test_what_computes_nothing_is_left_alone(tmp_path: Path, body: str) -> None:
