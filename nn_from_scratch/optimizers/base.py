@@ -42,17 +42,24 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient."""
         with torch.no_grad():
-            for t, named in self.count_step().items():
-                self.apply(named, self.coefficients(t))
+            for t, named in self.groups().items():
+                for name in named:
+                    self._steps[name] = t + 1
+                self.apply(named, self.coefficients(t + 1))
 
-    def count_step(self) -> dict[int, dict[str, Tensor]]:
-        """Count a step of every parameter that has a gradient; those, by how many steps each has made."""
+    def groups(self) -> dict[int, dict[str, Tensor]]:
+        """The parameters that have a gradient, by how many steps each has made."""
         groups: dict[int, dict[str, Tensor]] = {}
         for name, parameter in self.model.parameters().items():
             if parameter.grad is not None:
-                t = self._steps[name] = self._steps.get(name, 0) + 1
-                groups.setdefault(t, {})[name] = parameter
+                groups.setdefault(self._steps.get(name, 0), {})[name] = parameter
         return groups
+
+    def advance(self, names: list[str]) -> int:
+        """Count a step of these parameters, which have made equally many; how many they have made then."""
+        for name in names:
+            self._steps[name] += 1
+        return self._steps[names[0]]
 
     def apply(self, named: dict[str, Tensor], c: Coefficients) -> None:
         """Update these parameters, which have gradients and have made equally many steps, with these coefficients."""
@@ -149,11 +156,11 @@ class Optimizer:
 
 
 def descend(parameters: list[Tensor], directions: list[Tensor], rate: float | Tensor) -> None:
-    """Take the rate times its direction from every parameter, in place: theta <- theta - rate d."""
-    if isinstance(rate, Tensor):
-        torch._foreach_sub_(parameters, torch._foreach_mul(directions, rate))
-    else:
-        torch._foreach_sub_(parameters, directions, alpha=rate)
+    """Take the rate times its direction from every parameter, in place: theta <- theta - rate d.
+
+    With two roundings whatever the rate is, so that a captured step gives the same bits.
+    """
+    torch._foreach_sub_(parameters, torch._foreach_mul(directions, rate))
 
 
 def given(**options: object) -> dict[str, object]:
