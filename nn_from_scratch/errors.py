@@ -20,6 +20,7 @@ __all__ = [
     "ModifiedTensorError",
     "NNFromScratchError",
     "RecordError",
+    "ReplicaError",
     "ShapeError",
     "StateDictError",
     "SubjectError",
@@ -85,6 +86,10 @@ class DataError(NNFromScratchError):
 
 class DivergenceError(NNFromScratchError, ArithmeticError):
     """The loss of a training run is no longer finite."""
+
+
+class ReplicaError(NNFromScratchError, RuntimeError):
+    """Another process of a data-parallel run has ended, or can no longer be reached."""
 
 
 class SubjectError(NNFromScratchError, TypeError):

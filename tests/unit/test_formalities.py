@@ -110,7 +110,11 @@ MAY_IMPORT = {
     "models": {"layers", "module"},
     "tiling": {"models", "module", "records"},
     "checkpoints": {"models", "module", "optimizers", "progress", "storage"},
-    "training": {"data", "losses", "metrics", "models", "module", "optimizers", "progress", "settings", "tiling"},
+    "distributed": {"losses", "module", "optimizers"},
+    "training": {
+        *("data", "losses", "metrics", "models", "module", "optimizers", "progress", "settings", "tiling"),
+        "distributed",  # for the type checker alone
+    },
     "catalogue": {"verify"},  # as anybody's subjects are checked, and so without the engine
     "testing": {"catalogue"},
     "pytest_plugin": {"testing", "storage", "verify"},
@@ -199,6 +203,7 @@ def test_torch_load_is_always_safe(path: Path) -> None:
         "nn_from_scratch.testing",
         "nn_from_scratch.catalogue",
         "nn_from_scratch.cli",
+        "nn_from_scratch.distributed.launch",
     ],
 )
 def test_a_mere_import_loads_no_torch(module: str) -> None:
