@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ from nn_from_scratch.optimizers import SGD, Adam, Optimizer
 from nn_from_scratch.progress import EpochResult, Progress
 from nn_from_scratch.settings import TrainingSettings
 from nn_from_scratch.tiling import apply_to_images
+
+if TYPE_CHECKING:
+    from nn_from_scratch.distributed.replicas import Replicas
 
 __all__ = ["WINDOW", "check_device", "make_optimizer", "train"]
 
@@ -68,6 +72,7 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     on_epoch: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    replicas: Replicas | None = None,
 ) -> Progress:
     """Train a model on noisy pairs with the mean squared error.
 
@@ -81,6 +86,8 @@ def train(
         on_progress: called after every `WINDOW` steps and after the last of an epoch.
         on_epoch: called after every epoch; this is where a checkpoint is saved.
         stop: asked together with `on_progress`; if true, training ends there, perhaps in mid-epoch.
+        replicas: other processes that train the same model; each takes a part of every batch, and calls this with the
+            same arguments, apart from `validate` and the callbacks. `stop` must be the same everywhere.
 
     Returns:
         The state that model and optimizer are in now.
@@ -89,6 +96,7 @@ def train(
         ArgumentError: the progress does not fit the settings.
         ShapeError: the height or width of the training images does not suit the model.
         DivergenceError: the loss or a weight is no longer finite; model and optimizer are then useless.
+        ReplicaError: another process has ended.
     """
     state = progress or Progress()
     parameter = next(iter(model.parameters().values()))
@@ -106,7 +114,7 @@ def train(
     optimizer.zero_grad()
     while state.epoch < settings.epochs:
         started = time.perf_counter() - state.seconds
-        for reached in _windows(model, optimizer, pairs, settings, state):
+        for reached in _windows(model, optimizer, pairs, settings, state, replicas):
             state = replace(reached, seconds=time.perf_counter() - started)
             if on_progress is not None:
                 on_progress(state)
@@ -131,7 +139,12 @@ def train(
 
 
 def _windows(
-    model: Module, optimizer: Optimizer, pairs: PairSet, settings: TrainingSettings, state: Progress
+    model: Module,
+    optimizer: Optimizer,
+    pairs: PairSet,
+    settings: TrainingSettings,
+    state: Progress,
+    replicas: Replicas | None,
 ) -> Iterator[Progress]:
     """Go through the rest of an epoch, and give the state after every `WINDOW` steps and after the last one."""
     parameter = next(iter(model.parameters().values()))
@@ -142,10 +155,12 @@ def _windows(
         epoch=state.epoch + 1,
         device=parameter.device,
         dtype=parameter.dtype,
+        part=(0, 1) if replicas is None else (replicas.rank, replicas.size),
     )
     rest = islice(drawn, state.step, None)
     criterion = MSE()
-    while window := list(_steps(model, optimizer, criterion, islice(rest, WINDOW))):
+    steps = _steps if replicas is None else replicas.steps
+    while window := list(steps(model, optimizer, criterion, islice(rest, WINDOW))):
         loss_sum = state.loss_sum + _finite_sum(window, state)
         state = replace(state, step=state.step + len(window), loss_sum=loss_sum)
         yield state
