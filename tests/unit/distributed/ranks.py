@@ -58,17 +58,18 @@ def fresh_model() -> Module:
 
 
 def cloned(model: Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
 
 
-def train_together() -> int:
+def train_together(kind: str = "cpu") -> int:
     launch = find_launch()
     assert launch is not None
     replicas = join(launch)
-    replicas.connect(torch.device("cpu"))
+    device = torch.device(kind if kind == "cpu" else f"{kind}:{replicas.local_rank}")
+    replicas.connect(device)
     assert replicas.broadcast(b"from the leader" if replicas.rank == 0 else None) == b"from the leader"
     assert replicas.any(replicas.rank == 1) and not replicas.any(False)
-    model = fresh_model()
+    model = fresh_model().to(device)
     optimizer = make_optimizer(model, SETTINGS)
     reached = train(model, optimizer, tiny_pairs(), settings=SETTINGS, validate=False, replicas=replicas)
     save_file(cloned(model), f"{replicas.rank}.safetensors")
@@ -90,6 +91,7 @@ SCENARIOS = {
     "documented": Scenario(2, run_the_documentation),
     "two": Scenario(2, train_together),
     "four": Scenario(4, train_together),
+    "gpus": Scenario(2, lambda: train_together("cuda")),
     "killed": Scenario(2, lambda: command_line(["train", *ENDLESS]), victim=1),
     "leader killed": Scenario(2, lambda: command_line(["train", *ENDLESS]), victim=0),
     "frozen": Scenario(3, lambda: command_line(["train", *ENDLESS]), victim=1, signal=signal.SIGSTOP),

@@ -106,3 +106,14 @@ def test_half_precision_travels_in_float32() -> None:
     _, travelled = play([rank])
     assert travelled.dtype == torch.float32
     assert all(p.grad is not None and p.grad.dtype == torch.bfloat16 for p in model.parameters().values())
+
+
+@pytest.mark.gpu
+def test_gradients_on_a_gpu_are_those_of_the_whole_batch() -> None:
+    x, y = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
+    whole, _, _ = after_backward(model_of(), x, y)
+    ranks = [after_backward(model_of().cuda(), x[rows].cuda(), y[rows].cuda()) for rows in (slice(3), slice(3, 5))]
+    play(ranks)
+    for p, q in zip(ranks[1][0].parameters().values(), whole.parameters().values(), strict=True):
+        assert p.grad is not None and p.grad.is_cuda
+        torch.testing.assert_close(p.grad.cpu(), q.grad)

@@ -72,6 +72,20 @@ def test_ranks_take_the_steps_of_one_process_to_rounding(tmp_path: Path) -> None
     assert "loss of step 10:" in (folder / "0.out").read_text() and not (folder / "1.out").read_text()
 
 
+@pytest.mark.gpu
+def test_ranks_on_two_gpus_take_the_steps_of_one_process(tmp_path: Path) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip(f"two GPUs are needed, and there is {torch.cuda.device_count()}: NCCL takes one rank for each")
+    run_ranks(tmp_path, "gpus")
+    assert statuses(tmp_path / "gpus") == [0, 0], said(tmp_path / "gpus")
+    model = fresh_model()
+    train(model, make_optimizer(model, SETTINGS), tiny_pairs(), settings=SETTINGS, validate=False)
+    first, second = (load_file(tmp_path / "gpus" / f"{rank}.safetensors") for rank in range(2))
+    for key, tensor in cloned(model).items():
+        assert first[key].equal(second[key])
+        torch.testing.assert_close(first[key], tensor, rtol=1e-9, atol=1e-11)
+
+
 def test_a_dead_rank_ends_the_others_with_one_sentence(tmp_path: Path) -> None:
     names = ("killed", "leader killed", "frozen", "interrupted", "refused", "misspelt")
     run_ranks(tmp_path, *names, silence=1.5)
