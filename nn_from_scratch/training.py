@@ -7,7 +7,7 @@ before it alone, so a run that was stopped and taken up again ends with the same
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nn_from_scratch.data import PairSet, batches
+from nn_from_scratch.capture import TrainingStep
+from nn_from_scratch.data import PairSet, batches, on_device
 from nn_from_scratch.errors import ArgumentError, DeviceError, DivergenceError, ShapeError
 from nn_from_scratch.losses import MSE
 from nn_from_scratch.metrics import psnr
@@ -73,6 +74,7 @@ def train(
     on_epoch: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
     replicas: Replicas | None = None,
+    capture: bool = True,
 ) -> Progress:
     """Train a model on noisy pairs with the mean squared error.
 
@@ -88,12 +90,15 @@ def train(
         stop: asked together with `on_progress`; if true, training ends there, perhaps in mid-epoch.
         replicas: other processes that train the same model; each takes a part of every batch, and calls this with the
             same arguments, apart from `validate` and the callbacks. `stop` must be the same everywhere.
+        capture: whether steps are captured once and replayed, which is faster and changes no number; see
+            `TrainingStep` for the models that cannot be.
 
     Returns:
         The state that model and optimizer are in now.
 
     Raises:
         ArgumentError: the progress does not fit the settings.
+        CaptureError: steps of this model cannot be captured.
         ShapeError: the height or width of the training images does not suit the model.
         DivergenceError: the loss or a weight is no longer finite; model and optimizer are then useless.
         ReplicaError: another process has ended.
@@ -101,20 +106,16 @@ def train(
     state = progress or Progress()
     parameter = next(iter(model.parameters().values()))
     _expect_trainable_size(pairs.train_noisy_a)
-    pairs = replace(
-        pairs,
-        train_noisy_a=pairs.train_noisy_a.to(parameter.device),
-        train_noisy_b=pairs.train_noisy_b.to(parameter.device),
-    )
+    pairs = on_device(pairs, parameter.device)
     steps = -(-len(pairs.train_noisy_a) // settings.batch_size)
     if state.epoch > settings.epochs or state.step >= steps:
         raise ArgumentError(
             f"progress is at {state.describe()}, which is beyond {settings.epochs} epochs of {steps} steps"
         )
-    optimizer.zero_grad()
+    step = TrainingStep(model, MSE(), optimizer, capture=capture)
     while state.epoch < settings.epochs:
         started = time.perf_counter() - state.seconds
-        for reached in _windows(model, optimizer, pairs, settings, state, replicas):
+        for reached in _windows(step, pairs, settings, state, replicas):
             state = replace(reached, seconds=time.perf_counter() - started)
             if on_progress is not None:
                 on_progress(state)
@@ -139,15 +140,10 @@ def train(
 
 
 def _windows(
-    model: Module,
-    optimizer: Optimizer,
-    pairs: PairSet,
-    settings: TrainingSettings,
-    state: Progress,
-    replicas: Replicas | None,
+    step: TrainingStep, pairs: PairSet, settings: TrainingSettings, state: Progress, replicas: Replicas | None
 ) -> Iterator[Progress]:
     """Go through the rest of an epoch, and give the state after every `WINDOW` steps and after the last one."""
-    parameter = next(iter(model.parameters().values()))
+    parameter = next(iter(step.model.parameters().values()))
     drawn = batches(
         pairs,
         batch_size=settings.batch_size,
@@ -158,24 +154,14 @@ def _windows(
         part=(0, 1) if replicas is None else (replicas.rank, replicas.size),
     )
     rest = islice(drawn, state.step, None)
-    criterion = MSE()
-    steps = _steps if replicas is None else replicas.steps
-    while window := list(steps(model, optimizer, criterion, islice(rest, WINDOW))):
+    if replicas is None:
+        losses: Iterator[Tensor] = (step(x, y) * len(x) for x, y in rest)
+    else:
+        losses = replicas.steps(step.model, step.optimizer, step.criterion, rest)
+    while window := list(islice(losses, WINDOW)):
         loss_sum = state.loss_sum + _finite_sum(window, state)
         state = replace(state, step=state.step + len(window), loss_sum=loss_sum)
         yield state
-
-
-def _steps(
-    model: Module, optimizer: Optimizer, criterion: MSE, drawn: Iterable[tuple[Tensor, Tensor]]
-) -> Iterator[Tensor]:
-    """Make one step for each batch, and give the sum over its pairs of their loss, still on the device."""
-    for x, y in drawn:
-        loss = criterion(model(x), y)
-        criterion.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        yield loss.detach() * len(x)
 
 
 def expect_finite(model: Module, state: Progress) -> None:

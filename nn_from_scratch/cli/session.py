@@ -162,6 +162,7 @@ def _go_on(session: _Session, json_path: Path | None) -> int:
                 on_epoch=on_epoch,
                 stop=stop if s.replicas is None else s.replicas.agreed(stop),
                 replicas=s.replicas,
+                capture=s.settings.capture,
             )
         if reached != s.progress:
             s.save(reached)

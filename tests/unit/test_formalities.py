@@ -25,7 +25,7 @@ NAMES = [path.relative_to(PACKAGE.parent).as_posix() for path in FILES]
 
 ENGINE = (
     *("module", "parameters", "records", "layer", "layers", "convolutions", "layout"),
-    *("losses", "optimizers", "schedules"),
+    *("losses", "optimizers", "schedules", "capture"),
 )
 # fold, unfold and the forward kernels are functions on tensors; nothing else of torch.nn may be used.
 TENSOR_FUNCTIONS = {"fold", "unfold", "pad", "conv2d", "pixel_shuffle", "max_pool2d"}
@@ -112,8 +112,17 @@ MAY_IMPORT = {
     "checkpoints": {"models", "module", "optimizers", "progress", "storage"},
     "distributed": {"losses", "module", "optimizers"},
     "training": {
-        *("data", "losses", "metrics", "models", "module", "optimizers", "progress", "settings", "tiling"),
+        "capture",
+        "data",
         "distributed",  # for the type checker alone
+        "losses",
+        "metrics",
+        "models",
+        "module",
+        "optimizers",
+        "progress",
+        "settings",
+        "tiling",
     },
     "catalogue": {"verify"},  # as anybody's subjects are checked, and so without the engine
     "testing": {"catalogue"},
@@ -122,6 +131,7 @@ MAY_IMPORT = {
     "parity": {"exchange", "losses", "models", "module"},
     "exchange": {"layer", "layers", "module"},
     "schedules": {"optimizers"},
+    "capture": {"convolutions", "losses", "module", "optimizers"},
 }
 
 
