@@ -148,6 +148,7 @@ class Replicas:
         Raises:
             ReplicaError: a rank is gone.
         """
+        optimizer.zero_grad()
         for x, y in drawn:
             loss = None
             if len(x):
