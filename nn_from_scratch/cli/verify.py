@@ -40,7 +40,7 @@ examples:
   nn-from-scratch verify course/layers.py:Affine --arg 16 --arg 8 --input 4,16
   nn-from-scratch verify course/layers.py:relu_forward,relu_backward --input 4,16
   nn-from-scratch verify nn_from_scratch:Conv2d --arg 3 --arg 4 --arg kernel_size=3 --input 2,3,8,8 --level full
-  nn-from-scratch verify --campaign kernels.toml --jobs 8 --json report.json
+  nn-from-scratch verify --campaign kernels.toml --jobs 8 --html report.html
 
 Exit status: 0 correct, 1 wrong, 2 error, 3 undecided; of a campaign 1 if a case is wrong, else 2 if one could not be
 verified, else 3 if one is undecided."""

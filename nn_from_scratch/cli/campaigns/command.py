@@ -45,6 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--resume", action="store_true", help="go on with what an interrupted campaign left there")
     group.add_argument("--markdown", type=Path, metavar="PATH", help="write the report as Markdown")
+    group.add_argument("--html", type=Path, metavar="PATH", help="write it as one HTML page")
 
 
 def run_campaign(args: argparse.Namespace) -> int:
@@ -58,8 +59,9 @@ def run_campaign(args: argparse.Namespace) -> int:
         if not cases:
             raise ArgumentError(f"only is {args.only!r}, but the id of no case in {str(args.campaign)!r} fits it")
     from nn_from_scratch.cli.campaigns.campaign import Campaign
-    from nn_from_scratch.cli.campaigns.summary import to_json, to_markdown, to_text
-    from nn_from_scratch.storage import write_atomically, write_json
+    from nn_from_scratch.cli.campaigns.summary import to_document, to_json, to_text
+    from nn_from_scratch.report.publish import publish
+    from nn_from_scratch.storage import write_json
 
     campaign = Campaign(args.campaign, cases, args.folder, jobs=min(args.jobs, len(cases)))
     sys.stdout.write(f"{len(cases)} cases; what comes is kept in {args.folder}\n")
@@ -73,8 +75,7 @@ def run_campaign(args: argparse.Namespace) -> int:
     sys.stdout.write(to_text(campaign))
     if args.json is not None:
         write_json(args.json, to_json(campaign))
-    if args.markdown is not None:
-        write_atomically(args.markdown, to_markdown(campaign).encode())
+    publish(to_document(campaign), markdown=args.markdown, html=args.html)
     return campaign.status
 
 
@@ -85,7 +86,7 @@ def _check(args: argparse.Namespace) -> None:
             raise ArgumentError(f"{option} is given beside --campaign, whose file says what to verify: leave it out")
     if args.jobs < 0:
         raise ArgumentError(f"jobs is {args.jobs}, but a number of at least 0 is expected")
-    for name in ("json", "markdown"):
+    for name in ("json", "markdown", "html"):
         path: Any = getattr(args, name)
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise ArgumentError(f"{name} is {str(path)!r}, but a file in an existing folder is expected")

@@ -1,19 +1,21 @@
-"""What a campaign has found, for a terminal, for programs and as Markdown."""
+"""What a campaign has found, for a terminal, for programs and as a document."""
 
 from __future__ import annotations
 
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from nn_from_scratch.report.document import Cell, CellValue, Commands, Details, Document, Section, Table, Text, Verdict
+from nn_from_scratch.report.environment import environment
+from nn_from_scratch.report.results import envelope
+
 if TYPE_CHECKING:
     from nn_from_scratch.cli.campaigns.campaign import Campaign
     from nn_from_scratch.cli.campaigns.checking import CaseResult
 
-__all__ = ["SCHEMA", "to_json", "to_markdown", "to_text"]
+__all__ = ["to_document", "to_json", "to_text"]
 
-SCHEMA = "nn_from_scratch.campaign/1"
-#: Markdown above a megabyte is cut by those who show it; the reports that no longer fit are in the JSON.
-_MOST = 900_000
+_STATUS = {0: "passed", 1: "failed", 2: "failed", 3: "undecided"}
 
 
 def to_text(campaign: Campaign) -> str:
@@ -23,37 +25,50 @@ def to_text(campaign: Campaign) -> str:
 
 
 def to_json(campaign: Campaign) -> dict[str, Any]:
-    """Everything, as JSON values; cases in the order of the file."""
-    return {
-        "schema": SCHEMA,
+    """Everything, as a results file; cases in the order of the campaign's file."""
+    results = {
         "campaign": str(campaign.path),
         "counts": campaign.counts,
         "status": campaign.status,
         "seconds": campaign.seconds,
         "cases": [
-            {**_of(campaign, case.id).to_json(), "command": _command(campaign, case.id)} for case in campaign.cases
+            {**campaign.results[case.id].to_json(), "command": _command(campaign, case.id)} for case in campaign.cases
         ],
     }
+    return envelope("verification", results, commands=[_command(campaign)])
 
 
-def to_markdown(campaign: Campaign) -> str:
-    """The counts, a table of all cases, and the reports of those that are not correct."""
-    lines = [f"# Verification campaign {campaign.path.name}", "", f"**{_headline(campaign)}**", ""]
-    lines += ["| case | verdict | worst margin | seconds | why |", "|---|---|--:|--:|---|"]
-    for case in campaign.cases:
-        result = _of(campaign, case.id)
-        margin = (result.report or {}).get("worst_margin")
-        shown = f"{margin:.2g}" if isinstance(margin, float) else str(margin or "")
-        why = result.message.replace("|", "\\|")
-        lines.append(f"| `{case.id}` | {result.verdict} | {shown} | {result.seconds:.2f} | {why[:300]} |")
-    text = "\n".join(lines) + "\n"
-    for result in _bad(campaign):
-        again = _command(campaign, result.case)
-        part = f"\n## {result.case}\n\n```text\n{result.text or result.message}\n```\n\nTo do it again: `{again}`\n"
-        if len(text.encode()) + len(part.encode()) > _MOST:
-            return f"{text}\nFurther reports are in the JSON file (`--json`).\n"
-        text += part
-    return text
+def to_document(campaign: Campaign) -> Document:
+    """The verdict, a table of all cases, and the reports of those that are not correct."""
+    cases = Table(
+        "All cases; a margin is |difference| / allowed, and wrong above 1; the time is in seconds.",
+        ("case", "verdict", "worst margin", "seconds", "why"),
+        tuple(_row(campaign.results[case.id]) for case in campaign.cases),
+    )
+    bad = [
+        Section(
+            result.case,
+            (
+                Text(f"{result.verdict}: {result.message}"),
+                *([Details("the whole report", result.text)] if result.text else []),
+                Commands((_command(campaign, result.case),)),
+            ),
+        )
+        for result in _bad(campaign)
+    ]
+    return Document(
+        title=f"Verification campaign {campaign.path.name}",
+        verdict=Verdict(_STATUS[campaign.status], _headline(campaign)),
+        sections=(Section("Cases", (cases,)), *bad),
+        environment=environment(),
+        commands=(_command(campaign),),
+    )
+
+
+def _row(result: CaseResult) -> tuple[CellValue, ...]:
+    margin = (result.report or {}).get("worst_margin")  # infinity is a text in JSON
+    shown = Cell(margin, float(margin)) if isinstance(margin, str) else margin
+    return result.case, result.verdict, shown, round(result.seconds, 3), result.message
 
 
 def _headline(campaign: Campaign) -> str:
@@ -62,13 +77,10 @@ def _headline(campaign: Campaign) -> str:
 
 
 def _bad(campaign: Campaign) -> list[CaseResult]:
-    results = (_of(campaign, case.id) for case in campaign.cases)
+    results = (campaign.results[case.id] for case in campaign.cases)
     return [result for result in results if result.verdict != "correct"]
 
 
-def _of(campaign: Campaign, case: str) -> CaseResult:
-    return campaign.results[case]
-
-
-def _command(campaign: Campaign, case: str) -> str:
-    return f"nn-from-scratch verify --campaign {shlex.quote(str(campaign.path))} --only {shlex.quote(case)} --jobs 0"
+def _command(campaign: Campaign, case: str | None = None) -> str:
+    one = "" if case is None else f" --only {shlex.quote(case)} --jobs 0"
+    return f"nn-from-scratch verify --campaign {shlex.quote(str(campaign.path))}{one}"

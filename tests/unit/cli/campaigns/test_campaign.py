@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nn_from_scratch.cli import main
+from nn_from_scratch.report.results import read_results
 
 ROOT = Path(__file__).parents[4]
 SUBJECTS = """
@@ -64,21 +64,24 @@ def test_the_example_of_the_documentation_finds_its_fault(
     assert example.read_text(encoding="utf-8").startswith(
         (ROOT / "docs" / "campaigns.md").read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
     )
-    files = ["--json", "report.json", "--markdown", "report.md"]
+    files = ["--json", "report.json", "--markdown", "report.md", "--html", "report.html"]
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     assert main(["verify", "--campaign", str(example), "--jobs", "0", *files]) == 1
     text = capsys.readouterr().out
     assert text.splitlines()[0] == "8 cases; what comes is kept in .nnfs_campaign"
     assert text.splitlines()[-1] == "8 cases: 7 correct, 1 wrong"
     assert "\nwrong: Mean/wide: gradient of x: wrong; 64 of 64 entries differ" in text
-    report = json.loads(Path("report.json").read_text(encoding="utf-8"))
+    report = read_results(Path("report.json"))["results"]
     assert report["counts"] == {"correct": 7, "undecided": 0, "error": 0, "wrong": 1}
     assert [case["case"] for case in report["cases"]][-1] == "convolution/strided/float64"
     environments = {case["case"]: case["report"]["environment"]["dtype"] for case in report["cases"]}
     assert environments["Swish/float32/seed1"] == environments["Swish/float32/seed0"] == "float32"
     assert environments["convolution/plain/float64"] == "float64"
     markdown = Path("report.md").read_text(encoding="utf-8")
-    assert "**8 cases: 7 correct, 1 wrong**" in markdown
-    assert "| `Mean/single` | correct |" in markdown and "## Mean/wide" in markdown
+    page = Path("report.html").read_text(encoding="utf-8")
+    for text in (markdown, page):
+        assert "8 cases: 7 correct, 1 wrong" in text and "Mean/single" in text
+        assert "The gradient of" in text and "--only Mean/wide --jobs 0" in text
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is a POSIX signal")
@@ -106,7 +109,7 @@ def test_a_killed_campaign_over_workers_goes_on_with_what_is_missing(
     assert "this must not be seen" not in done.stdout
     lines = results.read_text(encoding="utf-8").splitlines()
     assert lines[: len(kept)] == kept and len(lines) == 4
-    report = json.loads((here / "report.json").read_text(encoding="utf-8"))
+    report = read_results(here / "report.json")["results"]
     assert [(case["case"], case["verdict"]) for case in report["cases"]] == [
         ("Square", "correct"),
         ("Flipped", "wrong"),
