@@ -21,6 +21,7 @@ __all__ = [
     "ModifiedTensorError",
     "NNFromScratchError",
     "RecordError",
+    "ReplicaError",
     "ShapeError",
     "StateDictError",
     "SubjectError",
@@ -90,6 +91,10 @@ class DataError(NNFromScratchError):
 
 class DivergenceError(NNFromScratchError, ArithmeticError):
     """The loss of a training run is no longer finite."""
+
+
+class ReplicaError(NNFromScratchError, RuntimeError):
+    """Another process of a data-parallel run has ended, or can no longer be reached."""
 
 
 class SubjectError(NNFromScratchError, TypeError):

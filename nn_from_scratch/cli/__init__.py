@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from nn_from_scratch import __version__
+from nn_from_scratch.distributed.launch import is_follower
 from nn_from_scratch.errors import NNFromScratchError
 
 __all__ = ["COMMANDS", "main"]
@@ -39,7 +40,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose error is one sentence, without the usage around it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"nn-from-scratch: error: {message} (see {self.prog} --help)\n")
+        text = f"nn-from-scratch: error: {message} (see {self.prog} --help)\n"
+        self.exit(2, None if is_follower() else text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

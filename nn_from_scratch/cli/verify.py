@@ -8,6 +8,7 @@ from ast import literal_eval
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nn_from_scratch.cli.campaigns.command import add_options, run_campaign
 from nn_from_scratch.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -39,8 +40,10 @@ examples:
   nn-from-scratch verify course/layers.py:Affine --arg 16 --arg 8 --input 4,16
   nn-from-scratch verify course/layers.py:relu_forward,relu_backward --input 4,16
   nn-from-scratch verify nn_from_scratch:Conv2d --arg 3 --arg 4 --arg kernel_size=3 --input 2,3,8,8 --level full
+  nn-from-scratch verify --campaign kernels.toml --jobs 8 --html report.html
 
-Exit status: 0 correct, 1 wrong, 2 error, 3 undecided."""
+Exit status: 0 correct, 1 wrong, 2 error, 3 undecided; of a campaign 1 if a case is wrong, else 2 if one could not be
+verified, else 3 if one is undecided."""
 
 _INPUT = re.compile(r"(?P<shape>scalar|\d+(,\d+)*)(:(?P<dtype>[a-z]+\d*)(<(?P<below>\d+))?)?")
 
@@ -55,7 +58,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("target", metavar="TARGET", help="what to verify, as module:name or file.py:name")
+    parser.add_argument("target", nargs="?", metavar="TARGET", help="what to verify, as module:name or file.py:name")
     parser.add_argument(
         "--arg",
         action="append",
@@ -81,10 +84,15 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="these checks alone, as in gradient,determinism; or all but some, as in -copies",
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the report to this file as well")
+    add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Verify; give the exit status."""
+    if args.campaign is not None:
+        return run_campaign(args)
+    if args.target is None:
+        raise ArgumentError("the target is missing: give module:name or file.py:name, or --campaign FILE for many")
     json_path: Path | None = args.json
     if json_path is not None and (json_path.is_dir() or not json_path.absolute().parent.is_dir()):
         raise ArgumentError(f"json is {str(json_path)!r}, but a file in an existing folder is expected")
