@@ -8,7 +8,7 @@ from ast import literal_eval
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.errors import ArgumentError, SubjectError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +103,12 @@ def run(args: argparse.Namespace) -> int:
     dtype = dtype_of(subject)
     tensors = [draw(text, place=place, seed=args.seed, dtype=dtype) for place, text in enumerate(args.input)]
     inputs = [tensor.numpy() for tensor in tensors] if args.numpy else tensors
-    report = check(subject, *inputs, seed=args.seed, level=args.level, checks=checks)
+    try:
+        report = check(subject, *inputs, seed=args.seed, level=args.level, checks=checks)
+    except SubjectError as error:
+        # A forward mostly raises because it was handed other inputs than it takes.
+        given = " ".join(f"--input {text}" for text in args.input)
+        raise SubjectError(f"{error} (called with {given})") from error
     sys.stdout.write(f"{report}\n")
     if json_path is not None:
         write_json(json_path, report.to_dict())

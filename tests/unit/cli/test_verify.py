@@ -119,7 +119,10 @@ def test_the_report_is_written_as_json(file: str, tmp_path: Path) -> None:
         ),
         ("nothing_of_that_name:f", ["--input", "3"], "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
         ("missing.py:f", ["--input", "3"], "target names the file 'missing.py', which does not exist"),
-        ("{file}:Rihgt", ["--input", "3"], "there is no 'Rihgt'; there are: Affine, Flipped"),
+        ("{file}", ["--input", "3"], "a file without a name in it; say what to take from it, as in {file}:Right or :"),
+        ("{file}:Rihgt", ["--input", "3"], "there is no 'Rihgt' (did you mean 'Right'?); there are: Affine, Flipped"),
+        ("{file}:Affine", ["--input", "3"], "'inputs'; --arg VALUE or --arg NAME=VALUE hands it an"),
+        ("{file}:Right", ["--input", "3", "--input", "4"], "were given (called with --input 3 --input 4)"),
         ("{file}:Right", [], "--input is missing: give one for each input of the subject"),
         ("{file}:Right", ["--input", "3,x"], "input is '3,x', but a shape such as 4,3,8,8"),
         ("{file}:Right", ["--input", "3:float63"], "torch has no dtype 'float63'"),
@@ -142,7 +145,7 @@ def test_bad_input_is_one_sentence_and_exit_status_2(
     assert main(["verify", target.format(file=file), *options]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("nn-from-scratch: error: ")
-    assert message in captured.err
+    assert message.format(file=file) in captured.err
     assert captured.err.count("\n") == 1
 
 
