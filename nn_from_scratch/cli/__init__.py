@@ -15,7 +15,7 @@ from typing import NoReturn
 from nn_from_scratch import __version__
 from nn_from_scratch.errors import NNFromScratchError
 
-__all__ = ["COMMANDS", "build_parser", "main"]
+__all__ = ["COMMANDS", "build_parser", "command_help", "main"]
 
 #: The commands, in the order in which the help lists them.
 COMMANDS = ("train", "denoise", "verify", "mutate")
@@ -43,7 +43,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line, which the reference pages are made from as well."""
+    """The parser of the whole command line."""
     parser = _Parser(
         prog="nn-from-scratch",
         description="A small neural-network engine with hand-written backward passes, which learns to denoise "
@@ -56,6 +56,17 @@ def build_parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         import_module(f"nn_from_scratch.cli.{name}").add_parser(commands)
     return parser
+
+
+def command_help(name: str) -> str:
+    """What `nn-from-scratch NAME --help` prints.
+
+    Args:
+        name: one of `COMMANDS`.
+    """
+    action = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    parser: argparse.ArgumentParser = action.choices[name]
+    return parser.format_help()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
