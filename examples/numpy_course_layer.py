@@ -52,7 +52,8 @@ class MaxPool:
         N, C, H, W = self.shape
         windows = np.zeros((*dy.shape, 4))
         np.put_along_axis(windows, self.winner[..., None], dy[..., None], axis=-1)
-        return windows.reshape(N, C, H // 2, W // 2, 2, 2).swapaxes(3, 4).reshape(N, C, H, W)
+        dx: Array = windows.reshape(N, C, H // 2, W // 2, 2, 2).swapaxes(3, 4).reshape(N, C, H, W)
+        return dx
 
 
 class MeanInsteadOfSum(Affine):

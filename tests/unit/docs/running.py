@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib
 import io
 import json
 import runpy
@@ -69,6 +70,7 @@ class _Page:
         elif block.verb == "file":
             (self._folder / block.argument).parent.mkdir(parents=True, exist_ok=True)
             (self._folder / block.argument).write_text(block.text, encoding="utf-8")
+            importlib.invalidate_caches()  # the folder may have been looked through already
         elif block.verb == "output":
             if self._printed is None:
                 raise PageError(f"{block.place}: nothing was run before this output")
@@ -170,6 +172,7 @@ def _run_pytest(arguments: list[str]) -> tuple[int, str]:
 def _own_modules(folder: Path) -> Iterator[None]:
     """Afterwards no module of the page is left, and the search path is as it was."""
     path = list(sys.path)
+    sys.path.insert(0, str(folder))
     try:
         yield
     finally:
