@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import nn_from_scratch
 from nn_from_scratch.cli import COMMANDS
 from tests.unit.docs.blocks import PAGES, ROOT, blocks_of
 from tests.unit.docs.commands import commands_of
@@ -31,3 +32,11 @@ def test_every_command_is_shown_on_a_page(command: str) -> None:
         if words[:2] == ["nn-from-scratch", command] or words[:4] == ["python", "-m", "nn_from_scratch", command]
     ]
     assert shown, f"write a page under docs/ with a block of `sh` that shows `nn-from-scratch {command}`"
+
+
+@pytest.mark.parametrize("home", sorted({*nn_from_scratch._HOMES, "errors"}))
+def test_the_reference_has_every_home_of_public_names(home: str) -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    assert f":: nn_from_scratch.{home}\n" in pages or all(
+        f":: nn_from_scratch.{home}.{name}\n" in pages for name in nn_from_scratch._HOMES[home]
+    ), f"write the names of nn_from_scratch.{home} into docs/reference/engine.md"
