@@ -16,7 +16,7 @@ from nn_from_scratch import __version__
 from nn_from_scratch.distributed.launch import is_follower
 from nn_from_scratch.errors import NNFromScratchError
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "build_parser", "command_help", "main"]
 
 #: The commands, in the order in which the help lists them.
 COMMANDS = ("train", "denoise", "verify", "mutate")
@@ -44,15 +44,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, None if is_follower() else text)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        argv: the arguments; those of the process by default.
-
-    Returns:
-        The exit status: 0 for success, 2 for an error, 130 after Ctrl-C.
-    """
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     parser = _Parser(
         prog="nn-from-scratch",
         description="A small neural-network engine with hand-written backward passes, which learns to denoise "
@@ -64,6 +57,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for name in COMMANDS:
         import_module(f"nn_from_scratch.cli.{name}").add_parser(commands)
+    return parser
+
+
+def command_help(name: str) -> str:
+    """What `nn-from-scratch NAME --help` prints.
+
+    Args:
+        name: one of `COMMANDS`.
+    """
+    action = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    parser: argparse.ArgumentParser = action.choices[name]
+    return parser.format_help()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments; those of the process by default.
+
+    Returns:
+        The exit status: 0 for success, 2 for an error, 130 after Ctrl-C.
+    """
+    parser = build_parser()
     try:
         args = parser.parse_args(argv)
     except SystemExit as request:  # argparse has answered: with help, with the version or with an error

@@ -235,16 +235,6 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
         assert f"\n{command}\n" in script
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/verifier.md", "docs/faults.md", "docs/strategies.md"])
-def test_the_code_of_the_documentation_runs(name: str) -> None:
-    text = (PACKAGE.parent / name).read_text(encoding="utf-8")
-    blocks = [block.split("```")[0] for block in text.split("```python\n")[1:]]
-    assert blocks
-    namespace: dict[str, object] = {"__name__": "documentation"}
-    for block in blocks:
-        exec(compile(block, name, "exec"), namespace)
-
-
 def test_claims_of_equivalent_mutants_are_about_todays_source() -> None:
     functions = find_functions(["nn_from_scratch.layers", "nn_from_scratch.losses"])
     claims = load_equivalents(PACKAGE.parent / "tests" / "equivalent_mutants.toml")
