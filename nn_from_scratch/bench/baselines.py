@@ -91,12 +91,12 @@ def measure(
         for number in range(processes):
             on_round(f"process {number + 1} of {processes}: {len(names)} benchmarks")
             with side.process() as process:
-                machine = process.ask("machine")["machine"]
                 for name in names:
                     calls = process.ask("prepare", name=name)["calls"]
                     counts[name] = process.ask("count")["counts"]
                     taken = [float(process.ask("time", calls=calls)["seconds"]) for _ in range(_SAMPLES)]
                     seconds[name].append(taken)
+                machine = process.ask("machine")["machine"]
     return Baseline(machine=machine, commit=commit, seconds=seconds, counts=counts)
 
 

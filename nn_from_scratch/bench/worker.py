@@ -6,14 +6,10 @@ the side's. The code that measures is that beside this file on both sides, also 
 
 from __future__ import annotations
 
-import sys
-
-if __name__ == "__main__":
-    sys.path.pop(0)  # the folder of this file, whose modules are no top-level ones
-
 import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -89,15 +85,15 @@ class Worker:
             return {"seconds": (clock() - start) / calls}
 
     def count(self) -> dict[str, Any]:
-        """Exact counts of a call."""
+        """Exact counts of a call; none for a benchmark that has not imported torch."""
+        if "torch" not in sys.modules:
+            return {"counts": {}}
         from nn_from_scratch.bench.counts import count
 
         return {"counts": count(self._function).to_json()}
 
     def machine(self) -> dict[str, Any]:
-        """The machine, as this process sees it."""
-        import torch  # noqa: F401  # for its settings to be told
-
+        """The machine, as this process sees it after its benchmarks have run."""
         from nn_from_scratch.bench.machine import machine_info
 
         return {"machine": machine_info()}
@@ -120,5 +116,7 @@ def work(suite: Path) -> None:
 
 
 if __name__ == "__main__":
-    take_measuring_code(Path(__file__).resolve().parent)
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]  # its modules are no top-level ones
+    take_measuring_code(here)
     work(Path(sys.argv[1]))

@@ -36,10 +36,10 @@ def between_sides(
     **options: Any,
 ) -> Result:
     machine = machine or Machine(seed, jitter=0.03)
-    sides = [SimulatedSide(machine, seconds) for seconds in (head, base)]
+    ours, theirs = (SimulatedSide(machine, seconds) for seconds in (head, base))
     if more is not None:
-        sides[0].counts = {**sides[0].counts, **more}
-    return Gate(*sides, seed=seed, clock=machine.clock, **options).run(list(head), list(base))
+        ours.counts = {**ours.counts, **more}
+    return Gate(ours, theirs, seed=seed, clock=machine.clock, **options).run(list(head), list(base))
 
 
 @pytest.mark.parametrize("jitter", [0.01, 0.05, 0.2])
