@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "AmbiguousRecordError",
     "ArgumentError",
+    "BaselineError",
     "CaptureError",
     "CheckpointError",
     "DataError",
@@ -71,6 +72,10 @@ class AmbiguousRecordError(RecordError):
 
 class ModifiedTensorError(RecordError):
     """A tensor that the backward pass needs was modified in place, or replaced, after the forward pass."""
+
+
+class BaselineError(NNFromScratchError, RuntimeError):
+    """A benchmark has nothing to be compared with, or not in an environment that allows it."""
 
 
 class MissingDependencyError(NNFromScratchError, ModuleNotFoundError):

@@ -19,7 +19,7 @@ from nn_from_scratch.errors import NNFromScratchError
 __all__ = ["COMMANDS", "build_parser", "command_help", "main"]
 
 #: The commands, in the order in which the help lists them.
-COMMANDS = ("train", "denoise", "verify", "mutate")
+COMMANDS = ("train", "denoise", "verify", "mutate", "bench")
 
 _EPILOG = """\
 examples:
@@ -30,18 +30,21 @@ examples:
   nn-from-scratch denoise photo.jpg --model runs/2026-01-31_12-00-00
   nn-from-scratch verify layers.py:MyGELU --input 4,16     prove a backward pass right, or say what is wrong with it
   nn-from-scratch mutate mykernels:MyGELU --tests tests    would these tests notice a wrong backward? which not?
+  nn-from-scratch bench compare --base origin/main         has anything become slower since then?
 
 Each command has its own help, such as nn-from-scratch train --help.
 Exit status: 0 for success, 2 for an error (one sentence says which), 130 after Ctrl-C; verify adds 1 for wrong and 3
-for undecided, mutate 1 for mutants that no test notices."""
+for undecided, mutate 1 for mutants that no test notices; bench has its own, see nn-from-scratch bench --help."""
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose error is one sentence, without the usage around it."""
 
+    usage_status = 2  # bench has another one: there 2 says that nothing was decided
+
     def error(self, message: str) -> NoReturn:
         text = f"nn-from-scratch: error: {message} (see {self.prog} --help)\n"
-        self.exit(2, None if is_follower() else text)
+        self.exit(self.usage_status, None if is_follower() else text)
 
 
 def build_parser() -> argparse.ArgumentParser:
