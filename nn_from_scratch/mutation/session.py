@@ -118,7 +118,7 @@ class Session:
         tests: dict[str, Answer] = {}
         for test in job["tests"]:
             item = self._items[test]
-            watch.reached.clear()
+            watch.begin()
             started = time.perf_counter()
             failed = self._run(item)
             tests[test] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ class Watch:
     """What is seen of the functions that it is put on.
 
     Attributes:
-        reached: by name of each function that was called since this was last cleared, its lines that ran, counted from
+        reached: by name of each function that was called since `begin`, its lines that ran, counted from
             its first one as 0; None if they cannot be told, because its body runs after the call.
         seen: by name, the shapes of what it returned.
         cotangents: names of the functions that take a cotangent.
@@ -29,11 +30,19 @@ class Watch:
         self.reached: dict[str, set[int] | None] = {}
         self.seen: dict[str, dict[str, Observation]] = {}
         self.cotangents: set[str] = set()
+        self._caches: list[Any] = []
+
+    def begin(self) -> None:
+        """Forget what was reached, and what the functions' caches hold: else only the first of all calls is seen."""
+        self.reached.clear()
+        for cache in self._caches:
+            cache.cache_clear()
 
     def put_on(self, function: FunctionType, name: str) -> None:
         """Watch a function, for the rest of this process."""
         if has_cotangent(function):
             self.cotangents.add(name)
+        self._caches += [each for each in gc.get_referrers(function) if _is_cache_of(each, function)]
         later = inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function)
         wrap(function, partial(self._watched, name=name, later=later))
 
@@ -65,6 +74,11 @@ class Watch:
             return result
 
         return call
+
+
+def _is_cache_of(candidate: object, function: FunctionType) -> bool:
+    """Whether this is what functools.cache or lru_cache made of the function."""
+    return hasattr(type(candidate), "cache_clear") and getattr(candidate, "__wrapped__", None) is function
 
 
 def _with_inner(code: CodeType) -> set[CodeType]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from types import FunctionType
 
 import torch
@@ -23,7 +25,7 @@ def test_the_lines_that_ran_and_the_largest_result_are_seen() -> None:
     watch.put_on(backward, "m:backward")
     assert torch.equal(backward(torch.ones(3), True), torch.tensor([6.0]))
     assert watch.reached == {"m:backward": {0, 1, 2}} or watch.reached == {"m:backward": {1, 2}}
-    watch.reached.clear()
+    watch.begin()
     backward(torch.ones(3), False)
     assert watch.reached["m:backward"] == {1, 3}
     assert watch.seen["m:backward"][""].shape == (3,) and watch.cotangents == {"m:backward"}
@@ -39,3 +41,16 @@ def test_of_a_generator_it_is_known_that_it_was_called_and_no_more() -> None:
     watch.put_on(parts, "m:parts")
     assert list(parts(2)) == [0, 1]
     assert watch.reached == {"m:parts": None}
+
+
+def test_a_call_that_a_cache_would_answer_is_seen_in_each_test() -> None:
+    @lru_cache
+    def plan(n: int) -> int:
+        return n
+
+    (function,) = (each for each in gc.get_referents(plan) if isinstance(each, FunctionType))
+    watch = Watch()
+    watch.put_on(function, "m:plan")
+    for _ in range(2):
+        watch.begin()
+        assert plan(1) == 1 and "m:plan" in watch.reached
