@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from nn_from_scratch.capture import TrainingStep
     from nn_from_scratch.convolutions import convolution_algorithm
     from nn_from_scratch.denoiser import Denoiser
     from nn_from_scratch.exchange import from_torch, to_torch
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from nn_from_scratch.schedules import CosineAnnealingLR, LinearLR, SequentialLR, StepLR
 
 _HOMES = {
+    "capture": ("TrainingStep",),
     "convolutions": ("convolution_algorithm",),
     "denoiser": ("Denoiser",),
     "exchange": ("from_torch", "to_torch"),
@@ -125,6 +127,7 @@ __all__ = [
     "Softmax",
     "StepLR",
     "Tanh",
+    "TrainingStep",
     "TransposeConv2d",
     "Upsample",
     "__version__",

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "AmbiguousRecordError",
     "ArgumentError",
+    "CaptureError",
     "CheckpointError",
     "DataError",
     "DeviceError",
@@ -41,6 +42,10 @@ class ShapeError(ArgumentError):
 
 class GeometryError(ShapeError):
     """A convolution's or a pooling's kernel, stride, padding, dilation or groups do not fit, or not its input."""
+
+
+class CaptureError(NNFromScratchError, RuntimeError):
+    """A training step cannot be recorded once and replayed, because the next one may do something else."""
 
 
 class DtypeError(NNFromScratchError, TypeError):

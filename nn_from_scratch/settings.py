@@ -9,8 +9,8 @@ from nn_from_scratch.errors import ArgumentError
 
 __all__ = ["CONVOLUTIONS", "DEFAULT_EPOCHS", "OPTIMIZER_DEFAULTS", "RunSettings", "TrainingSettings"]
 
-#: Fewer than the report's 10, so that the default run stays well under three minutes on a busy machine.
-DEFAULT_EPOCHS = 4
+#: As many as the report's final model.
+DEFAULT_EPOCHS = 10
 
 #: How convolutions may be computed: the names in `nn_from_scratch.convolutions.ALGORITHMS`, and "auto" for the fastest.
 CONVOLUTIONS = ("auto", "im2col", "native", "unfold")
@@ -24,7 +24,7 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """The settings of a training run; the report's by default, except for the number of epochs.
+    """The settings of a training run; the report's by default.
 
     Attributes:
         epochs: passes over the training pairs, at least 1.
@@ -71,6 +71,7 @@ class RunSettings(TrainingSettings):
         device: where the network is trained, "cpu", "cuda" or "cuda:NUMBER".
         conv: how convolutions are computed, one of `CONVOLUTIONS`. Another algorithm rounds differently.
         threads: processor threads, at least 1. Another number sums in another order, and so gives other bits.
+        capture: whether steps are captured once and replayed; on a CPU that changes no bit.
 
     Raises:
         ArgumentError: a value makes no sense.
@@ -83,6 +84,7 @@ class RunSettings(TrainingSettings):
     device: str = "cpu"
     conv: str = "auto"
     threads: int = 1
+    capture: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,14 +7,15 @@ before it alone, so a run that was stopped and taken up again ends with the same
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 
 import torch
 from torch import Tensor
 
-from nn_from_scratch.data import PairSet, batches
+from nn_from_scratch.capture import TrainingStep
+from nn_from_scratch.data import PairSet, batches, on_device
 from nn_from_scratch.errors import ArgumentError, DeviceError, DivergenceError, ShapeError
 from nn_from_scratch.losses import MSE
 from nn_from_scratch.metrics import psnr
@@ -68,6 +69,7 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     on_epoch: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    capture: bool = True,
 ) -> Progress:
     """Train a model on noisy pairs with the mean squared error.
 
@@ -81,32 +83,31 @@ def train(
         on_progress: called after every `WINDOW` steps and after the last of an epoch.
         on_epoch: called after every epoch; this is where a checkpoint is saved.
         stop: asked together with `on_progress`; if true, training ends there, perhaps in mid-epoch.
+        capture: whether steps are captured once and replayed, which is faster and changes no number; see
+            `TrainingStep` for the models that cannot be.
 
     Returns:
         The state that model and optimizer are in now.
 
     Raises:
         ArgumentError: the progress does not fit the settings.
+        CaptureError: steps of this model cannot be captured.
         ShapeError: the height or width of the training images does not suit the model.
         DivergenceError: the loss or a weight is no longer finite; model and optimizer are then useless.
     """
     state = progress or Progress()
     parameter = next(iter(model.parameters().values()))
     _expect_trainable_size(pairs.train_noisy_a)
-    pairs = replace(
-        pairs,
-        train_noisy_a=pairs.train_noisy_a.to(parameter.device),
-        train_noisy_b=pairs.train_noisy_b.to(parameter.device),
-    )
+    pairs = on_device(pairs, parameter.device)
     steps = -(-len(pairs.train_noisy_a) // settings.batch_size)
     if state.epoch > settings.epochs or state.step >= steps:
         raise ArgumentError(
             f"progress is at {state.describe()}, which is beyond {settings.epochs} epochs of {steps} steps"
         )
-    optimizer.zero_grad()
+    step = TrainingStep(model, MSE(), optimizer, capture=capture)
     while state.epoch < settings.epochs:
         started = time.perf_counter() - state.seconds
-        for reached in _windows(model, optimizer, pairs, settings, state):
+        for reached in _windows(step, pairs, settings, state):
             state = replace(reached, seconds=time.perf_counter() - started)
             if on_progress is not None:
                 on_progress(state)
@@ -130,11 +131,9 @@ def train(
     return state
 
 
-def _windows(
-    model: Module, optimizer: Optimizer, pairs: PairSet, settings: TrainingSettings, state: Progress
-) -> Iterator[Progress]:
+def _windows(step: TrainingStep, pairs: PairSet, settings: TrainingSettings, state: Progress) -> Iterator[Progress]:
     """Go through the rest of an epoch, and give the state after every `WINDOW` steps and after the last one."""
-    parameter = next(iter(model.parameters().values()))
+    parameter = next(iter(step.model.parameters().values()))
     drawn = batches(
         pairs,
         batch_size=settings.batch_size,
@@ -144,23 +143,10 @@ def _windows(
         dtype=parameter.dtype,
     )
     rest = islice(drawn, state.step, None)
-    criterion = MSE()
-    while window := list(_steps(model, optimizer, criterion, islice(rest, WINDOW))):
+    while window := [step(x, y) * len(x) for x, y in islice(rest, WINDOW)]:
         loss_sum = state.loss_sum + _finite_sum(window, state)
         state = replace(state, step=state.step + len(window), loss_sum=loss_sum)
         yield state
-
-
-def _steps(
-    model: Module, optimizer: Optimizer, criterion: MSE, drawn: Iterable[tuple[Tensor, Tensor]]
-) -> Iterator[Tensor]:
-    """Make one step for each batch, and give the sum over its pairs of their loss, still on the device."""
-    for x, y in drawn:
-        loss = criterion(model(x), y)
-        criterion.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        yield loss.detach() * len(x)
 
 
 def expect_finite(model: Module, state: Progress) -> None:

@@ -158,6 +158,7 @@ def _go_on(session: _Session, json_path: Path | None) -> int:
                 on_progress=display.on_progress,
                 on_epoch=on_epoch,
                 stop=stop,
+                capture=s.settings.capture,
             )
         if reached != s.progress:
             s.save(reached)

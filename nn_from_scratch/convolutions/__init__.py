@@ -14,7 +14,9 @@ from nn_from_scratch.convolutions.selection import (
     convolution_algorithm,
     fastest,
     find_algorithm,
+    surrounding_algorithm,
 )
+from nn_from_scratch.convolutions.workspace import unshared_workspaces
 
 __all__ = [
     "ALGORITHMS",
@@ -27,4 +29,6 @@ __all__ = [
     "find_algorithm",
     "pair",
     "spatial",
+    "surrounding_algorithm",
+    "unshared_workspaces",
 ]

@@ -67,6 +67,11 @@ def find_algorithm(name: str, x: Tensor) -> Algorithm:
     return ALGORITHMS[check_algorithm(name)]
 
 
+def surrounding_algorithm() -> str:
+    """What "auto" means here: the name given to the innermost `convolution_algorithm`, or "auto" without one."""
+    return _context.get()
+
+
 @cache
 def fastest(device: str, dtype: torch.dtype) -> str:
     """The name of the fastest algorithm on this type of device in this dtype; this is what "auto" means.

@@ -6,6 +6,9 @@ Freshly mapped pages cost more than what is computed in them: the kernel zeroes 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -27,6 +30,17 @@ class _Kept(threading.local):
 
 
 _kept = _Kept()
+_sharing: ContextVar[bool] = ContextVar("sharing", default=True)
+
+
+@contextmanager
+def unshared_workspaces() -> Iterator[None]:
+    """Within it, every workspace is new memory: for what is recorded now and run in another thread later."""
+    token = _sharing.set(False)
+    try:
+        yield
+    finally:
+        _sharing.reset(token)
 
 
 def workspace(purpose: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -35,7 +49,7 @@ def workspace(purpose: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
     Until the same thread asks again for the same purpose it is the caller's alone; it must not be handed out.
     """
     size = torch.Size(shape).numel()
-    if like.device.type != "cpu" or size * like.element_size() > KEPT_BYTES:
+    if like.device.type != "cpu" or size * like.element_size() > KEPT_BYTES or not _sharing.get():
         return like.new_empty(shape)  # torch has a cache of its own for other devices
     buffers = _kept.buffers
     buffer = buffers.get((purpose, like.dtype))

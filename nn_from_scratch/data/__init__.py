@@ -1,6 +1,6 @@
 """Where images come from, how they are corrupted and how training pairs are drawn."""
 
-from nn_from_scratch.data.batches import batches
+from nn_from_scratch.data.batches import batches, on_device
 from nn_from_scratch.data.crops import CROP_SIZE
 from nn_from_scratch.data.noise import NOISE_NAMES, Gaussian, Impulse, Mixture, Noise, Poisson, parse_noise
 from nn_from_scratch.data.pairs import PairSet, load_pairs
@@ -17,6 +17,7 @@ __all__ = [
     "Poisson",
     "batches",
     "load_pairs",
+    "on_device",
     "parse_noise",
     "read_picture",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from nn_from_scratch.data.pairs import PairSet
 from nn_from_scratch.data.streams import check_seed, stream
 from nn_from_scratch.errors import ArgumentError, DtypeError
 
-__all__ = ["batches"]
+__all__ = ["batches", "on_device"]
 
 
 def batches(
@@ -34,7 +35,8 @@ def batches(
         dtype: A floating-point dtype.
 
     Returns:
-        An iterator over pairs of tensors (B, 3, H, W) of `dtype` on `device`, values 0 to 1; both are new tensors.
+        An iterator over pairs of tensors (B, 3, H, W) of `dtype` on `device`, values 0 to 1; both are new tensors, and
+        on a CPU they lie in memory with the channels last.
 
     Raises:
         ArgumentError: batch_size, seed or epoch is no whole number or too small.
@@ -49,9 +51,26 @@ def batches(
     a, b = pairs.train_noisy_a, pairs.train_noisy_b
     order = torch.randperm(len(a), generator=stream(seed, "batches", epoch)).to(a.device)
     rows = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
-    return ((_to_unit(a[some], device, dtype), _to_unit(b[some], device, dtype)) for some in rows)
+    return ((_batch(a, some, device, dtype), _batch(b, some, device, dtype)) for some in rows)
 
 
-def _to_unit(images: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+def on_device(pairs: PairSet, device: torch.device) -> PairSet:
+    """The same pairs with the training images on the device, lying in memory as `batches` gathers them fastest."""
+    layout = _layout(device)
+    a, b = (x.to(device).contiguous(memory_format=layout) for x in (pairs.train_noisy_a, pairs.train_noisy_b))
+    return replace(pairs, train_noisy_a=a, train_noisy_b=b)
+
+
+def _layout(device: torch.device) -> torch.memory_format:
+    # On a CPU the convolutions read images with the channels last, and so do those that compare with their output.
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+
+
+def _batch(images: Tensor, some: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+    if _layout(torch.device(device)) is torch.channels_last:
+        pixels = images.permute(0, 2, 3, 1)  # (N, H, W, C)
+        drawn = pixels.index_select(0, some).permute(0, 3, 1, 2)  # (B, C, H, W), a pixel's channels side by side
+    else:
+        drawn = images.index_select(0, some)
     # The bytes travel to the device and become floats there: a quarter of the traffic.
-    return images.to(device).to(dtype).div_(255)
+    return drawn.to(device).to(dtype).div_(255)

@@ -19,13 +19,14 @@ class ReLU(Layer):
 
     complex_inputs = False
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x.relu()
+    def forward(self, x: Tensor) -> Saving:
+        y = x.relu()
+        return Saving(y, (y,))  # positive where x is, and needed by what comes next anyway
 
     def input_vjp(self, g: Tensor, record: Record) -> Tensor:
-        # Not g * (x > 0): an infinite cotangent times a false comparison would be nan. And not g.where(x > 0, 0), which
+        # Not g * (y > 0): an infinite cotangent times a false comparison would be nan. And not g.where(y > 0, 0), which
         # is this in three passes instead of one.
-        gradient: Tensor = torch.ops.aten.threshold_backward(g, record.x, 0)
+        gradient: Tensor = torch.ops.aten.threshold_backward(g, record.saved[0], 0)
         return gradient
 
 

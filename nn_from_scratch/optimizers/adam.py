@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.module import Module
-from nn_from_scratch.optimizers.base import Optimizer, checked, given
+from nn_from_scratch.optimizers.base import Coefficients, Optimizer, checked, descend, given
 
 
 class Adam(Optimizer):
@@ -48,18 +48,21 @@ class Adam(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         return ("mean", "square")
 
-    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        gradients = self.decayed(parameters, gradients)
+    def coefficients(self, t: int) -> dict[str, float]:
         b1, b2 = self.betas
-        steps = [self._steps[name] for name in names]  # t of each
+        return {"rate": self.lr / (1 - b1**t), "correction": math.sqrt(1 - b2**t)}
+
+    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> None:
+        gradients = self.decayed(parameters, gradients, c)
+        b1, b2 = self.betas
         m, v = self.states(names, parameters)
         torch._foreach_lerp_(m, gradients, 1 - b1)
         torch._foreach_mul_(v, b2)
         torch._foreach_addcmul_(v, gradients, gradients, 1 - b2)
         denominators = list(torch._foreach_sqrt(v))
-        torch._foreach_div_(denominators, [math.sqrt(1 - b2**t) for t in steps])
+        torch._foreach_div_(denominators, c["correction"])
         torch._foreach_add_(denominators, self.eps)
-        torch._foreach_addcdiv_(parameters, m, denominators, [-self.lr / (1 - b1**t) for t in steps])
+        descend(parameters, list(torch._foreach_div(m, denominators)), c["rate"])
 
     def __repr__(self) -> str:
         return self.describe(betas=self.betas, eps=self.eps, **given(weight_decay=self.weight_decay))
@@ -92,6 +95,9 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(model, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    def decayed(self, parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        torch._foreach_mul_(parameters, 1 - self.lr * self.weight_decay)
+    def coefficients(self, t: int) -> dict[str, float]:
+        return {**super().coefficients(t), "kept": 1 - self.lr * self.weight_decay}
+
+    def decayed(self, parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> list[Tensor]:
+        torch._foreach_mul_(parameters, c["kept"])
         return gradients

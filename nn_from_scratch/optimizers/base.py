@@ -11,6 +11,9 @@ from torch import Tensor
 from nn_from_scratch.errors import ArgumentError, StateDictError
 from nn_from_scratch.module import Module
 
+#: Numbers that change from step to step, by name.
+Coefficients = Mapping[str, float | Tensor]
+
 
 class Optimizer:
     """What all optimizers share: the model, and state that follows its parameters by name.
@@ -39,21 +42,51 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient."""
         with torch.no_grad():
-            named = {name: p for name, p in self.model.parameters().items() if p.grad is not None}
-            for name in named:
-                self._steps[name] = self._steps.get(name, 0) + 1
-            if named:
-                parameters = list(named.values())
-                self.update(list(named), parameters, [p.grad for p in parameters if p.grad is not None])
+            for t, named in self.groups().items():
+                for name in named:
+                    self._steps[name] = t + 1
+                self.apply(named, self.coefficients(t + 1))
 
-    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        """Update all parameters that have a gradient, at least one, in place; gradients must not be modified.
+    def groups(self) -> dict[int, dict[str, Tensor]]:
+        """The parameters that have a gradient, by how many steps each has made."""
+        groups: dict[int, dict[str, Tensor]] = {}
+        for name, parameter in self.model.parameters().items():
+            if parameter.grad is not None:
+                groups.setdefault(self._steps.get(name, 0), {})[name] = parameter
+        return groups
+
+    def advance(self, names: list[str]) -> int:
+        """Count a step of these parameters, which have made equally many; how many they have made then."""
+        for name in names:
+            self._steps[name] += 1
+        return self._steps[names[0]]
+
+    def apply(self, named: dict[str, Tensor], c: Coefficients) -> None:
+        """Update these parameters, which have gradients and have made equally many steps, with these coefficients."""
+        parameters = list(named.values())
+        self.update(list(named), parameters, [p.grad for p in parameters if p.grad is not None], c)
+
+    def coefficients(self, t: int) -> dict[str, float]:
+        """The numbers of the update that change from step to step, where t counts a parameter's steps from 1.
+
+        `update` takes them from here alone, so that a captured step is right in the next one too.
+        """
+        return {"lr": self.lr}
+
+    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> None:
+        """Update parameters, at least one, in place; gradients must not be modified.
 
         An operation on a whole list (`torch._foreach_...`) costs one call where the parameters are small and many.
+
+        Args:
+            names: of the parameters.
+            parameters: those with a gradient that have made equally many steps.
+            gradients: of each, of its shape.
+            c: what `coefficients` gave; tensors of shape () while a step is captured.
         """
         raise TypeError(f"{type(self).__name__} defines no update; write one that changes the parameters in place")
 
-    def decayed(self, parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+    def decayed(self, parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> list[Tensor]:
         """The gradients with those of decay theta^2 / 2 added."""
         if not self.weight_decay:
             return gradients
@@ -120,6 +153,14 @@ class Optimizer:
         stepped = [name for name in parameters if f"step.{name}" in state]
         self._steps = {name: int(state[f"step.{name}"]) for name in stepped}
         self._state = {name: {k: state[f"{k}.{name}"].clone() for k in self.state_names} for name in stepped}
+
+
+def descend(parameters: list[Tensor], directions: list[Tensor], rate: float | Tensor) -> None:
+    """Take the rate times its direction from every parameter, in place: theta <- theta - rate d.
+
+    With two roundings whatever the rate is, so that a captured step gives the same bits.
+    """
+    torch._foreach_sub_(parameters, torch._foreach_mul(directions, rate))
 
 
 def given(**options: object) -> dict[str, object]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.module import Module
-from nn_from_scratch.optimizers.base import Optimizer, checked, given
+from nn_from_scratch.optimizers.base import Coefficients, Optimizer, checked, descend, given
 
 
 class RMSprop(Optimizer):
@@ -50,8 +50,8 @@ class RMSprop(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         return ("square", *(("mean",) if self.centered else ()), *(("momentum",) if self.momentum else ()))
 
-    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        gradients = self.decayed(parameters, gradients)
+    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> None:
+        gradients = self.decayed(parameters, gradients, c)
         a = self.alpha
         kept = dict(zip(self.state_names, self.states(names, parameters), strict=True))
         v = kept["square"]
@@ -69,7 +69,7 @@ class RMSprop(Optimizer):
             torch._foreach_mul_(u, self.momentum)
             torch._foreach_add_(u, s)
             s = u
-        torch._foreach_sub_(parameters, s, alpha=self.lr)
+        descend(parameters, s, c["lr"])
 
     def __repr__(self) -> str:
         return self.describe(

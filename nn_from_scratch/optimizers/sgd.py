@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.module import Module
-from nn_from_scratch.optimizers.base import Optimizer, checked, given
+from nn_from_scratch.optimizers.base import Coefficients, Optimizer, checked, descend, given
 
 
 class SGD(Optimizer):
@@ -53,8 +53,8 @@ class SGD(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         return ("momentum",) if self.momentum else ()
 
-    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        gradients = self.decayed(parameters, gradients)
+    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> None:
+        gradients = self.decayed(parameters, gradients, c)
         if self.momentum:
             held = [self.state(name, parameter) for name, parameter in zip(names, parameters, strict=True)]
             old = [place for place, state in enumerate(held) if state]
@@ -67,7 +67,7 @@ class SGD(Optimizer):
                     state["momentum"] = gradient.clone()
             v = [state["momentum"] for state in held]
             gradients = list(torch._foreach_add(gradients, v, alpha=self.momentum)) if self.nesterov else v
-        torch._foreach_sub_(parameters, gradients, alpha=self.lr)
+        descend(parameters, gradients, c["lr"])
 
     def __repr__(self) -> str:
         return self.describe(

@@ -25,7 +25,7 @@ NAMES = [path.relative_to(PACKAGE.parent).as_posix() for path in FILES]
 
 ENGINE = (
     *("module", "parameters", "records", "layer", "layers", "convolutions", "layout"),
-    *("losses", "optimizers", "schedules"),
+    *("losses", "optimizers", "schedules", "capture"),
 )
 # fold, unfold and the forward kernels are functions on tensors; nothing else of torch.nn may be used.
 TENSOR_FUNCTIONS = {"fold", "unfold", "pad", "conv2d", "pixel_shuffle", "max_pool2d"}
@@ -110,7 +110,18 @@ MAY_IMPORT = {
     "models": {"layers", "module"},
     "tiling": {"models", "module", "records"},
     "checkpoints": {"models", "module", "optimizers", "progress", "storage"},
-    "training": {"data", "losses", "metrics", "models", "module", "optimizers", "progress", "settings", "tiling"},
+    "training": {
+        "capture",
+        "data",
+        "losses",
+        "metrics",
+        "models",
+        "module",
+        "optimizers",
+        "progress",
+        "settings",
+        "tiling",
+    },
     "catalogue": {"verify"},  # as anybody's subjects are checked, and so without the engine
     "testing": {"catalogue"},
     "pytest_plugin": {"testing", "storage", "verify"},
@@ -118,6 +129,7 @@ MAY_IMPORT = {
     "parity": {"exchange", "losses", "models", "module"},
     "exchange": {"layer", "layers", "module"},
     "schedules": {"optimizers"},
+    "capture": {"convolutions", "losses", "module", "optimizers"},
 }
 
 

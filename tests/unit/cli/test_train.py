@@ -63,6 +63,7 @@ def test_the_settings_are_those_that_were_given(finished: Path, pictures: Path) 
         "device": "cpu",
         "conv": "auto",
         "threads": 1,
+        "capture": True,
     }
 
 

@@ -11,9 +11,9 @@ from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.settings import RunSettings, TrainingSettings
 
 
-def test_the_defaults_are_the_reports_but_for_the_epochs() -> None:
+def test_the_defaults_are_the_reports() -> None:
     assert asdict(TrainingSettings()) == {
-        "epochs": 4,
+        "epochs": 10,
         "batch_size": 16,
         "optimizer": "sgd",
         "lr": 0.5,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nn_from_scratch import MSE, SGD, Adam
 from nn_from_scratch.data import PairSet, batches
-from nn_from_scratch.errors import ArgumentError, DeviceError, DivergenceError, ShapeError
+from nn_from_scratch.errors import ArgumentError, CaptureError, DeviceError, DivergenceError, ShapeError
 from nn_from_scratch.metrics import psnr
 from nn_from_scratch.models import report_model
 from nn_from_scratch.module import Module
@@ -150,7 +150,7 @@ def test_the_first_step_with_a_loss_that_is_not_finite_is_named(
 ) -> None:
     model, _ = fresh()
     with pytest.raises(DivergenceError, match=f"the loss is nan in epoch {epoch} at step {step}; a smaller learning"):
-        train(model, Poisoning(model, after=after), tiny_pairs, settings=SETTINGS)
+        train(model, Poisoning(model, after=after), tiny_pairs, settings=SETTINGS, capture=False)
 
 
 def test_the_step_is_right_beyond_the_first_window(tiny_pairs: PairSet) -> None:
@@ -161,7 +161,7 @@ def test_the_step_is_right_beyond_the_first_window(tiny_pairs: PairSet) -> None:
         train_noisy_b=tiny_pairs.train_noisy_b.repeat(5, 1, 1, 1),
     )
     with pytest.raises(DivergenceError, match=f"in epoch 1 at step {WINDOW + 7};"):
-        train(model, Poisoning(model, after=WINDOW + 6), pairs, settings=replace(SETTINGS, batch_size=1))
+        train(model, Poisoning(model, after=WINDOW + 6), pairs, settings=replace(SETTINGS, batch_size=1), capture=False)
 
 
 def test_weights_spoiled_by_the_last_step_of_an_epoch_are_never_handed_out(tiny_pairs: PairSet) -> None:
@@ -174,8 +174,26 @@ def test_weights_spoiled_by_the_last_step_of_an_epoch_are_never_handed_out(tiny_
             tiny_pairs,
             settings=SETTINGS,
             on_epoch=lambda progress: epochs.append(progress.epoch),
+            capture=False,
         )
     assert epochs == [1]
+
+
+def test_an_optimizer_with_a_step_of_its_own_is_not_captured(tiny_pairs: PairSet) -> None:
+    model, _ = fresh()
+    with pytest.raises(CaptureError, match="Poisoning has a step of its own, which a captured step would pass over"):
+        train(model, Poisoning(model, after=1), tiny_pairs, settings=SETTINGS)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_capturing_steps_changes_no_bit(tiny_pairs: PairSet, optimizer: str) -> None:
+    settings = replace(SETTINGS, optimizer=optimizer, momentum=0.9 if optimizer == "sgd" else 0.0)
+    results = []
+    for capture in (True, False):
+        model, made = fresh(settings)
+        done = train(model, made, tiny_pairs, settings=settings, capture=capture)
+        results.append((weights(model), [epoch.loss for epoch in done.history]))
+    assert same(results[0][0], results[1][0]) and results[0][1] == results[1][1]
 
 
 def test_images_of_an_unsuitable_size_are_refused(tiny_pairs: PairSet) -> None:

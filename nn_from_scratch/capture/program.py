@@ -1,0 +1,284 @@
+"""A list of recorded operators as a program that is run again and again.
+
+Next to what Python did around the operators, the program saves most of what they need themselves:
+
+- views are taken once, of memory that stays where it is, and not in every run;
+- results are written into that memory, and not into memory that is asked for each time; what is no longer needed gives
+  its place to what comes next, and an elementwise operator writes over what it is the last to read;
+- what nothing depends on is left out, and what depends on nothing is computed once.
+
+Numbers are the same to the last bit, for the operators and their order are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nn_from_scratch.capture.liveness import Liveness
+from nn_from_scratch.capture.memory import Arena
+from nn_from_scratch.capture.recording import Call, Overload, storage_of, tensors_in
+
+Program = Callable[..., Tensor]
+
+
+def compile_program(calls: Sequence[Call], inputs: Sequence[Tensor], result: Tensor) -> Program:
+    """The program that does what was recorded.
+
+    Args:
+        calls: in their order.
+        inputs: tensors that were given to the computation, and will be other ones in each run, of the same shape,
+            strides and dtype. All other tensors that the calls did not make are used as they are then.
+        result: of the computation, made by one of the calls.
+
+    Returns:
+        A function of tensors in the place of `inputs` that gives the result, a new tensor. For one thread at a time.
+    """
+    return _Compiler(calls, inputs, result).program()
+
+
+#: Operators that ask for memory and compute nothing; it is a place in the program's own.
+_ALLOCATIONS = {
+    torch.ops.aten.empty.memory_format,
+    torch.ops.aten.empty_like.default,
+    torch.ops.aten.empty_strided.default,
+    torch.ops.aten.new_empty.default,
+    torch.ops.aten.new_empty_strided.default,
+}
+
+
+class _Register(str):
+    """The name of a variable in the program, which holds a tensor that is another one in each run."""
+
+
+class _Compiler:
+    def __init__(self, calls: Sequence[Call], inputs: Sequence[Tensor], result: Tensor) -> None:
+        self.live = Liveness(calls, result)
+        self.inputs = inputs
+        self.result = result
+        self.lines: list[str] = []
+        self.constants: dict[str, Any] = {}
+        self.over: dict[int, Tensor] = {}  # by place of a call, the argument that its result is written over
+        # What stands for each recorded tensor: a register, or a tensor that stays where it is.
+        self.now: dict[int, _Register | Tensor] = {id(x): _Register(f"input{place}") for place, x in enumerate(inputs)}
+        self.registers: dict[int, list[_Register]] = {}  # by recorded storage
+        self.arena = Arena(self._requests())
+        self.static: dict[int, Tensor] = self.arena.place()
+
+    # ---- what goes where
+
+    def _requests(self) -> dict[int, tuple[Tensor, int, int]]:
+        """The results that get a place of their own: by place, the tensor and its life in calls."""
+        requests: dict[int, tuple[Tensor, int, int]] = {}  # by place
+        roots: dict[int, int] = {}  # by storage, the one that it is written over, at the end of a chain of such
+        for place, call in self.live.calls:
+            y = call.result
+            if call.is_view or call.written or place in self.live.constant or not isinstance(y, Tensor):
+                continue
+            key, form = storage_of(y), _writing_form(call)
+            if self.live.made_at.get(key) != place or not _is_dense(y):
+                continue
+            last = self.live.last_use[key]
+            if call.function in _ALLOCATIONS:
+                requests[place] = (y, place, last)
+            if form is None:
+                continue
+            x = self._overwritten(call, y, place)
+            if x is not None:
+                self.over[place] = x
+                root = roots[key] = roots.get(storage_of(x), storage_of(x))
+                maker = self.live.made_at[root]
+                if maker in requests:
+                    requests[maker] = (*requests[maker][:2], last)
+                self.live.last_use[root] = max(self.live.last_use[root], last)
+            elif form.out or form.is_copy:
+                requests[place] = (y, place, last)
+        return requests
+
+    def _overwritten(self, call: Call, y: Tensor, place: int) -> Tensor | None:
+        """The argument that an elementwise operator may write its result over."""
+        if torch.Tag.pointwise not in call.function.tags:
+            return None
+        form = _writing_form(call)
+        places = call.arguments if form is not None and form.out else call.arguments[:1]
+        for x in tensors_in(places):
+            key = storage_of(x)
+            if (
+                self.live.made_at.get(key, place) < place
+                and self.live.made_at[key] not in self.live.constant
+                and self.live.last_use[key] == place
+                and x.shape == y.shape
+                and x.stride() == y.stride()
+                and x.dtype == y.dtype
+                and x.numel() * x.element_size() == x.untyped_storage().nbytes()
+                and sum(storage_of(other) == key for other in call.inputs) == 1
+            ):
+                return x
+        return None
+
+    # ---- the program's text
+
+    def program(self) -> Program:
+        for place, call in self.live.calls:
+            self._add(place, call)
+            self._free(place)
+        names = ", ".join(f"input{place}" for place in range(len(self.inputs)))
+        self.lines.append(f"return {self._text(self.result)}.clone()")
+        text = f"def program({names}):\n" + "\n".join(f"    {line}" for line in self.lines)
+        namespace = dict(self.constants)
+        exec(compile(text, "<captured>", "exec"), namespace)
+        function: Program = namespace["program"]
+        return function
+
+    def _add(self, place: int, call: Call) -> None:
+        if place in self.live.constant:
+            for y in call.outputs:
+                self.now[id(y)] = y
+            return
+        if call.is_view and all(isinstance(self._current(x), Tensor) for x in call.inputs):
+            again = call.function(*map(self._value, call.arguments), **_mapped(self._value, call.options))
+            for old, new in zip(call.outputs, tensors_in(again), strict=True):
+                self.now[id(old)] = new
+            return
+        arguments = [self._text(value) for value in call.arguments]
+        options = {name: self._text(value) for name, value in call.options.items()}
+        if call.written:
+            self.lines.append(self._call(call.function, arguments, options))
+            self._alias_written(call)
+            return
+        target = self._target(place, call)
+        if target is not None and call.function in _ALLOCATIONS:
+            self.now[id(call.result)] = target
+            return
+        if target is not None:
+            form = _writing_form(call)
+            assert form is not None
+            if form.is_copy:
+                arguments, options = [self._text_of(target), arguments[0]], {}
+            elif form.out:
+                options[form.out] = self._text_of(target)
+            self.lines.append(self._call(form.function, arguments, options))
+            self.now[id(call.result)] = target
+            return
+        register = _Register(f"r{place}")
+        self.lines.append(f"{register} = {self._call(call.function, arguments, options)}")
+        if isinstance(call.result, Tensor):
+            self._assign(call.result, register)
+        else:
+            for part, y in enumerate(call.outputs):
+                self.lines.append(f"{register}_{part} = {register}[{part}]")
+                self._assign(y, _Register(f"{register}_{part}"))
+            self.registers.setdefault(storage_of(call.outputs[0]), []).append(register)
+
+    def _assign(self, y: Tensor, register: _Register) -> None:
+        self.now[id(y)] = register
+        self.registers.setdefault(storage_of(y), []).append(register)
+
+    def _alias_written(self, call: Call) -> None:
+        """What an operator in place gave is what it was given."""
+        written = {storage_of(x): x for x in call.written}
+        for y in call.outputs:
+            if id(y) not in self.now and storage_of(y) in written:
+                self.now[id(y)] = self._current(written[storage_of(y)])
+
+    def _target(self, place: int, call: Call) -> _Register | Tensor | None:
+        """Where the result of a call is written: over an argument, or into a place of its own, if either."""
+        if place in self.over:
+            target = self._current(self.over[place])
+            if isinstance(target, _Register):
+                self.registers.setdefault(storage_of(call.result), []).append(target)
+            return target
+        return self.static.get(place)
+
+    def _current(self, x: Tensor) -> _Register | Tensor:
+        return self.now.get(id(x), x)
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self._current(value)
+        if isinstance(value, list | tuple):
+            return type(value)(map(self._value, value))
+        return value
+
+    def _text(self, value: Any) -> str:
+        if isinstance(value, Tensor):
+            return self._text_of(self._current(value))
+        if isinstance(value, list) and any(True for _ in tensors_in(value)):
+            parts = [self._current(part) for part in value]
+            if all(isinstance(part, Tensor) for part in parts):
+                return self._constant(parts)
+            return f"[{', '.join(map(self._text_of, parts))}]"
+        return self._constant(value)
+
+    def _text_of(self, held: _Register | Tensor) -> str:
+        return held if isinstance(held, _Register) else self._constant(held)
+
+    def _constant(self, value: Any) -> str:
+        if value is None or isinstance(value, bool | int) or (isinstance(value, str) and value.isidentifier()):
+            return repr(value)
+        name = f"k{len(self.constants)}"
+        self.constants[name] = value
+        return name
+
+    def _call(self, function: Overload, arguments: list[str], options: dict[str, str]) -> str:
+        given = [*arguments, *(f"{name}={value}" for name, value in options.items())]
+        return f"{self._constant(function._op)}({', '.join(given)})"
+
+    def _free(self, place: int) -> None:
+        """Let go of what is not used after this call: its memory serves the next ones."""
+        for key in [key for key in self.registers if self.live.last_use.get(key, -1) == place]:
+            names = self.registers.pop(key)
+            still = {name for held in self.registers.values() for name in held}
+            gone = sorted(set(names) - still)
+            if gone:
+                self.lines.append(f"{' = '.join(gone)} = None")
+
+
+def _mapped(change: Callable[[Any], Any], options: Any) -> dict[str, Any]:
+    return {name: change(value) for name, value in options.items()}
+
+
+def _is_dense(x: Tensor) -> bool:
+    """Whether each entry has a place in memory of its own and no place is empty."""
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return x.numel() == reach and x.numel() * x.element_size() == x.untyped_storage().nbytes()
+
+
+class _Form(NamedTuple):
+    """How an operator writes where it is told to: to the argument `out`, or, without one, over its first argument."""
+
+    function: Overload
+    out: str = ""
+    is_copy: bool = False  # takes where to write, and then what
+
+
+@cache
+def _forms(function: Overload, device: str) -> _Form | None:
+    """See `_writing_form`."""
+    if function is torch.ops.aten.clone.default:
+        return _Form(torch.ops.aten.copy_.default, is_copy=True)
+    signature = [(a.name, str(a.type)) for a in function._schema.arguments]
+    for name in function._overloadpacket.overloads():  # type: ignore[no-untyped-call]  # torch leaves it so
+        form = getattr(function._overloadpacket, name)
+        arguments = form._schema.arguments
+        outs = [a for a in arguments if a.is_out]
+        same = [(a.name, str(a.type)) for a in arguments if not a.is_out] == signature
+        if len(outs) == 1 and same and torch._C._dispatch_has_kernel_for_dispatch_key(form.name(), device):
+            return _Form(form, out=str(outs[0].name))
+    packet = getattr(torch.ops.aten, f"{function._overloadpacket.__name__}_", None)
+    form = getattr(packet, function._overloadname, None)
+    if form is not None and [(a.name, str(a.type)) for a in form._schema.arguments] == signature:
+        return _Form(form)
+    return None
+
+
+def _writing_form(call: Call) -> _Form | None:
+    """The form of an operator that writes its result where it is told to, if it has one.
+
+    Only where the device's own kernels have such a form: torch makes up the others, by a copy.
+    """
+    return _forms(call.function, call.result.device.type.upper()) if isinstance(call.result, Tensor) else None

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import torch
+
+from nn_from_scratch.capture.memory import ALIGNMENT, Arena
+
+
+def floats(count: int) -> torch.Tensor:
+    return torch.empty(count)
+
+
+def test_tensors_that_live_at_the_same_time_are_apart_and_others_share() -> None:
+    arena = Arena({0: (floats(100), 0, 2), 1: (floats(100), 2, 4), 2: (floats(100), 3, 5), 3: (floats(10), 0, 5)})
+    found = arena.place()
+    spans = {key: (x.data_ptr(), x.data_ptr() + 4 * x.numel()) for key, x in found.items()}
+    lives = {0: (0, 2), 1: (2, 4), 2: (3, 5), 3: (0, 5)}
+    for one in spans:
+        for other in spans:
+            if one < other and lives[one][0] <= lives[other][1] and lives[other][0] <= lives[one][1]:
+                assert spans[one][1] <= spans[other][0] or spans[other][1] <= spans[one][0]
+    assert spans[2] == spans[0]
+    assert arena.size == 2 * 448 + 64
+
+
+def test_places_have_the_shape_strides_and_dtype_asked_for_and_are_aligned() -> None:
+    asked = torch.empty(4, 3, 5, dtype=torch.bfloat16).contiguous().permute(0, 2, 1)
+    (found,) = Arena({7: (asked, 0, 1)}).place().values()
+    assert (found.shape, found.stride(), found.dtype) == (asked.shape, asked.stride(), asked.dtype)
+    assert found.data_ptr() % ALIGNMENT == 0 and found.storage_offset() == 0
+
+
+def test_a_tensor_without_entries_needs_no_place() -> None:
+    (found,) = Arena({0: (torch.empty(0, 3), 0, 1)}).place().values()
+    assert found.shape == (0, 3)
