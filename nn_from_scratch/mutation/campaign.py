@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from queue import Queue
-from typing import Any
 
-from nn_from_scratch.errors import ArgumentError, SubjectError
+from nn_from_scratch.errors import SubjectError
+from nn_from_scratch.mutation.baseline import Baseline, digest
 from nn_from_scratch.mutation.functions import Function
 from nn_from_scratch.mutation.mutant import Mutant
 from nn_from_scratch.mutation.outcome import Outcome, Result
 from nn_from_scratch.mutation.process import Answer, Worker
-from nn_from_scratch.mutation.results import Observation, result_mutants
+from nn_from_scratch.mutation.results import result_mutants
 from nn_from_scratch.mutation.source import source_mutants
-from nn_from_scratch.storage import write_json
+from nn_from_scratch.storage import write_atomically
 
 __all__ = ["Campaign"]
 
@@ -67,10 +67,16 @@ class Campaign:
         self.limit = limit
         self.pytest_args = list(pytest_args)
         self.mutants: list[Mutant] = []
-        self.results: list[Result] = []
-        self.tests: dict[str, Answer] = {}
+        self.baseline = Baseline("", {})
+        self._done: dict[tuple[str, str], Result] = {}
+        self._kills: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._answers: Queue[tuple[int, Answer | None]] = Queue()
         self._workers: list[Worker] = []
+
+    @property
+    def results(self) -> list[Result]:
+        """Of each mutant and group, so far."""
+        return [*self._done.values()]
 
     def run(
         self,
@@ -92,51 +98,54 @@ class Campaign:
             ArgumentError: there is nothing to resume, or it belongs to other sources or other tests.
             SubjectError: the tests cannot be collected, or fail without any mutant.
         """
-        started = self._load() if resume else {}
-        if not resume and self.folder.exists():
-            shutil.rmtree(self.folder)
+        if resume:
+            baseline = Baseline.load(self.folder, settings=self._settings(), functions=self.functions)
+        else:
+            sources = {function.name: digest(function.source()) for function in self.functions}
+            baseline = Baseline(self._settings(), sources)
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._workers = [self._worker(number) for number in range(self.jobs)]
         try:
-            self._await_ready()
-            if not started:
-                started = self._baseline()
-                write_json(self.folder / "baseline.json", {"fingerprint": self.fingerprint(), **started})
-            self.tests = started["tests"]
+            collected = self._await_ready()
+            new = baseline.new_among(collected)
+            if new:
+                baseline.begin_round()
+                self._run_without_mutant(new, baseline, collected)
+            baseline.save(self.folder)
+            self.baseline = baseline
             for worker in self._workers:
-                worker.give({"job": "import", "modules": started["modules"]})
-            self.mutants = [mutant for mutant in self._make_mutants(started) if only(mutant)]
-            on_start(len(self.mutants), len(self.tests))
+                worker.give({"job": "import", "modules": sorted(baseline.modules)})
+            self.mutants = [mutant for mutant in self._make_mutants(baseline) if only(mutant)]
+            if resume:
+                self._load_results()
+            on_start(len(self.mutants), len(baseline.tests))
             self._drain(on_result)
         finally:
             for worker in self._workers:
                 worker.end()
 
-    def fingerprint(self) -> str:
-        """Of the sources that are mutated and of the settings that decide what a result means."""
-        digest = hashlib.sha256()
-        for path in sorted({function.path for function in self.functions}):
-            digest.update(path.read_bytes())
-        names = [function.name for function in self.functions]
-        digest.update(json.dumps([names, self.groups, self.pytest_args, self.every_group]).encode())
-        return digest.hexdigest()[:16]
+    def _settings(self) -> str:
+        """A digest of what decides the meaning of a result."""
+        return digest(json.dumps([self.groups, self.pytest_args, self.every_group]).encode())
 
-    def _load(self) -> Answer:
-        path = self.folder / "baseline.json"
-        if not path.is_file():
-            raise ArgumentError(f"{str(self.folder)!r} holds no run to resume; leave out --resume to start one")
-        started: Answer = json.loads(path.read_text(encoding="utf-8"))
-        if started["fingerprint"] != self.fingerprint():
-            raise ArgumentError(
-                f"{str(self.folder)!r} holds a run over other sources, targets or tests; leave out --resume to start "
-                "anew"
-            )
+    def _load_results(self) -> None:
+        """What is in the folder of these mutants, as far as it is still true."""
         file = self.folder / "results.jsonl"
-        for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if file.is_file() else ():
-            if line.endswith("\n"):  # a last line that was cut off is done again
-                values = json.loads(line)
-                self.results.append(Result(**(values | {"outcome": Outcome(values["outcome"])})))
-        return started
+        content = file.read_bytes() if file.is_file() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:  # a last line that was cut off is done again
+            write_atomically(file, whole)
+        mutants = {mutant.id: mutant for mutant in self.mutants}
+        for line in whole.decode().splitlines():
+            values = json.loads(line)
+            result = Result(**(values | {"outcome": Outcome(values["outcome"])}))
+            if result.mutant in mutants:
+                self._done[result.mutant, result.group] = result
+        self._done = {key: result for key, result in self._done.items() if self.baseline.holds(result)}
+        for result in self._done.values():
+            self._kills[mutants[result.mutant].function][result.test] += bool(result.test)
 
     def _worker(self, number: int) -> Worker:
         return Worker(
@@ -148,7 +157,9 @@ class Campaign:
             answers=self._answers,
         )
 
-    def _await_ready(self) -> None:
+    def _await_ready(self) -> dict[str, str]:
+        """Wait for all workers; give the digest of its file for each test."""
+        tests: dict[str, str] = {}
         for _ in self._workers:
             number, answer = self._answers.get(timeout=_COLLECTION_SECONDS)
             log = self._workers[number].log
@@ -156,79 +167,75 @@ class Campaign:
                 raise SubjectError(f"the tests cannot be collected; pytest's own words are in {str(log)!r}")
             if not answer["ready"]:
                 raise SubjectError("there are no tests to run: pytest collected none")
+            tests = answer["tests"]
+        return tests
 
-    def _baseline(self) -> Answer:
-        """All tests once, without a mutant: what each reaches, how long it takes, and that it passes."""
+    def _run_without_mutant(self, tests: Sequence[str], baseline: Baseline, collected: Mapping[str, str]) -> None:
+        """What the tests reach, how long they take, and that they pass."""
         for worker in self._workers:
-            worker.give({"job": "baseline", "share": worker.number, "of": len(self._workers), "limit": 3600.0})
-        tests: dict[str, Answer] = {}
-        seen: dict[str, dict[str, list[Any]]] = {}
-        cotangents: set[str] = set()
-        modules: set[str] = set()
-        for _ in self._workers:
+            # Where a group has more tests than others, every worker still gets its part of each.
+            worker.give({"job": "baseline", "tests": tests[worker.number :: self.jobs], "limit": 3600.0})
+        waiting = {worker.number for worker in self._workers}
+        while waiting:
             number, answer = self._answers.get()
+            if answer is not None and "ready" in answer:  # a fresh process
+                continue
+            waiting.discard(number)
             if answer is None or "tests" not in answer:
                 why = "" if answer is None else f" ({answer.get('message', '')})"
                 raise SubjectError(f"the tests do not run to their end without a mutant{why}")
             if answer.get("spent"):
                 self._workers[number].restart()
-            tests |= answer["tests"]
-            cotangents |= set(answer["cotangents"])
-            modules |= set(answer["modules"])
-            for name, places in answer["seen"].items():
-                for place, (shape, floating) in places.items():
-                    old = seen.setdefault(name, {}).get(place)
-                    if old is None or Observation(tuple(old[0]), True).rank < Observation(tuple(shape), True).rank:
-                        seen[name][place] = [shape, floating]
-        failing = [f"{test}: {values['failed']}" for test, values in tests.items() if values["failed"]]
-        if failing:
-            raise SubjectError(f"{len(failing)} tests fail without any mutant, the first is {failing[0]}")
-        return {"tests": tests, "seen": seen, "cotangents": sorted(cotangents), "modules": sorted(modules)}
+            baseline.add(answer, collected)
 
-    def _make_mutants(self, started: Answer) -> list[Mutant]:
+    def _make_mutants(self, baseline: Baseline) -> list[Mutant]:
         mutants = []
         for function in self.functions:
             if self.kind != "result":
                 mutants += source_mutants(function)
             if self.kind != "source":
-                seen = {
-                    place: Observation(tuple(shape), floating)
-                    for place, (shape, floating) in started["seen"].get(function.name, {}).items()
-                }
-                mutants += result_mutants(function, seen, cotangent=function.name in started["cotangents"])
+                seen = baseline.seen.get(function.name, {})
+                mutants += result_mutants(function, seen, cotangent=function.name in baseline.cotangents)
         return mutants
 
-    def _tests_of(self, mutant: Mutant, group: str) -> list[str]:
-        """Those of the group that reach the function, quick ones first."""
-        reaching = [
-            (values["seconds"], test)
-            for test, values in self.tests.items()
-            if values["group"] == group and mutant.function in values["functions"]
-        ]
-        return [test for _, test in sorted(reaching)]
+    def _tests_for(self, mutant: Mutant, group: str, before: Result | None) -> list[str]:
+        """The tests of a group that reach a mutant, those first that are likely to notice it soon.
+
+        Args:
+            before: what the tests of former rounds made of it, if they were run.
+        """
+        tests = self.baseline.tests_of(mutant, group, since=0 if before is None else before.round + 1)
+        kills = self._kills[mutant.function]
+
+        def promise(test: str) -> float:
+            return kills[test] / (self.baseline.tests[test].seconds + 0.01)
+
+        return sorted(tests, key=promise, reverse=True)  # a stable sort: without any promise, quick ones first
 
     def _drain(self, on_result: Callable[[Result, int, int], None]) -> None:
-        done = {(result.mutant, result.group): result for result in self.results}
-        noticed = {result.mutant for result in self.results if self._counts(result)}
+        done = self._done
+        noticed = {result.mutant for result in done.values() if self._counts(result)}
         waiting = [
             (group, mutant)
             for group in self.groups
             for mutant in self.mutants
-            if (mutant.id, group) not in done and self._wanted(mutant, group, noticed)
+            if self._is_open(mutant, group, done.get((mutant.id, group))) and self._wanted(mutant, group, noticed)
         ]
         waiting.reverse()
-        total = len(waiting) + len(done)
+        function_of = {mutant.id: mutant.function for mutant in self.mutants}
+        total = len(waiting) + len(done.keys() - {(mutant.id, group) for group, mutant in waiting})
         busy: dict[int, tuple[str, Mutant, float]] = {}
         idle = list(self._workers)
         with (self.folder / "results.jsonl").open("a", encoding="utf-8") as file:
 
             def note(result: Result) -> None:
-                self.results.append(result)
+                done[result.mutant, result.group] = result
+                self._kills[function_of[result.mutant]][result.test] += bool(result.test)
                 if self._counts(result):
                     noticed.add(result.mutant)
                 file.write(json.dumps(asdict(result)) + "\n")
                 file.flush()
-                on_result(result, len(self.results), total)
+                on_result(result, total - len(waiting) - len(busy), total)
 
             while waiting or busy:
                 while waiting and idle:
@@ -236,9 +243,9 @@ class Campaign:
                     if not self._wanted(mutant, group, noticed):
                         total -= 1
                         continue
-                    tests = self._tests_of(mutant, group)
+                    tests = self._tests_for(mutant, group, done.get((mutant.id, group)))
                     if not tests:
-                        note(Result(mutant.id, group, Outcome.UNREACHED))
+                        note(Result(mutant.id, group, Outcome.UNREACHED, round=self.baseline.round))
                         continue
                     worker, limit = idle.pop(), self._limit_of(tests)
                     worker.give({"job": "mutant", "mutant": mutant.to_json(), "tests": tests, "limit": limit})
@@ -263,6 +270,7 @@ class Campaign:
                         answer.get("test", ""),
                         answer.get("message", ""),
                         answer.get("seconds", 0.0),
+                        self.baseline.round,
                     )
                 )
                 idle.append(worker)
@@ -270,13 +278,17 @@ class Campaign:
     def _counts(self, result: Result) -> bool:
         return result.outcome.noticed and result.group not in self.beside
 
+    def _is_open(self, mutant: Mutant, group: str, before: Result | None) -> bool:
+        """Whether there is no result yet, or none that knows all tests that could notice."""
+        return before is None or (not before.outcome.noticed and bool(self._tests_for(mutant, group, before)))
+
     def _wanted(self, mutant: Mutant, group: str, noticed: set[str]) -> bool:
         return self.every_group or group in self.beside or mutant.id not in noticed
 
     def _limit_of(self, tests: Sequence[str]) -> float:
         if self.limit is not None:
             return self.limit
-        return LIMIT_LEAST + LIMIT_FACTOR * sum(float(self.tests[test]["seconds"]) for test in tests)
+        return LIMIT_LEAST + LIMIT_FACTOR * sum(self.baseline.tests[test].seconds for test in tests)
 
     def _next_answer(self, busy: Mapping[int, tuple[str, Mutant, float]]) -> tuple[int, Answer | None]:
         """The next answer, or for a worker that is past all limits (it could not fork, and hangs) one in its name."""

@@ -74,9 +74,9 @@ def check_equivalents(
         ArgumentError: a claim is about a mutant that there is not, or that is another one now.
     """
     by_id = {mutant.id: mutant for mutant in mutants}
-    names = {function.name for function in functions}
+    beginnings = tuple(f"{function.name}/" for function in functions)
     for claim in claims.values():
-        if claim.id.split("/")[0] not in names:
+        if not claim.id.startswith(beginnings):
             continue
         if claim.id not in by_id:
             raise ArgumentError(f"equivalents names {claim.id!r}, but there is no such mutant: remove the entry")

@@ -44,6 +44,16 @@ class Function:
         """What stands before the colon: a module's name, or a file."""
         return self.name.split(" (line ")[0].rpartition(":")[0]
 
+    def source(self) -> bytes:
+        """Its lines, decorators included.
+
+        Raises:
+            ArgumentError: the file has changed since the function was found.
+        """
+        content = self.path.read_bytes()
+        node = definition(self, ast.parse(content))
+        return b"".join(content.splitlines(keepends=True)[self.line - 1 : node.end_lineno])
+
 
 def find_functions(targets: Sequence[str]) -> list[Function]:
     """The functions that the targets name, each once, in order.

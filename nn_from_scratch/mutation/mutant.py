@@ -19,6 +19,7 @@ class Mutant:
         operator: what was done, in one word or two.
         line: of the file, where the source was edited; 0 for a fault in the result.
         diff: the edit as a unified diff, or a sentence about the result.
+        statement: first and last line of the statement that is edited, counted from the function's first line as 0.
         start, old, new: the edit: at this byte of the file, this text, which becomes that.
         place: which of several results is faulty: "" for the only one, "0", "1", ... in a tuple, a key in a dictionary.
     """
@@ -29,6 +30,7 @@ class Mutant:
     operator: str
     diff: str
     line: int = 0
+    statement: tuple[int, int] = (0, 0)
     start: int = 0
     old: str = ""
     new: str = ""

@@ -34,6 +34,7 @@ class Result:
         test: the test that failed first.
         message: what it said.
         seconds: that it took.
+        round: how often new tests had come by then; later ones it knows nothing of.
     """
 
     mutant: str
@@ -42,3 +43,4 @@ class Result:
     test: str = ""
     message: str = ""
     seconds: float = 0.0
+    round: int = 0

@@ -26,10 +26,11 @@ from typing import IO, Any
 import pytest
 
 from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.mutation.baseline import digest, text_of_lines
 from nn_from_scratch.mutation.functions import Function
-from nn_from_scratch.mutation.installation import install, live_functions, wrap
+from nn_from_scratch.mutation.installation import install, live_functions
 from nn_from_scratch.mutation.mutant import Mutant
-from nn_from_scratch.mutation.results import Observation, has_cotangent, observe
+from nn_from_scratch.mutation.watching import Watch
 
 __all__ = ["Session"]
 
@@ -85,7 +86,9 @@ class Session:
         self._items = {item.nodeid: item for item in session.items}
         _import_all(self._modules)  # what cannot be imported so, the tests import in another way, or not at all
         self._live = {name: live_functions(function) for name, function in self._functions.items()}
-        self._say({"ready": len(self._items), "collection_errors": errors})
+        files = {path: digest(path.read_bytes()) for path in {item.path for item in session.items}}
+        tests = {name: files[item.path] for name, item in self._items.items()}
+        self._say({"ready": len(self._items), "collection_errors": errors, "tests": tests})
         for line in self._jobs:
             job = json.loads(line)
             if job["job"] == "import":
@@ -106,37 +109,31 @@ class Session:
         self._answers.flush()
 
     def _baseline(self, job: Answer) -> Answer:
-        """Run a share of the tests without a mutant; which functions does each reach, and what do they return?"""
-        seen: dict[str, dict[str, Observation]] = {}
-        cotangents: set[str] = set()
-        reached: set[str] = set()
+        """Run tests without a mutant; which functions does each reach, in which lines, and what do they return?"""
+        watch = Watch()
         for name in self._functions:
             for live in self._live[name]:
-                if has_cotangent(live):
-                    cotangents.add(name)
-                wrap(live, partial(_watched, name=name, reached=reached, seen=seen))
+                watch.put_on(live, name)
         before = set(sys.modules)
-        # Where a group has more tests than others, every worker still gets its part of each.
-        items = list(self._items.values())[job["share"] :: job["of"]]
         tests: dict[str, Answer] = {}
-        for item in items:
-            reached.clear()
+        for test in job["tests"]:
+            item = self._items[test]
+            watch.begin()
             started = time.perf_counter()
             failed = self._run(item)
-            tests[item.nodeid] = {
+            tests[test] = {
                 "group": self._group_of(item),
                 "seconds": time.perf_counter() - started,
-                "functions": sorted(reached),
+                "functions": {name: text_of_lines(lines or ()) for name, lines in watch.reached.items()},
                 "failed": failed,
             }
-        observations = {
-            name: {place: [list(o.shape), o.floating] for place, o in places.items()} for name, places in seen.items()
-        }
         imported = [name for name in set(sys.modules) - before if _can_be_imported(name)]
         return {
             "tests": tests,
-            "seen": observations,
-            "cotangents": sorted(cotangents),
+            "seen": {
+                name: {p: [list(o.shape), o.floating] for p, o in seen.items()} for name, seen in watch.seen.items()
+            },
+            "cotangents": sorted(watch.cotangents),
             "modules": sorted(imported),
         }
 
@@ -211,21 +208,6 @@ class _Watcher:
             crash = getattr(report.longrepr, "reprcrash", None)
             text = crash.message if crash is not None else str(report.longrepr)
             self.failed = (text.strip().splitlines() or [report.when or "failed"])[0][:300] or "failed"
-
-
-def _watched(
-    original: Callable[..., Any], *, name: str, reached: set[str], seen: dict[str, dict[str, Observation]]
-) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        reached.add(name)
-        result = original(*args, **kwargs)
-        places = seen.setdefault(name, {})
-        for place, observation in observe(result).items():
-            if place not in places or places[place].rank < observation.rank:
-                places[place] = observation
-        return result
-
-    return call
 
 
 def _can_be_imported(name: str) -> bool:

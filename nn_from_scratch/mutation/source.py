@@ -11,6 +11,7 @@ from types import CodeType
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.mutation.functions import Definition, Function, definition
 from nn_from_scratch.mutation.mutant import Mutant
+from nn_from_scratch.mutation.places import line_starts, span, statement_of
 
 __all__ = ["code_of", "edited", "source_mutants"]
 
@@ -83,14 +84,14 @@ def source_mutants(function: Function) -> list[Mutant]:
     """
     content = function.path.read_bytes()
     tree = ast.parse(content)
-    starts = _line_starts(content)
+    starts = line_starts(content)
     whole = definition(function, tree)
     original = code_of(function, content)
     programs = {_program(original)}
     counts: Counter[str] = Counter()
     found = []
     for operator, node, new in _changes(whole, content, starts):
-        start, end = _span(node, starts)
+        start, end = span(node, starts)
         old = content[start:end].decode()
         if old == new:
             continue
@@ -99,7 +100,8 @@ def source_mutants(function: Function) -> list[Mutant]:
             function=function.name,
             kind="source",
             operator=operator,
-            line=content.count(b"\n", 0, start) + 1,
+            line=(line := content.count(b"\n", 0, start) + 1),
+            statement=statement_of(whole, line, function.line),
             start=start,
             old=old,
             new=new,
@@ -151,14 +153,14 @@ def code_of(function: Function, content: bytes) -> CodeType:
 
 def _changes(node: Definition, content: bytes, starts: list[int]) -> Iterator[Change]:
     def text(of: ast.AST) -> str:
-        start, end = _span(of, starts)
+        start, end = span(of, starts)
         plain = content[start:end].decode()
         return f"({plain})" if isinstance(of, _COMPOUND) else plain
 
     def between(parent: ast.AST, left: ast.AST, right: ast.AST, old: str, new: str) -> str:
         """The parent's text, with the operator between two of its operands exchanged."""
-        start, end = _span(parent, starts)
-        a, b = _span(left, starts)[1], _span(right, starts)[0]
+        start, end = span(parent, starts)
+        a, b = span(left, starts)[1], span(right, starts)[0]
         gap = content[a:b].decode().replace(old, new, 1)
         return content[start:a].decode() + gap + content[b:end].decode()
 
@@ -278,20 +280,6 @@ def _program(code: CodeType) -> tuple[object, ...]:
     )
     # In a call by keywords the names are a constant; all else that differs is in these.
     return (code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
-
-
-def _line_starts(content: bytes) -> list[int]:
-    starts = [0]
-    for line in content.splitlines(keepends=True):
-        starts.append(starts[-1] + len(line))
-    return starts
-
-
-def _span(node: ast.AST, starts: list[int]) -> tuple[int, int]:
-    """First byte, and first after it. What ast counts are bytes of the line in UTF-8."""
-    begin = starts[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]  # only nodes that have a place
-    end = starts[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]
-    return begin, end
 
 
 def _diff(function: Function, before: bytes, after: bytes) -> str:

@@ -45,7 +45,7 @@ def pytest_arguments(paths: list[str], extra: list[str]) -> list[str]:
     """One process, one order, nothing written: what other plugins would do differently is switched off."""
     # This worker is part of a package that holds a plugin too, so it is imported before pytest looks at it.
     imported = "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"
-    arguments = ["-q", "-p", "no:cacheprovider", "-W", imported, *(path for path in paths if path)]
+    arguments = ["-q", "--tb=native", "-p", "no:cacheprovider", "-W", imported, *(path for path in paths if path)]
     if importlib.util.find_spec("xdist"):
         arguments.append("-n0")
     if importlib.util.find_spec("pytest_randomly"):

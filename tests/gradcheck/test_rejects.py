@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nn_from_scratch.verify.complexstep import check_complex_step
 from nn_from_scratch.verify.contracts import CONTRACTS
 from nn_from_scratch.verify.gradients import check_gradient
 from nn_from_scratch.verify.results import CheckContext, CheckResult, Verdict
@@ -166,6 +167,9 @@ PLANTED = [
     ),
     Planted("0.09 % too large", "gradient", lambda: made(torch.sin, lambda g, x: g * x.cos() * 1.0009)),
     Planted("softmax without its tails", "gradient", softmax_without_tails, scale=10.0),
+    Planted(
+        "one part in 10^9 too large", "complex_step", lambda: made(torch.sin, lambda g, x: g * x.cos() * (1 + 1e-9))
+    ),
     Planted("forward modifies its input", "unmodified", in_place_forward),
     Planted("backward modifies the cotangent", "unmodified", lambda: made(torch.square, modified_cotangent)),
     Planted("contiguous cotangent assumed", "cotangent_layouts", lambda: made(torch.square, contiguous_cotangent)),
@@ -192,10 +196,12 @@ def inputs(planted: Planted) -> Tensor:
     return (drawn * planted.scale).requires_grad_()
 
 
+CHECKS = {"gradient": check_gradient, "complex_step": check_complex_step, **CONTRACTS}
+
+
 def verdicts(check: str, subject: Callable[..., Any], x: Tensor) -> list[CheckResult]:
     adapted = as_subject(subject, x)
-    run = check_gradient if check == "gradient" else CONTRACTS[check]
-    found = run(adapted, CheckContext(seed=1))
+    found = CHECKS[check](adapted, CheckContext(seed=1))
     return found if isinstance(found, list) else [found]
 
 
@@ -219,7 +225,7 @@ RIGHT: dict[str, Callable[[], Callable[..., Any]]] = {
 }
 
 
-@pytest.mark.parametrize("check", ["gradient", *CONTRACTS])
+@pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", RIGHT)
 def test_the_right_one_is_not_accused(name: str, check: str) -> None:
     x = torch.randn(4, 5, generator=torch.Generator().manual_seed(7), dtype=torch.float64).requires_grad_()

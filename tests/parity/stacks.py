@@ -121,10 +121,12 @@ ON_IMAGES: dict[type[nn.Layer], Callable[[Draw, Shape], nn.Layer]] = {
     nn.Upsample: upsample,
 }
 
+KINKED = {nn.LeakyReLU, nn.MaxPool2d, nn.ReLU}
+
 
 @st.composite
-def stacks(draw: Draw, *, dtype: torch.dtype = torch.float64, most: int = 6) -> Stack:
-    """A model of up to `most` layers, its parameters drawn, with an input and a target."""
+def stacks(draw: Draw, *, dtype: torch.dtype = torch.float64, most: int = 6, kinks: bool = True) -> Stack:
+    """A model of up to `most` layers, its parameters drawn, with an input and a target; without kinks if so asked."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
     shape = draw(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(2, 8), st.integers(2, 8)))
     x = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
@@ -134,6 +136,8 @@ def stacks(draw: Draw, *, dtype: torch.dtype = torch.float64, most: int = 6) -> 
         menu = {**ANYWHERE, **(ON_IMAGES if y.dim() == 4 else {})}
         if y.dim() == 4 and (max(y.shape[2:]) > LARGEST_SIDE or y.numel() > LARGEST_ENTRIES):
             menu = {nn.AvgPool2d: lambda draw, shape: nn.AvgPool2d(min(4, *shape[2:]))}
+        if not kinks:
+            menu = {layer: make for layer, make in menu.items() if layer not in KINKED}
         layer = menu[draw(st.sampled_from(list(menu)))](draw, tuple(y.shape))
         layer.to(dtype=dtype)
         for parameter in layer.parameters().values():

@@ -109,7 +109,7 @@ def test_groups_are_compared_and_a_better_suite_leaves_nothing(capsys: pytest.Ca
 
 @pytest.mark.usefixtures("project")
 def test_an_endless_mutant_is_stopped_and_a_function_without_tests_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--tests", "test_scale.py", "--kind", "source", "--limit", "2", "--json", "found.json"]
+    arguments = ["--tests", "test_scale.py", "--kind", "source", "--limit", "1", "--json", "found.json"]
     assert main(["mutate", "scale_layers:halve_backward,unused_backward", *arguments]) == 1
     found = json.loads(Path("found.json").read_text(encoding="utf-8"))
     outcomes = {result["mutant"]: result["outcome"] for result in found["results"]}
@@ -130,7 +130,7 @@ def test_a_claim_of_equivalence_is_held_against_the_tests(capsys: pytest.Capture
         for name, (change, reason) in lines.items()
     ]
     Path("equivalents.toml").write_text("\n".join(entries), encoding="utf-8")
-    common = ["mutate", "scale_layers:halve_backward", "--tests", "test_scale.py", "--limit", "2"]
+    common = ["mutate", "scale_layers:halve_backward", "--tests", "test_scale.py", "--limit", "1"]
     assert main([*common, "--equivalents", "equivalents.toml", "--only", "*[bcd][ro][mao][npn]*/*"]) == 1
     out = capsys.readouterr().out
     assert "scale_layers:halve_backward/branch/0: the loop is there for nothing" in out
@@ -173,9 +173,26 @@ def test_an_interrupted_run_is_resumed(project: Path, capsys: pytest.CaptureFixt
     again = [result["mutant"] for result in found["results"]]
     assert again[: len(mutants)] == mutants and len(set(again)) == len(again) == found["mutants"] > len(mutants)
     capsys.readouterr()
-    (project / "scale_layers.py").write_text(LAYERS + "\n\nVERSION = 2\n", encoding="utf-8")
+    (project / "scale_layers.py").write_text(LAYERS.replace("dy * self.a", "self.a * dy"), encoding="utf-8")
     assert main([*arguments, "--resume"]) == 2
     assert "holds a run over other sources, targets or tests; leave out --resume" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("project")
+def test_a_resumed_run_tries_a_new_test_on_what_was_left_and_on_nothing_else() -> None:
+    arguments = ["mutate", "scale_layers:Scale", "--tests", ".", "--kind", "source", "--jobs", "1"]
+    later = Path("test_more.py").read_text(encoding="utf-8")
+    Path("test_more.py").unlink()
+    assert main(arguments) == 1
+    results = Path(".nnfs_mutation", "results.jsonl")
+    first = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    Path("test_more.py").write_text(later, encoding="utf-8")
+    Path("scale_layers.py").write_text(f"VERSION = 2\n{LAYERS}", encoding="utf-8")  # the functions are as they were
+    assert main([*arguments, "--resume"]) == 0
+    again = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()][len(first) :]
+    left = [result["mutant"] for result in first if result["outcome"] == "survived"]
+    assert [(result["mutant"], result["outcome"]) for result in again] == [(mutant, "killed") for mutant in left] != []
+    assert {result["test"] for result in again} == {"test_more.py::test_parameter_gradient"}
 
 
 @pytest.mark.parametrize(

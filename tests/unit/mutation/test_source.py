@@ -114,3 +114,18 @@ def test_a_file_that_has_changed_is_refused(tmp_path: Path) -> None:
     path.write_text("\n\ndef backward(g):\n    return -g\n", encoding="utf-8")
     with pytest.raises(ArgumentError, match="has changed: backward is no longer in line 1"):
         source_mutants(function)
+
+
+def test_a_mutant_knows_its_statement(tmp_path: Path) -> None:
+    path = tmp_path / "subject.py"
+    path.write_text(
+        "# a\n\n@cache\ndef backward(g, x):\n    y = f(\n        g + x,\n    )\n    if (y and\n            x):\n"
+        "        try:\n            y = y * x\n        except E:\n            y = y / x\n    def inner():\n"
+        "        return y - x\n    return inner()\n",
+        encoding="utf-8",
+    )
+    statements = {mutant.operator + mutant.old: mutant.statement for mutant in all_mutants(path)}
+    assert statements["operatorg + x"] == (2, 4), "all lines of the call, the decorator's being 0"
+    assert statements["conditiony and\n            x"] == (5, 6), "the head of the if"
+    assert statements["operatory * x"] == (8, 8) and statements["operatory / x"] == (10, 10)
+    assert statements["operatory - x"] == (11, 12), "the statement that makes the inner function"

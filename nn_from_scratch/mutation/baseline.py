@@ -1,0 +1,183 @@
+"""All tests without a mutant: which lines of which function does each reach, how long does it take, does it pass?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nn_from_scratch.errors import ArgumentError, SubjectError
+from nn_from_scratch.mutation.functions import Function
+from nn_from_scratch.mutation.mutant import Mutant
+from nn_from_scratch.mutation.outcome import Result
+from nn_from_scratch.mutation.results import Observation
+from nn_from_scratch.storage import write_json
+
+__all__ = ["Baseline", "TestRun", "digest", "lines_in", "text_of_lines"]
+
+
+@dataclass(frozen=True)
+class TestRun:
+    """One test, run without a mutant.
+
+    Attributes:
+        group: that it belongs to.
+        seconds: that it took.
+        functions: by name of each function that it reaches, the lines, as `text_of_lines` writes them, counted from
+            the function's first one as 0; "" where they are not known.
+        file: digest of the file that it stands in.
+        round: in which it was run: 0 in the first, and one more in each that met new tests.
+    """
+
+    __test__ = False  # for pytest, which would collect it by its name
+
+    group: str
+    seconds: float
+    functions: Mapping[str, str]
+    file: str
+    round: int = 0
+
+    def reaches(self, mutant: Mutant) -> bool:
+        """Whether it runs the statement that the mutant edits, or for a fault in the result the function."""
+        text = self.functions.get(mutant.function)
+        if text is None:
+            return False
+        first, last = mutant.statement
+        return not text or mutant.kind == "result" or any(first <= line <= last for line in lines_in(text))
+
+
+@dataclass
+class Baseline:
+    """What is known of the tests of a campaign; it is kept in its folder.
+
+    Attributes:
+        settings: digest of what decides the meaning of a result.
+        sources: digest of each function's source, by name.
+        tests: by id.
+        seen: shapes of each function's results: by its name, and by place.
+        cotangents: functions that take a cotangent.
+        modules: that the tests import while they run.
+        round: the number of times that new tests came, so far.
+    """
+
+    settings: str
+    sources: dict[str, str]
+    tests: dict[str, TestRun] = field(default_factory=dict)
+    seen: dict[str, dict[str, Observation]] = field(default_factory=dict)
+    cotangents: set[str] = field(default_factory=set)
+    modules: set[str] = field(default_factory=set)
+    round: int = 0
+
+    @classmethod
+    def load(cls, folder: Path, *, settings: str, functions: Sequence[Function]) -> Baseline:
+        """The one in this folder.
+
+        Raises:
+            ArgumentError: there is none, or it is about other sources or settings.
+        """
+        path = folder / "baseline.json"
+        if not path.is_file():
+            raise ArgumentError(f"{str(folder)!r} holds no run to resume; leave out --resume to start one")
+        values = json.loads(path.read_text(encoding="utf-8"))
+        own = {function.name: digest(function.source()) for function in functions}
+        same = values.get("settings") == settings and own.items() <= values["sources"].items()
+        if not same:
+            raise ArgumentError(
+                f"{str(folder)!r} holds a run over other sources, targets or tests; leave out --resume to start anew"
+            )
+        return cls(
+            settings=settings,
+            sources=values["sources"],
+            tests={name: TestRun(**run) for name, run in values["tests"].items()},
+            seen={
+                name: {place: Observation(tuple(o["shape"]), o["floating"]) for place, o in places.items()}
+                for name, places in values["seen"].items()
+            },
+            cotangents=set(values["cotangents"]),
+            modules=set(values["modules"]),
+            round=values["round"],
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write it to the folder, atomically."""
+        values = asdict(self) | {"cotangents": sorted(self.cotangents), "modules": sorted(self.modules)}
+        write_json(folder / "baseline.json", values)
+
+    def new_among(self, collected: Mapping[str, str]) -> list[str]:
+        """The tests that are not known yet, or whose file has changed; those that are gone are forgotten.
+
+        Args:
+            collected: by id of each test that there is, the digest of its file.
+        """
+        self.tests = {name: run for name, run in self.tests.items() if name in collected}
+        return [name for name, file in collected.items() if name not in self.tests or self.tests[name].file != file]
+
+    def begin_round(self) -> None:
+        """From here on tests are run that results so far know nothing of."""
+        self.round += bool(self.tests)
+
+    def add(self, answer: Mapping[str, Any], collected: Mapping[str, str]) -> None:
+        """Take in what a worker says of some tests.
+
+        Raises:
+            SubjectError: a test fails.
+        """
+        failing = [f"{test}: {values['failed']}" for test, values in answer["tests"].items() if values["failed"]]
+        if failing:
+            raise SubjectError(f"{len(failing)} tests fail without any mutant, the first is {failing[0]}")
+        for name, values in answer["tests"].items():
+            self.tests[name] = TestRun(
+                values["group"], values["seconds"], values["functions"], collected[name], self.round
+            )
+        self.cotangents |= set(answer["cotangents"])
+        self.modules |= set(answer["modules"])
+        for name, places in answer["seen"].items():
+            known = self.seen.setdefault(name, {})
+            for place, (shape, floating) in places.items():
+                observation = Observation(tuple(shape), floating)
+                if place not in known or known[place].rank < observation.rank:
+                    known[place] = observation
+
+    def tests_of(self, mutant: Mutant, group: str, *, since: int = 0) -> list[str]:
+        """The tests of a group that reach a mutant, of this round or later ones; quick ones first."""
+        reaching = [
+            (run.seconds, name)
+            for name, run in self.tests.items()
+            if run.group == group and run.round >= since and run.reaches(mutant)
+        ]
+        return [name for _, name in sorted(reaching)]
+
+    def holds(self, result: Result) -> bool:
+        """Whether a result is still true: the test that noticed is as it was, or nobody knows which one it was."""
+        if not result.outcome.noticed or not result.test:
+            return True
+        run = self.tests.get(result.test)
+        return run is not None and run.round <= result.round
+
+
+def digest(content: bytes) -> str:
+    """A short hash of some bytes."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def text_of_lines(lines: Iterable[int]) -> str:
+    """Line numbers as ranges, such as "3-5,8"."""
+    parts: list[list[int]] = []
+    for line in sorted(lines):
+        if parts and line == parts[-1][1] + 1:
+            parts[-1][1] = line
+        else:
+            parts.append([line, line])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def lines_in(text: str) -> set[int]:
+    """The line numbers that `text_of_lines` wrote."""
+    found: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return found

@@ -1,0 +1,64 @@
+"""What is known of the tests: which statements they reach, and which results they leave true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.mutation import Mutant, Outcome, Result, find_functions
+from nn_from_scratch.mutation.baseline import Baseline, TestRun, lines_in, text_of_lines
+
+MUTANT = Mutant(id="m:f/sign/0", function="m:f", kind="source", operator="sign", diff="", statement=(3, 4))
+
+
+def baseline(**lines: str) -> Baseline:
+    tests = {name: TestRun("unit", len(name), {"m:f": text}, "a") for name, text in lines.items()}
+    return Baseline("settings", {}, tests)
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"), [([], ""), ([4], "4"), ([2, 1, 3], "1-3"), ([9, 1, 2, 5, 6, 7], "1-2,5-7,9")]
+)
+def test_lines_are_kept_as_ranges(lines: list[int], text: str) -> None:
+    assert text_of_lines(lines) == text and lines_in(text) == set(lines)
+
+
+def test_only_tests_that_run_the_statement_are_tried_quick_ones_first() -> None:
+    found = baseline(above="0-2", below="5-9", second="1-4", all="0-9", unknown="")
+    assert found.tests_of(MUTANT, "unit") == ["all", "second", "unknown"]
+    assert found.tests_of(MUTANT, "parity") == []
+    result = Mutant(id="m:f/result: zero", function="m:f", kind="result", operator="zero", diff="")
+    assert found.tests_of(result, "unit") == ["all", "above", "below", "second", "unknown"]
+
+
+def test_tests_of_a_changed_file_are_new_and_what_is_gone_is_forgotten() -> None:
+    found = baseline(kept="3", changed="3", gone="3")
+    assert found.new_among({"kept": "a", "changed": "b", "added": "b"}) == ["changed", "added"]
+    assert set(found.tests) == {"kept", "changed"}
+
+
+def test_a_result_holds_while_the_test_that_noticed_is_as_it_was() -> None:
+    found = baseline(first="3", second="3")
+    killed = Result("m:f/sign/0", "unit", Outcome.KILLED, test="first")
+    survived = Result("m:f/sign/0", "unit", Outcome.SURVIVED)
+    assert found.holds(killed) and found.holds(survived)
+    found.begin_round()
+    answer = {"group": "unit", "seconds": 1.0, "functions": {"m:f": "3"}, "failed": ""}
+    found.add({"tests": {"first": answer}, "cotangents": [], "modules": [], "seen": {}}, {"first": "b"})
+    assert not found.holds(killed) and found.holds(survived)
+    assert found.tests_of(MUTANT, "unit", since=survived.round + 1) == ["first"]
+    del found.tests["first"]
+    assert not found.holds(killed)
+
+
+def test_it_comes_back_from_its_folder_and_only_for_the_same_sources(tmp_path: Path) -> None:
+    path = tmp_path / "subject.py"
+    path.write_text("def backward(g):\n    return -g\n", encoding="utf-8")
+    functions = find_functions([str(path)])
+    found = Baseline("settings", {functions[0].name: "another"}, baseline(first="3").tests)
+    found.save(tmp_path)
+    with pytest.raises(ArgumentError, match="holds a run over other sources"):
+        Baseline.load(tmp_path, settings="settings", functions=functions)
+    assert Baseline.load(tmp_path, settings="settings", functions=[]) == found
