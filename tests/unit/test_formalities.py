@@ -111,8 +111,10 @@ MAY_IMPORT = {
     "tiling": {"models", "module", "records"},
     "checkpoints": {"models", "module", "optimizers", "progress", "storage"},
     "distributed": {"losses", "module", "optimizers"},
+    "precision": {"layer", "losses", "module", "optimizers", "records"},
     "training": {
         "capture",
+        "precision",
         "data",
         "distributed",  # for the type checker alone
         "losses",
