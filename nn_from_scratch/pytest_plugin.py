@@ -25,7 +25,7 @@ __all__ = ["Gradcheck", "GradcheckCase", "gradcheck", "gradcheck_cases", "pyrami
 
 GPU_MODES = ("auto", "require", "off")
 LEVELS = ("quick", "full")
-SCHEMA = "nn_from_scratch.verification/1"
+REPORT_SUFFIXES = (".json", ".md", ".html")
 
 _reports_key = pytest.StashKey[list[str]]()
 
@@ -56,7 +56,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run these checks alone, as in gradient,determinism; or all but some, as in -low_precision,-copies",
     )
     group.addoption(
-        "--nnfs-report", default=None, metavar="PATH", help="write every gradcheck report to this JSON file"
+        "--nnfs-report",
+        default=None,
+        metavar="PATH",
+        help="write every gradcheck report to this file: a page (.html), Markdown (.md) or the results (.json)",
     )
 
 
@@ -67,8 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--nnfs-report")
     if path is not None and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
         raise pytest.UsageError(f"--nnfs-report is {path!r}, but a file in an existing folder is expected")
-    if path is not None and Path(path).suffix != ".json":
-        raise pytest.UsageError(f"--nnfs-report is {path!r}, but a name that ends in .json is expected")
+    if path is not None and Path(path).suffix not in REPORT_SUFFIXES:
+        raise pytest.UsageError(f"--nnfs-report is {path!r}, but a name that ends in .json, .md or .html is expected")
     names = selected_checks(config)
     if names is not None and len({name.startswith("-") for name in names}) > 1:
         raise pytest.UsageError(
@@ -225,7 +228,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         _summarize(terminalreporter, verifications)
     path = config.getoption("--nnfs-report")
     if path is not None:
-        _write_report(Path(path), verifications)
+        _write_report(Path(path), verifications, config)
         terminalreporter.write_line(f"verification reports: {path}")
     _summarize_gpu(terminalreporter)
 
@@ -253,11 +256,19 @@ def _summarize(terminalreporter: pytest.TerminalReporter, verifications: Iterabl
         terminalreporter.write_line(line, yellow=True)
 
 
-def _write_report(path: Path, verifications: Iterable[tuple[str, dict[str, Any]]]) -> None:
+def _write_report(path: Path, verifications: Iterable[tuple[str, dict[str, Any]]], config: pytest.Config) -> None:
+    import shlex
+
+    from nn_from_scratch.report import envelope, publish
+    from nn_from_scratch.report.verification import summarize_verifications, verification_document
     from nn_from_scratch.storage import write_json
 
-    data = {"schema": SCHEMA, "verifications": [{"test": test, **report} for test, report in verifications]}
-    write_json(path, data)
+    results = summarize_verifications([{"test": test, **report} for test, report in verifications])
+    commands = (shlex.join(["python", "-m", "pytest", *config.invocation_params.args]),)
+    if path.suffix == ".json":
+        write_json(path, envelope("verification", results, commands=commands))
+    document = verification_document(results, commands=commands)
+    publish(document, markdown=path if path.suffix == ".md" else None, html=path if path.suffix == ".html" else None)
 
 
 def _summarize_gpu(terminalreporter: pytest.TerminalReporter) -> None:
