@@ -34,7 +34,8 @@ def draw_parity(part: Mapping[str, Any]) -> str:
         # Zero has a place on this scale, and the first gradient of the chain may be exactly that.
         axes.set_yscale("symlog", linthresh=smallest)
         axes.set(xlabel="layer (place and class)", ylabel="largest |ours - torch|")
-        axes.tick_params(axis="x", rotation=35)
+        for label in axes.get_xticklabels():
+            label.set(rotation=30, ha="right", rotation_mode="anchor")
         axes.legend()
         return to_svg(figure)
 

@@ -82,8 +82,9 @@ def _torchs(plan: Plan, x: Tensor, y: Tensor) -> dict[str, int]:
     optimizer.zero_grad()
     first, second = loss_of(), loss_of()
     torch.autograd.backward(first)
+    del first
     found["two"] = _kept(before, parameters)
-    del first, second, known
+    del second, known
     optimizer.zero_grad()
     found["cleared"] = _kept(before, parameters)
     return found

@@ -38,7 +38,8 @@ def page(plan: Plan, results: Mapping[str, Any], *, commands: Sequence[str]) -> 
 
 def _verdict(claims: Sequence[Mapping[str, str]]) -> Verdict:
     counts = Counter(claim["verdict"] for claim in claims)
-    listed = ", ".join(f"{counts[name]} {name}" for name in (HOLDS, HOLDS_NOT, UNTESTABLE))
+    names = {HOLDS: "hold", HOLDS_NOT: "do not hold", UNTESTABLE: UNTESTABLE}
+    listed = ", ".join(f"{counts[verdict]} {name}" for verdict, name in names.items())
     # A claim that does not hold is a finding about the report, not a failure of this package.
     return Verdict("information", f"{len(claims)} claims of the report: {listed}.")
 
@@ -87,7 +88,8 @@ def _parity(part: Mapping[str, Any]) -> Section:
         (
             Figure(
                 "Largest absolute difference of our gradient and torch's, as it is handed on from the loss (right) "
-                "to the first layer (left). See that it starts at or near zero and stays at the size of rounding.",
+                "to the first layer (left). See that in "
+                "both precisions it keeps the size of rounding all the way; the table has what that explains.",
                 draw_parity(part),
                 "Largest difference of the gradient handed on by each layer, in float64 and float32.",
             ),
