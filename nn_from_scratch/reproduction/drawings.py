@@ -12,6 +12,8 @@ from nn_from_scratch.reproduction.plan import OPTIMIZERS, OURS, THEIRS
 __all__ = ["draw_curves", "draw_final", "draw_memory", "draw_parity", "draw_table"]
 
 _MARKERS = ("o", "s", "^")
+#: Behind a number, so that no line runs through it.
+_PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}
 
 
 def draw_parity(part: Mapping[str, Any]) -> str:
@@ -65,7 +67,7 @@ def draw_table(part: Mapping[str, Any]) -> str:
                 label=row,
             )
             for number, ratio in bars:
-                axes.text(ratio, number + place * width, f" {ratio:.2f}", va="center", fontsize=8)
+                axes.text(ratio, number + place * width, f" {ratio:.2f}", va="center", fontsize=8, bbox=_PLATE)
         axes.axvline(1, color="black", linewidth=1)
         axes.set_yticks([number + 0.4 - width / 2 for number in range(len(optimizers))], optimizers)
         axes.invert_yaxis()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,6 +60,7 @@ def _table(plan: Plan) -> dict[str, Any]:
     if find_spec("nn_from_scratch.bench") is None or find_spec(_TABLE) is None:
         return {"missing": "this version of the package cannot measure Table I: it has no nn_from_scratch.bench.table1"}
     module = import_module(_TABLE)
-    settings = module.Settings.chosen(quick=plan.quick, device=plan.device, epochs=plan.table_epochs)
+    chosen = module.Settings.chosen(quick=plan.quick, device=plan.device, epochs=plan.table_epochs)
+    settings = replace(chosen, samples=plan.table_samples)
     found: dict[str, Any] = module.run_table(settings).to_json()
     return found

@@ -159,7 +159,8 @@ def _curves(plan: Plan, parts: Mapping[str, Any]) -> Section:
             Figure(
                 f"Mean (line) and range (band) of the PSNR of {plan.validation_size} validation images over "
                 f"{plan.seeds} seeds, batch {BATCH}, {plan.train_size} pairs; markers: the same training by torch.nn "
-                "with the same weights and batches. See which optimizer is best, and that markers lie in the bands.",
+                "with the same weights and batches. See which optimizer is best, and that marker and line differ less "
+                "than the seeds do.",
                 draw_curves(curves),
                 "Validation PSNR in dB over epochs for SGD, SGD with momentum and Adam, ours and torch.nn.",
             ),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nn_from_scratch.report import Document, Figure, Section, Table, Text, Verdict, to_html
+from nn_from_scratch.report.figures import new_figure, style, to_svg
 
 MODE = os.environ.get("NNFS_BROWSER", "auto")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -56,7 +57,10 @@ def load(browser: str, page: str, folder: Path, *, width: int) -> tuple[str, lis
 @pytest.mark.parametrize("width", [500, 1280])
 def test_the_page_is_silent_sorts_and_fits(browser: str, tmp_path: Path, width: int) -> None:
     rows = (("b", 10), ("a", 9.5), ("c", None), ("d", 100))
-    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="900" height="300"><path d="M0 0L900 300" stroke="red"/></svg>'
+    with style():
+        figure = new_figure()
+        figure.subplots().plot([1, 2], [3, 4], label="a line")
+    svg = to_svg(figure)
     blocks = (Table("Numbers", ("name", "number"), rows), Figure("A line.", svg, "a line"), Text("x" * 300))
     verdict = Verdict("passed", "All is well.")
     page = to_html(Document("Report", verdict, (Section("Part", blocks),), {"python": "3"}, ("command " * 40,)))
