@@ -56,7 +56,12 @@ def run(args: argparse.Namespace) -> int:
 
     # A GPU is shared by two processes no faster than it is used by one.
     workers = 2 if plan.device == "cpu" else 1
-    content = reproduce(plan, out, workers=workers, say=say, commands=(shlex.join(words),))
+    command = shlex.join(words)
+    try:
+        content = reproduce(plan, out, workers=workers, say=say, commands=(command,))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"nn-from-scratch: interrupted: what is done is kept in {out}; go on with: {command}\n")
+        return 130
     for claim in content["results"]["claims"]:
         say(f"{claim['section']}: {claim['verdict']}: {claim['claim']} {claim['numbers']}")
     return 0

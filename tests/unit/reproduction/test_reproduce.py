@@ -183,3 +183,25 @@ def test_workers_do_the_jobs_in_processes_of_their_own(tmp_path: Path) -> None:
     jobs, kept = [job for job in TINY.jobs if job.kind == "parity"], list[str]()
     running._run(jobs, TINY, tmp_path, 1, lambda job, content: kept.append(f"{job.name} {sorted(content)}"))
     assert kept == ["parity ['float32', 'float64']"]
+
+
+def test_an_interrupt_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "_run", interrupted)
+    out = tmp_path / "out"
+    assert main(["reproduce", "--quick", "--out", str(out)]) == 130
+    assert f"go on with: nn-from-scratch reproduce --quick --out={out}\n" in capsys.readouterr().err
+
+
+def test_a_failed_job_leaves_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*args: object) -> None:
+        raise ArgumentError("not today")
+
+    monkeypatch.setattr(running, "_run_job", failing)
+    with pytest.raises(ArgumentError, match="not today"):
+        reproduce(TINY, tmp_path / "out", workers=0)
+    assert not list((tmp_path / "out").glob("re*"))
