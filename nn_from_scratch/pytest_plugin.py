@@ -25,7 +25,7 @@ __all__ = ["Gradcheck", "GradcheckCase", "gradcheck", "gradcheck_cases", "pyrami
 
 GPU_MODES = ("auto", "require", "off")
 LEVELS = ("quick", "full")
-REPORT_SUFFIXES = (".json", ".md", ".html")
+REPORT_KINDS = {".json": "json", ".md": "markdown", ".html": "html"}
 
 _reports_key = pytest.StashKey[list[str]]()
 
@@ -70,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--nnfs-report")
     if path is not None and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
         raise pytest.UsageError(f"--nnfs-report is {path!r}, but a file in an existing folder is expected")
-    if path is not None and Path(path).suffix not in REPORT_SUFFIXES:
+    if path is not None and Path(path).suffix not in REPORT_KINDS:
         raise pytest.UsageError(f"--nnfs-report is {path!r}, but a name that ends in .json, .md or .html is expected")
     names = selected_checks(config)
     if names is not None and len({name.startswith("-") for name in names}) > 1:
@@ -259,16 +259,11 @@ def _summarize(terminalreporter: pytest.TerminalReporter, verifications: Iterabl
 def _write_report(path: Path, verifications: Iterable[tuple[str, dict[str, Any]]], config: pytest.Config) -> None:
     import shlex
 
-    from nn_from_scratch.report import envelope, publish
-    from nn_from_scratch.report.verification import summarize_verifications, verification_document
-    from nn_from_scratch.storage import write_json
+    from nn_from_scratch.report.verification import write_verifications
 
-    results = summarize_verifications([{"test": test, **report} for test, report in verifications])
-    commands = (shlex.join(["python", "-m", "pytest", *config.invocation_params.args]),)
-    if path.suffix == ".json":
-        write_json(path, envelope("verification", results, commands=commands))
-    document = verification_document(results, commands=commands)
-    publish(document, markdown=path if path.suffix == ".md" else None, html=path if path.suffix == ".html" else None)
+    found = [{"test": test, **report} for test, report in verifications]
+    command = shlex.join(["python", "-m", "pytest", *config.invocation_params.args])
+    write_verifications(found, commands=(command,), **{REPORT_KINDS[path.suffix]: path})
 
 
 def _summarize_gpu(terminalreporter: pytest.TerminalReporter) -> None:

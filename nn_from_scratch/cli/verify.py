@@ -116,15 +116,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(args: argparse.Namespace, report: Report) -> None:
-    from nn_from_scratch.report import envelope, publish
-    from nn_from_scratch.report.verification import summarize_verifications, verification_document
-    from nn_from_scratch.storage import write_json
+    from nn_from_scratch.report.verification import write_verifications
 
-    results = summarize_verifications([report.to_dict()])
-    commands = (_command(args),)
-    if args.json is not None:
-        write_json(args.json, envelope("verification", results, commands=commands))
-    publish(verification_document(results, commands=commands), markdown=args.markdown, html=args.html)
+    write_verifications(
+        [report.to_dict()], json=args.json, markdown=args.markdown, html=args.html, commands=[_command(args)]
+    )
 
 
 def _command(args: argparse.Namespace) -> str:

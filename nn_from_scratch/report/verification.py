@@ -5,12 +5,16 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from nn_from_scratch.report.document import Block, CellValue, Details, Document, Section, Table, Text, Verdict
 from nn_from_scratch.report.environment import environment
+from nn_from_scratch.report.publish import publish
+from nn_from_scratch.report.results import envelope
+from nn_from_scratch.storage import write_json
 
-__all__ = ["summarize_verifications", "verification_document"]
+__all__ = ["summarize_verifications", "verification_document", "write_verifications"]
 
 _SEVERITY = ("wrong", "undecided", "correct", "not_applicable")
 _STATUS = {"correct": "passed", "wrong": "failed", "undecided": "undecided"}
@@ -63,6 +67,30 @@ def verification_document(results: Mapping[str, Any], *, commands: Sequence[str]
         environment=environment(),
         commands=tuple(commands),
     )
+
+
+def write_verifications(
+    verifications: Sequence[Mapping[str, Any]],
+    *,
+    commands: Sequence[str],
+    json: Path | None = None,
+    markdown: Path | None = None,
+    html: Path | None = None,
+) -> None:
+    """Write verifications as a results file and as a document, which also goes to the job summary.
+
+    Args:
+        verifications: as in `summarize_verifications`.
+        commands: shell lines that verify all of it again.
+        json, markdown, html: the files.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    results = summarize_verifications(verifications)
+    if json is not None:
+        write_json(json, envelope("verification", results, commands=commands))
+    publish(verification_document(results, commands=commands), markdown=markdown, html=html)
 
 
 def _sentence(results: Mapping[str, Any]) -> str:
