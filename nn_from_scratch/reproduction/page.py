@@ -202,7 +202,7 @@ def _final(part: Mapping[str, Any]) -> Section:
             ),
             Table(
                 f"{part['compared']} validation images; PSNR in dB. The report: 23.74 dB on the course's data.",
-                ("", "PSNR", "PSNR of all pixels", "SSIM"),
+                ("method", "PSNR", "PSNR of all pixels", "SSIM"),
                 tuple((s["name"], s["psnr"], s["pooled_psnr"], s["ssim"]) for s in part["scores"]),
             ),
             Table(
