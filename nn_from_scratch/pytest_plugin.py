@@ -27,7 +27,7 @@ __all__ = ["Gradcheck", "GradcheckCase", "ab", "gradcheck", "gradcheck_cases", "
 
 GPU_MODES = ("auto", "require", "off")
 LEVELS = ("quick", "full")
-SCHEMA = "nn_from_scratch.verification/1"
+REPORT_KINDS = {".json": "json", ".md": "markdown", ".html": "html"}
 
 _reports_key = pytest.StashKey[list[str]]()
 _comparing_key = pytest.StashKey[int]()
@@ -59,7 +59,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run these checks alone, as in gradient,determinism; or all but some, as in -low_precision,-copies",
     )
     group.addoption(
-        "--nnfs-report", default=None, metavar="PATH", help="write every gradcheck report to this JSON file"
+        "--nnfs-report",
+        default=None,
+        metavar="PATH",
+        help="write every gradcheck report to this file: a page (.html), Markdown (.md) or the results (.json)",
     )
     group.addoption(
         "--nnfs-bench-strict",
@@ -77,8 +80,8 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--nnfs-report")
     if path is not None and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
         raise pytest.UsageError(f"--nnfs-report is {path!r}, but a file in an existing folder is expected")
-    if path is not None and Path(path).suffix != ".json":
-        raise pytest.UsageError(f"--nnfs-report is {path!r}, but a name that ends in .json is expected")
+    if path is not None and Path(path).suffix not in REPORT_KINDS:
+        raise pytest.UsageError(f"--nnfs-report is {path!r}, but a name that ends in .json, .md or .html is expected")
     names = selected_checks(config)
     if names is not None and len({name.startswith("-") for name in names}) > 1:
         raise pytest.UsageError(
@@ -278,7 +281,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         _summarize(terminalreporter, verifications)
     path = config.getoption("--nnfs-report")
     if path is not None:
-        _write_report(Path(path), verifications)
+        _write_report(Path(path), verifications, config)
         terminalreporter.write_line(f"verification reports: {path}")
     _summarize_gpu(terminalreporter)
 
@@ -306,11 +309,14 @@ def _summarize(terminalreporter: pytest.TerminalReporter, verifications: Iterabl
         terminalreporter.write_line(line, yellow=True)
 
 
-def _write_report(path: Path, verifications: Iterable[tuple[str, dict[str, Any]]]) -> None:
-    from nn_from_scratch.storage import write_json
+def _write_report(path: Path, verifications: Iterable[tuple[str, dict[str, Any]]], config: pytest.Config) -> None:
+    import shlex
 
-    data = {"schema": SCHEMA, "verifications": [{"test": test, **report} for test, report in verifications]}
-    write_json(path, data)
+    from nn_from_scratch.report.verification import write_verifications
+
+    found = [{"test": test, **report} for test, report in verifications]
+    command = shlex.join(["python", "-m", "pytest", *config.invocation_params.args])
+    write_verifications(found, commands=(command,), **{REPORT_KINDS[path.suffix]: path})
 
 
 def _summarize_gpu(terminalreporter: pytest.TerminalReporter) -> None:

@@ -130,6 +130,10 @@ MAY_IMPORT = {
     "testing": {"catalogue"},
     "pytest_plugin": {"report", "testing", "storage", "verify"},
     "report": {"storage"},
+    "reproduction": {
+        *("bench", "comparison", "data", "denoiser", "exchange", "losses", "metrics", "models", "module", "optimizers"),
+        *("parity", "progress", "report", "runs", "settings", "storage", "tiling", "training"),
+    },
     "specs": {"catalogue", "convolutions", "layer", "layers", "losses", "module", "optimizers", "records"},
     "parity": {"exchange", "losses", "models", "module"},
     "exchange": {"layer", "layers", "module"},
