@@ -128,7 +128,8 @@ MAY_IMPORT = {
     },
     "catalogue": {"verify"},  # as anybody's subjects are checked, and so without the engine
     "testing": {"catalogue"},
-    "pytest_plugin": {"report", "testing", "storage", "verify"},
+    "gradcheck": {"testing", "verify"},
+    "pytest_plugin": {"bench", "gradcheck", "report", "testing"},
     "report": {"storage"},
     "reproduction": {
         *("bench", "comparison", "data", "denoiser", "exchange", "losses", "metrics", "models", "module", "optimizers"),
