@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "AmbiguousRecordError",
     "ArgumentError",
+    "BaselineError",
     "CaptureError",
     "CheckpointError",
     "DataError",
@@ -21,6 +22,7 @@ __all__ = [
     "ModifiedTensorError",
     "NNFromScratchError",
     "RecordError",
+    "ReplicaError",
     "ShapeError",
     "StateDictError",
     "SubjectError",
@@ -72,6 +74,10 @@ class ModifiedTensorError(RecordError):
     """A tensor that the backward pass needs was modified in place, or replaced, after the forward pass."""
 
 
+class BaselineError(NNFromScratchError, RuntimeError):
+    """A benchmark has nothing to be compared with, or not in an environment that allows it."""
+
+
 class MissingDependencyError(NNFromScratchError, ModuleNotFoundError):
     """A package that only a part of this one needs is not installed."""
 
@@ -90,6 +96,10 @@ class DataError(NNFromScratchError):
 
 class DivergenceError(NNFromScratchError, ArithmeticError):
     """The loss of a training run is no longer finite."""
+
+
+class ReplicaError(NNFromScratchError, RuntimeError):
+    """Another process of a data-parallel run has ended, or can no longer be reached."""
 
 
 class SubjectError(NNFromScratchError, TypeError):

@@ -22,13 +22,31 @@ def _shuffled(x: Tensor, matrices: int, rows: int) -> Tensor:
     return torch.channel_shuffle(pixels, rows)
 
 
-def samples_last(x: Tensor) -> Tensor:
-    """What lies in the memory of a dense x (N, M entries in whatever order), as (M, N): new, of any shape, dense."""
-    N = x.shape[0]
-    M = x.numel() // N
-    if x.dtype == _BLOCKS and x.device.type == "cpu" and N >= _LEAST:
-        return _shuffled(x, 1, N)
-    return x.as_strided((M, N), (1, M)).contiguous()
+def samples_last(x: Tensor, most: int) -> list[Tensor]:
+    """What lies in the memory of a dense x (N, M entries in whatever order), as new matrices (M, n) with n <= most."""
+    N, M = x.shape[0], x.numel() // x.shape[0]
+    if x.dtype != _BLOCKS or x.device.type != "cpu" or min(N, most) < _LEAST:
+        parts = (x[first : first + most] for first in range(0, N, most))
+        return [part.as_strided((M, len(part)), (1, M)).contiguous() for part in parts]
+    if most >= N:
+        return [_shuffled(x, 1, N).view(M, N)]
+    whole = N // most
+    found = [*_shuffled(x[: whole * most], whole, most).view(whole, M, most)]  # at once, each on a thread of its own
+    return found if whole * most == N else [*found, *samples_last(x[whole * most :], most)]
+
+
+def in_order(x: Tensor, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+    """The entries that a view of a dense x gives, one after another: new, contiguous, of this size.
+
+    The last two axes of the view must be one run of memory. Two numbers are moved at once where all lie in pairs.
+    """
+    run, outer = size[-1] * size[-2], stride[:-2]
+    even = all(n % 2 == 0 for n in (run, x.numel(), x.storage_offset(), *outer))
+    if not even or x.dtype != _BLOCKS or x.device.type != "cpu":
+        return x.as_strided(size, stride).contiguous()
+    pairs = x.as_strided((x.numel(),), (1,)).view(torch.float64)
+    view = pairs.as_strided((*size[:-2], run // 2), (*[n // 2 for n in outer], 1))
+    return view.contiguous().view(torch.float32).view(size)
 
 
 def alike(x: Tensor, other: Tensor) -> Tensor:

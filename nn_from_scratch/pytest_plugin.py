@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `gradcheck`, options, markers and the summary. Loading it imports no torch.
+"""The pytest plugin: the fixtures `gradcheck` and `ab`, options, markers and the summary. Loading it imports no torch.
 
 Tests marked `gpu` need a CUDA device. What happens to them without one is chosen by `--nnfs-gpu` or, where that is
 not given, by the environment variable `NNFS_GPU`: `auto` skips them and says so at the end, `require` fails them,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -19,15 +20,17 @@ import pytest
 from nn_from_scratch.testing import GradcheckCase, Trial, gradcheck_cases, pyramid
 
 if TYPE_CHECKING:
+    from nn_from_scratch.bench.fixture import AB
     from nn_from_scratch.verify import Report
 
-__all__ = ["Gradcheck", "GradcheckCase", "gradcheck", "gradcheck_cases", "pyramid"]
+__all__ = ["Gradcheck", "GradcheckCase", "ab", "gradcheck", "gradcheck_cases", "pyramid"]
 
 GPU_MODES = ("auto", "require", "off")
 LEVELS = ("quick", "full")
 SCHEMA = "nn_from_scratch.verification/1"
 
 _reports_key = pytest.StashKey[list[str]]()
+_comparing_key = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,12 +61,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--nnfs-report", default=None, metavar="PATH", help="write every gradcheck report to this JSON file"
     )
+    group.addoption(
+        "--nnfs-bench-strict",
+        action="store_true",
+        help="fail a test whose ab(...).assert_not_slower() stays undecided, instead of warning",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and refuse option values that make no sense before anything runs."""
     config.addinivalue_line("markers", "gpu: needs a CUDA device (see --nnfs-gpu)")
     gpu_mode(config)
+    if getattr(config.option, "benchmark_timer", None) == "time.perf_counter":  # pytest-benchmark's, as it came
+        config.option.benchmark_timer = "nn_from_scratch.bench.clock.synchronised_clock"
     path = config.getoption("--nnfs-report")
     if path is not None and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
         raise pytest.UsageError(f"--nnfs-report is {path!r}, but a file in an existing folder is expected")
@@ -198,6 +208,49 @@ def gradcheck(request: pytest.FixtureRequest) -> Gradcheck:
     The test fails with the whole report if the backward is wrong, and also if that could not be decided.
     """
     return Gradcheck(request.node)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Count the tests that compare durations, which share one error rate."""
+    using = sum("ab" in getattr(item, "fixturenames", ()) for item in session.items)
+    session.config.stash[_comparing_key] = using
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """Tell pytest-benchmark what else decides how fast torch is: GPU, versions, TF32, threads."""
+    from nn_from_scratch.bench.machine import machine_info as found
+
+    machine_info["nn_from_scratch"] = found()
+
+
+@pytest.fixture
+def ab(request: pytest.FixtureRequest) -> AB:
+    """Hold the time of a candidate against that of a reference, by interleaved pairs.
+
+    Example:
+        >>> def test_my_kernel_is_no_slower(ab):
+        ...     ab(lambda: mine(x), lambda: theirs(x)).assert_not_slower(tol=0.05)
+
+    Also `assert_faster(by=0.1)`. With pytest-benchmark, the pairs go into its JSON as `extra_info["ab"]`, and
+    `--benchmark-disable` runs both functions once and skips the test.
+    """
+    from nn_from_scratch.bench.fixture import AB
+    from nn_from_scratch.bench.verdicts import TOLERANCE, Rule
+
+    config = request.config
+    used = "benchmark" in request.fixturenames
+    there = used or config.pluginmanager.hasplugin("benchmark")
+    off = getattr(config.option, "benchmark_disable", False) and not getattr(config.option, "benchmark_enable", False)
+    torch = sys.modules.get("torch")
+    device = "cuda" if torch is not None and torch.cuda.is_initialized() else "cpu"
+    return AB(
+        Rule(tolerance=TOLERANCE[device]).shared_by(config.stash.get(_comparing_key, 1)),
+        strict=config.getoption("--nnfs-bench-strict"),
+        measuring=not off,
+        find_benchmark=lambda: request.getfixturevalue("benchmark") if there else None,
+        run_benchmark=not used,
+    )
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,6 +26,9 @@ from nn_from_scratch.optimizers import SGD, Adam, Optimizer
 from nn_from_scratch.progress import EpochResult, Progress
 from nn_from_scratch.settings import TrainingSettings
 from nn_from_scratch.tiling import apply_to_images
+
+if TYPE_CHECKING:
+    from nn_from_scratch.distributed.replicas import Replicas
 
 __all__ = ["WINDOW", "check_device", "make_optimizer", "train"]
 
@@ -69,6 +73,7 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     on_epoch: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    replicas: Replicas | None = None,
     capture: bool = True,
 ) -> Progress:
     """Train a model on noisy pairs with the mean squared error.
@@ -83,6 +88,8 @@ def train(
         on_progress: called after every `WINDOW` steps and after the last of an epoch.
         on_epoch: called after every epoch; this is where a checkpoint is saved.
         stop: asked together with `on_progress`; if true, training ends there, perhaps in mid-epoch.
+        replicas: other processes that train the same model; each takes a part of every batch, and calls this with the
+            same arguments, apart from `validate` and the callbacks. `stop` must be the same everywhere.
         capture: whether steps are captured once and replayed, which is faster and changes no number; see
             `TrainingStep` for the models that cannot be.
 
@@ -94,6 +101,7 @@ def train(
         CaptureError: steps of this model cannot be captured.
         ShapeError: the height or width of the training images does not suit the model.
         DivergenceError: the loss or a weight is no longer finite; model and optimizer are then useless.
+        ReplicaError: another process has ended.
     """
     state = progress or Progress()
     parameter = next(iter(model.parameters().values()))
@@ -107,7 +115,7 @@ def train(
     step = TrainingStep(model, MSE(), optimizer, capture=capture)
     while state.epoch < settings.epochs:
         started = time.perf_counter() - state.seconds
-        for reached in _windows(step, pairs, settings, state):
+        for reached in _windows(step, pairs, settings, state, replicas):
             state = replace(reached, seconds=time.perf_counter() - started)
             if on_progress is not None:
                 on_progress(state)
@@ -131,7 +139,9 @@ def train(
     return state
 
 
-def _windows(step: TrainingStep, pairs: PairSet, settings: TrainingSettings, state: Progress) -> Iterator[Progress]:
+def _windows(
+    step: TrainingStep, pairs: PairSet, settings: TrainingSettings, state: Progress, replicas: Replicas | None
+) -> Iterator[Progress]:
     """Go through the rest of an epoch, and give the state after every `WINDOW` steps and after the last one."""
     parameter = next(iter(step.model.parameters().values()))
     drawn = batches(
@@ -141,9 +151,14 @@ def _windows(step: TrainingStep, pairs: PairSet, settings: TrainingSettings, sta
         epoch=state.epoch + 1,
         device=parameter.device,
         dtype=parameter.dtype,
+        part=(0, 1) if replicas is None else (replicas.rank, replicas.size),
     )
     rest = islice(drawn, state.step, None)
-    while window := [step(x, y) * len(x) for x, y in islice(rest, WINDOW)]:
+    if replicas is None:
+        losses: Iterator[Tensor] = (step(x, y) * len(x) for x, y in rest)
+    else:
+        losses = replicas.steps(step.model, step.optimizer, step.criterion, rest)
+    while window := list(islice(losses, WINDOW)):
         loss_sum = state.loss_sum + _finite_sum(window, state)
         state = replace(state, step=state.step + len(window), loss_sum=loss_sum)
         yield state

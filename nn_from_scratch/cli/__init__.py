@@ -13,12 +13,13 @@ from importlib import import_module
 from typing import NoReturn
 
 from nn_from_scratch import __version__
+from nn_from_scratch.distributed.launch import is_follower
 from nn_from_scratch.errors import NNFromScratchError
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "build_parser", "command_help", "main"]
 
 #: The commands, in the order in which the help lists them.
-COMMANDS = ("train", "denoise", "verify", "mutate")
+COMMANDS = ("train", "denoise", "verify", "mutate", "bench")
 
 _EPILOG = """\
 examples:
@@ -29,28 +30,25 @@ examples:
   nn-from-scratch denoise photo.jpg --model runs/2026-01-31_12-00-00
   nn-from-scratch verify layers.py:MyGELU --input 4,16     prove a backward pass right, or say what is wrong with it
   nn-from-scratch mutate mykernels:MyGELU --tests tests    would these tests notice a wrong backward? which not?
+  nn-from-scratch bench compare --base origin/main         has anything become slower since then?
 
 Each command has its own help, such as nn-from-scratch train --help.
 Exit status: 0 for success, 2 for an error (one sentence says which), 130 after Ctrl-C; verify adds 1 for wrong and 3
-for undecided, mutate 1 for mutants that no test notices."""
+for undecided, mutate 1 for mutants that no test notices; bench has its own, see nn-from-scratch bench --help."""
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose error is one sentence, without the usage around it."""
 
+    usage_status = 2  # bench has another one: there 2 says that nothing was decided
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"nn-from-scratch: error: {message} (see {self.prog} --help)\n")
+        text = f"nn-from-scratch: error: {message} (see {self.prog} --help)\n"
+        self.exit(self.usage_status, None if is_follower() else text)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        argv: the arguments; those of the process by default.
-
-    Returns:
-        The exit status: 0 for success, 2 for an error, 130 after Ctrl-C.
-    """
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     parser = _Parser(
         prog="nn-from-scratch",
         description="A small neural-network engine with hand-written backward passes, which learns to denoise "
@@ -62,6 +60,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for name in COMMANDS:
         import_module(f"nn_from_scratch.cli.{name}").add_parser(commands)
+    return parser
+
+
+def command_help(name: str) -> str:
+    """What `nn-from-scratch NAME --help` prints.
+
+    Args:
+        name: one of `COMMANDS`.
+    """
+    action = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    parser: argparse.ArgumentParser = action.choices[name]
+    return parser.format_help()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments; those of the process by default.
+
+    Returns:
+        The exit status: 0 for success, 2 for an error, 130 after Ctrl-C.
+    """
+    parser = build_parser()
     try:
         args = parser.parse_args(argv)
     except SystemExit as request:  # argparse has answered: with help, with the version or with an error

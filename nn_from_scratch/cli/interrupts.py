@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["stop_on_interrupt"]
+__all__ = ["stop_on_interrupt", "stop_on_signals"]
 
 
 @contextmanager
@@ -36,3 +36,31 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def stop_on_signals(on_signal: Callable[[], None], *, say: bool = True) -> Iterator[Callable[[], bool]]:
+    """Within it, Ctrl-C or SIGTERM makes the given function return True, however often it comes.
+
+    This is for one of several processes, which must all stop after the same step: Ctrl-C reaches each of them twice,
+    once from the terminal and once from the launcher, which ends what does not stop by itself.
+
+    Args:
+        on_signal: called with each.
+        say: whether the first Ctrl-C is answered.
+    """
+    asked = False
+
+    def note(signal_number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if say and not asked and signal_number == signal.SIGINT:
+            os.write(2, b"\nstopping all ranks and saving\n")
+        asked = True
+        on_signal()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shlex
 import sys
 from collections.abc import Iterator
@@ -15,12 +14,15 @@ import torch
 from rich.console import Console
 
 from nn_from_scratch.cli.display import TrainingDisplay, say, show_scores
-from nn_from_scratch.cli.interrupts import stop_on_interrupt
+from nn_from_scratch.cli.interrupts import stop_on_interrupt, stop_on_signals
+from nn_from_scratch.cli.replica import send_settings, send_state
 from nn_from_scratch.cli.train import resumed_settings
 from nn_from_scratch.comparison import MOST_COMPARED, compare
 from nn_from_scratch.convolutions import convolution_algorithm
 from nn_from_scratch.data import PairSet, load_pairs, parse_noise
-from nn_from_scratch.errors import CheckpointError, DivergenceError
+from nn_from_scratch.data.fingerprint import fingerprint
+from nn_from_scratch.distributed.replicas import Replicas
+from nn_from_scratch.errors import CheckpointError, DivergenceError, ReplicaError
 from nn_from_scratch.figures import draw_grid, draw_training_curve
 from nn_from_scratch.metrics import psnr
 from nn_from_scratch.models import report_model
@@ -48,20 +50,23 @@ class _Session:
     progress: Progress
     pairs: PairSet
     information: dict[str, Any]
+    replicas: Replicas | None
 
     def save(self, progress: Progress) -> None:
         self.run.save(self.model, self.optimizer, progress, settings=self.settings, information=self.information)
         self.progress = progress
 
 
-def start_run(settings: RunSettings, *, out: Path | None, json_path: Path | None) -> int:
+def start_run(
+    settings: RunSettings, *, out: Path | None, json_path: Path | None, replicas: Replicas | None = None
+) -> int:
     """Start a new run; after a failure before the end of the first epoch nothing of it is left.
 
     Raises:
         NNFromScratchError: something is wrong with the settings, the data or the folder, or the training failed.
     """
-    device = check_device(settings.device)
     settings = replace(settings, noise=str(parse_noise(settings.noise)))
+    device = check_device(settings.device) if replicas is None else send_settings(replicas, settings)
     run = new_run(out)
     session: _Session | None = None
     try:
@@ -79,6 +84,7 @@ def start_run(settings: RunSettings, *, out: Path | None, json_path: Path | None
                 progress=Progress(),
                 pairs=pairs,
                 information={"data": pairs.source, "noise": pairs.noise, "data_sha256": fingerprint(pairs)},
+                replicas=replicas,
             )
             session.save(session.progress)
             return _go_on(session, json_path)
@@ -88,7 +94,9 @@ def start_run(settings: RunSettings, *, out: Path | None, json_path: Path | None
         raise
 
 
-def resume_run(folder: Path | None, *, explicit: dict[str, Any], json_path: Path | None) -> int:
+def resume_run(
+    folder: Path | None, *, explicit: dict[str, Any], json_path: Path | None, replicas: Replicas | None = None
+) -> int:
     """Go on with an older run.
 
     Raises:
@@ -100,7 +108,7 @@ def resume_run(folder: Path | None, *, explicit: dict[str, Any], json_path: Path
     if "noise" in explicit:
         explicit = {**explicit, "noise": str(parse_noise(explicit["noise"]))}
     settings = resumed_settings(stored, explicit, epochs_done=progress.epoch + (progress.step > 0))
-    device = check_device(settings.device)
+    device = check_device(settings.device) if replicas is None else send_settings(replicas, settings)
     model.to(device)
     optimizer = make_optimizer(model, settings)
     checkpoint.restore(model, optimizer)
@@ -113,19 +121,10 @@ def resume_run(folder: Path | None, *, explicit: dict[str, Any], json_path: Path
                 "with, so it cannot be resumed: restore the data, or start a new run"
             )
         information = {name: value for name, value in checkpoint.information.items() if name != "settings"}
-        session = _Session(console, run, settings, model, optimizer, progress, pairs, information)
+        session = _Session(console, run, settings, model, optimizer, progress, pairs, information, replicas)
         run.write_records(progress, settings=settings, information=information)  # a kill may have come before it
         say(console, f"resuming {run.folder} after {progress.describe()}")
         return _go_on(session, json_path)
-
-
-def fingerprint(pairs: PairSet) -> str:
-    """SHA-256 (hexadecimal) of all pixels: equal for equal data only."""
-    sha = hashlib.sha256()
-    for tensor in (pairs.train_noisy_a, pairs.train_noisy_b, pairs.validation_noisy, pairs.validation_clean):
-        sha.update(repr(tuple(tensor.shape)).encode())
-        sha.update(tensor.contiguous().numpy().data)
-    return sha.hexdigest()
 
 
 def _go_on(session: _Session, json_path: Path | None) -> int:
@@ -133,6 +132,9 @@ def _go_on(session: _Session, json_path: Path | None) -> int:
     noisy_psnr = psnr(s.pairs.validation_noisy, s.pairs.validation_clean)
     s.console.print(repr(s.model), markup=False, highlight=False)
     say(s.console, f"{s.optimizer!r}, batch size {s.settings.batch_size}, seed {s.settings.seed}, {s.settings.device}")
+    if s.replicas is not None:
+        say(s.console, f"{s.replicas.size} processes, each with a part of every batch")
+        send_state(s.replicas, s.model, s.optimizer, s.progress, data_sha256=s.information["data_sha256"])
     say(s.console, f"run folder: {s.run.folder}")
     display = TrainingDisplay(
         s.console,
@@ -148,7 +150,8 @@ def _go_on(session: _Session, json_path: Path | None) -> int:
         display.on_epoch(progress)
 
     try:
-        with stop_on_interrupt() as stop, display:
+        stopping = stop_on_interrupt() if s.replicas is None else stop_on_signals(s.replicas.hurry)
+        with stopping as stop, display:
             reached = train(
                 s.model,
                 s.optimizer,
@@ -157,7 +160,8 @@ def _go_on(session: _Session, json_path: Path | None) -> int:
                 progress=s.progress,
                 on_progress=display.on_progress,
                 on_epoch=on_epoch,
-                stop=stop,
+                stop=stop if s.replicas is None else s.replicas.agreed(stop),
+                replicas=s.replicas,
                 capture=s.settings.capture,
             )
         if reached != s.progress:
@@ -169,10 +173,10 @@ def _go_on(session: _Session, json_path: Path | None) -> int:
         if s.progress == Progress() and s.run.is_new:
             raise
         return _interrupted(s)
-    except DivergenceError as error:
+    except (DivergenceError, ReplicaError) as error:
         if s.progress == Progress() and s.run.is_new:
             raise
-        raise DivergenceError(f"{error}; {str(s.run.checkpoint)!r} keeps {s.progress.describe()}") from error
+        raise type(error)(f"{error}; {str(s.run.checkpoint)!r} keeps {s.progress.describe()}") from error
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -24,6 +26,11 @@ def load_target(text: str) -> object:
         SubjectError: the module cannot be imported; the message is its own error.
     """
     place, colon, names = text.rpartition(":")
+    if not colon and text.endswith(".py") and Path(text).is_file():
+        raise ArgumentError(
+            f"target is {text!r}, a file without a name in it; say what to take from it, as in "
+            f"{text}:{' or :'.join(_defined(Path(text))[:8]) or 'NAME'}"
+        )
     if not colon or not place or not names:
         raise ArgumentError(f"target is {text!r}, but package.module:name or path/to/file.py:name is expected")
     module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
@@ -51,7 +58,8 @@ def make_subject(target: object, positional: Sequence[object], named: Mapping[st
         return target(*positional, **named)
     except (Exception, SystemExit) as error:  # somebody else's code; its sys.exit(0) must not end as our success
         given = ", ".join([*map(repr, positional), *(f"{name}={value!r}" for name, value in named.items())])
-        raise SubjectError(f"{target.__name__}({given}) raises {_own_words(error)}") from error
+        hint = "; --arg VALUE or --arg NAME=VALUE hands it an argument" if isinstance(error, TypeError) else ""
+        raise SubjectError(f"{target.__name__}({given}) raises {_own_words(error)}{hint}") from error
 
 
 def dtype_of(subject: object) -> str:
@@ -76,11 +84,28 @@ def _attribute(module: ModuleType, dotted: str, *, target: str) -> object:
     found: object = module
     for name in dotted.split("."):
         if not hasattr(found, name):
-            known = sorted(key for key in vars(module) if not key.startswith("_"))
+            known = sorted(
+                key
+                for key, value in vars(module).items()
+                if not key.startswith("_") and not isinstance(value, ModuleType)
+            )
             listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-            raise ArgumentError(f"target is {target!r}, but there is no {name!r}; there are: {listed or 'no names'}")
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ArgumentError(
+                f"target is {target!r}, but there is no {name!r}{meant}; there are: {listed or 'no names'}"
+            )
         found = getattr(found, name)
     return found
+
+
+def _defined(path: Path) -> list[str]:
+    """What a file defines at its top, without running it; nothing if it cannot be read as Python."""
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError):
+        return []
+    return [node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name[0] != "_"]
 
 
 def _import_module(name: str) -> ModuleType:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nn_from_scratch.distributed.launch import find_launch
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.settings import CONVOLUTIONS, DEFAULT_EPOCHS, OPTIMIZER_DEFAULTS, RunSettings
+
+if TYPE_CHECKING:
+    from nn_from_scratch.distributed.replicas import Replicas
 
 __all__ = ["add_parser", "run"]
 
@@ -35,6 +40,7 @@ examples:
   nn-from-scratch train --optimizer adam --noise poisson:peak=30
   nn-from-scratch train --data ~/Pictures --train-size 20000
   nn-from-scratch train --resume runs/long --epochs 40
+  torchrun --nproc-per-node 4 -m nn_from_scratch train --device cuda      four GPUs, a part of each batch on each
 
 Ctrl-C saves and stops; --resume goes on from there, or from the last completed epoch after a crash, and ends with the
 same weights, bit for bit, as a run that was never interrupted. The settings of the run are then its own: only
@@ -129,6 +135,17 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; give the exit status."""
+    launch = find_launch()
+    if launch is None:
+        return _run(args, None)
+    # When a rank dies, torch writes pages about its own sockets; what it is told here it reads when it is loaded.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from nn_from_scratch.cli.replica import run_replica
+
+    return run_replica(launch, lambda replicas: _run(args, replicas))
+
+
+def _run(args: argparse.Namespace, replicas: Replicas | None) -> int:
     given = vars(args)
     names = {field.name for field in fields(RunSettings)}
     explicit = {name: value for name, value in given.items() if name in names}
@@ -149,8 +166,8 @@ def run(args: argparse.Namespace) -> int:
     from nn_from_scratch.cli.session import resume_run, start_run
 
     if fresh is not None:
-        return start_run(fresh, out=out, json_path=json_path)
-    return resume_run(given["resume"] or out, explicit=explicit, json_path=json_path)
+        return start_run(fresh, out=out, json_path=json_path, replicas=replicas)
+    return resume_run(given["resume"] or out, explicit=explicit, json_path=json_path, replicas=replicas)
 
 
 def new_settings(explicit: dict[str, Any]) -> RunSettings:

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from nn_from_scratch.convolutions.geometry import Geometry, Pair, spatial
+from nn_from_scratch.layout import in_order
 
 Convolve = Callable[[Tensor, Tensor, Geometry, Tensor | None], Tensor]
 
@@ -120,9 +121,12 @@ def adjoint_by_phases(
     if (s, t) != (1, 1):
         (_, _, M1, M2), (sample, channel, row, column) = y.shape, y.stride()
         step = per_group * channel
-        pixels = y.as_strided(
-            (N, M1, s, M2, t, G, per_group), (sample, row, t * step, column, step, s * t * step, channel)
-        ).contiguous()  # (N, M1 s, M2 t, C)
+        if G == 1 and channel == 1:
+            pixels = in_order(y, (N, M1, s, M2, t, per_group), (sample, row, t * step, column, step, channel))
+        else:
+            pixels = y.as_strided(
+                (N, M1, s, M2, t, G, per_group), (sample, row, t * step, column, step, s * t * step, channel)
+            ).contiguous()  # (N, M1 s, M2 t, C)
         row, column = M2 * t * C, C
         return pixels.as_strided((N, C, *size), (M1 * s * row, 1, row, column), top * row + left * column)
     if (top, left) == (0, 0) and spatial(y) == size:

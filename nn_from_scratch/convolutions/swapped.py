@@ -47,37 +47,42 @@ def suits(x: Tensor, geometry: Geometry) -> bool:
 
 def correlate_swapped(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
     """dl/dw (C', C, K1, K2) from x (N, C, H, W) and g (N, C', P, Q), where `suits` says so."""
-    N = x.shape[0]
-    if N <= PART:
-        return _part(x, g, geometry)
-    w = _part(x[:PART], g[:PART], geometry)
-    for first in range(PART, N, PART):
-        w += _part(x[first : first + PART], g[first : first + PART], geometry)
-    return w
-
-
-def _part(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
-    (N, C, H, W), (K1, K2), (s, t), (a, b) = x.shape, geometry.kernel, geometry.stride, geometry.padding
-    kernels = _kernels(g)  # (C', N, P, Q)
-    if x.is_contiguous():
-        images = samples_last(x).as_strided((C, N, H, W), (H * W * N, 1, W * N, N))
-        y = _convolve(images, kernels, K2, (s, t), (a, b))  # (C, C', K1 or more, K2 or more)
-        strides = (y.stride(1), y.stride(0), y.stride(2), y.stride(3))
-    else:
+    planar = x.is_contiguous()
+    if not planar:
         x = channels_last(x)
-        images = samples_last(x).as_strided((1, N, H, W * C), (H * W * C * N, 1, W * C * N, N))
-        y = _convolve(images, kernels, K2 * C, (s, t * C), (a, b * C))  # (1, C', K1 or more, K2 C or more)
-        strides = (y.stride(1), y.stride(3), y.stride(2), C * y.stride(3))
-    return y.as_strided((y.shape[1], C, K1, K2), strides).contiguous()  # (C', C, K1, K2)
+    w: Tensor | None = None
+    for image, kernels in zip(samples_last(x, PART), _kernels(g), strict=True):
+        term = _part(image, kernels, x.shape, geometry, planar=planar)
+        w = term if w is None else w.add_(term)
+    assert w is not None  # there are samples
+    return w.contiguous()
 
 
-def _kernels(g: Tensor) -> Tensor:
-    """The cotangent g (N, C', P, Q) as (C', N, P, Q), with the samples last in memory."""
-    N, out, P, Q = g.shape
-    if g.is_contiguous():
-        return samples_last(g).as_strided((out, N, P, Q), (P * Q * N, 1, Q * N, N))
-    last = samples_last(channels_last(g)).as_strided((out, N, P, Q), (N, 1, Q * out * N, out * N))
-    return last.contiguous(memory_format=torch.channels_last)
+def _part(image: Tensor, kernels: Tensor, shape: torch.Size, geometry: Geometry, *, planar: bool) -> Tensor:
+    """The term (C', C, K1, K2) of n samples: images (M, n) of (C, H, W) or (H, W, C), kernels (C', n, P, Q)."""
+    (_, C, H, W), n, (K1, K2), (s, t) = shape, image.shape[1], geometry.kernel, geometry.stride
+    a, b = geometry.padding
+    if planar:
+        y = _convolve(image.as_strided((C, n, H, W), (H * W * n, 1, W * n, n)), kernels, K2, (s, t), (a, b))
+        strides = (y.stride(1), y.stride(0), y.stride(2), y.stride(3))  # of (C, C', K1 or more, K2 or more)
+    else:
+        wide = image.as_strided((1, n, H, W * C), (H * W * C * n, 1, W * C * n, n))
+        y = _convolve(wide, kernels, K2 * C, (s, t * C), (a, b * C))
+        strides = (y.stride(1), y.stride(3), y.stride(2), C * y.stride(3))  # of (1, C', K1 or more, K2 C or more)
+    return y.as_strided((y.shape[1], C, K1, K2), strides)  # (C', C, K1, K2)
+
+
+def _kernels(g: Tensor) -> list[Tensor]:
+    """The cotangent g (N, C', P, Q) as (C', n, P, Q) for each part, with the samples last in memory."""
+    _, out, P, Q = g.shape
+    planar = g.is_contiguous()
+    found = []
+    for part in samples_last(g if planar else channels_last(g), PART):
+        n = part.shape[1]
+        strides = (P * Q * n, 1, Q * n, n) if planar else (n, 1, Q * out * n, out * n)
+        kernels = part.as_strided((out, n, P, Q), strides)
+        found.append(kernels.contiguous(memory_format=torch.channels_last))
+    return found
 
 
 def _convolve(images: Tensor, kernels: Tensor, width: int, dilation: Pair, padding: Pair) -> Tensor:

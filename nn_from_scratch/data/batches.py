@@ -23,6 +23,7 @@ def batches(
     epoch: int,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Give the (input, target) batches of one epoch, in an order that only seed and epoch decide.
 
@@ -33,13 +34,15 @@ def batches(
         epoch: Number of the epoch, at least 0; each has its own order.
         device: Where the batches are wanted.
         dtype: A floating-point dtype.
+        part: (number, of how many) parts into which each batch is cut, of sizes that differ by one at most; the first
+            are the larger ones. A batch of fewer pairs than parts leaves some empty.
 
     Returns:
         An iterator over pairs of tensors (B, 3, H, W) of `dtype` on `device`, values 0 to 1; both are new tensors, and
         on a CPU they lie in memory with the channels last.
 
     Raises:
-        ArgumentError: batch_size, seed or epoch is no whole number or too small.
+        ArgumentError: batch_size, seed or epoch is no whole number or too small; there is no such part.
         DtypeError: dtype is not floating.
     """
     check_seed(seed)
@@ -48,9 +51,14 @@ def batches(
             raise ArgumentError(f"{name} is {value!r}; it must be a whole number of at least {least}")
     if not dtype.is_floating_point:
         raise DtypeError(f"dtype is {dtype}; images in [0, 1] need a floating-point dtype")
+    number, parts = part
+    if not 0 <= number < parts:
+        raise ArgumentError(f"part is {part!r}; it must be the number of a part, from 0, and how many there are")
     a, b = pairs.train_noisy_a, pairs.train_noisy_b
     order = torch.randperm(len(a), generator=stream(seed, "batches", epoch)).to(a.device)
     rows = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+    if parts > 1:
+        rows = (some.tensor_split(parts)[number] for some in rows)
     return ((_batch(a, some, device, dtype), _batch(b, some, device, dtype)) for some in rows)
 
 

@@ -95,9 +95,10 @@ class SiLU(Layer):
 class GELU(Layer):
     """The Gaussian error linear unit (Hendrycks and Gimpel, 2016), exact or approximated by tanh.
 
-    Exact:   y = x P(x);   dl/dx = (P(x) + x p(x)) g, with P and p the standard normal's distribution and density.
-    "tanh":  y = x (1 + t) / 2 with t = tanh(u), u = c (x + a x^3), c = sqrt(2 / pi), a = 0.044715;
-             dl/dx = ((1 + t) + x (1 - t^2) u') / 2 g with u' = c (1 + 3 a x^2).
+    Exact: y = x P(x);   dl/dx = (P(x) + x p(x)) g, with P and p the standard normal's distribution and density.
+
+    "tanh": y = x (1 + t) / 2 with t = tanh(u), u = c (x + a x^3), c = sqrt(2 / pi), a = 0.044715;
+    dl/dx = ((1 + t) + x (1 - t^2) u') / 2 g with u' = c (1 + 3 a x^2).
 
     Args:
         approximate: "none" for the exact form, or "tanh".

@@ -183,7 +183,7 @@ def _verified(
         seed=context.seed,
         level=context.level,
         seconds=time.monotonic() - began,
-        notes=(*subject.notes, *_conventions(results)),
+        notes=(*subject.notes, *_left_out(subject, call), *_conventions(results)),
     )
 
 
@@ -247,6 +247,20 @@ def _reproducible(result: CheckResult, call: Call, context: CheckContext) -> Che
 
 def _conventions(results: Sequence[CheckResult]) -> list[str]:
     return [f"{r.label}: {r.reason}" for r in results if r.verdict is Verdict.CORRECT and r.reason]
+
+
+def _left_out(subject: Subject, call: Call | None) -> list[str]:
+    """A note for the inputs that are not looked at because others require grad; nobody may take them for checked."""
+    if call is None or "differentiable" in call.arguments:
+        return []
+    names = [
+        slot.name
+        for slot in subject.slots
+        if slot.role == "input" and slot.value.is_floating_point() and not slot.differentiable
+    ]
+    if not names:
+        return []
+    return [f"no gradient is looked at for {', '.join(names)}: other inputs require grad, and these do not"]
 
 
 def environment(subject: Subject) -> dict[str, str]:

@@ -25,7 +25,7 @@ from torch import Tensor
 from nn_from_scratch.verify import CheckContext, CheckResult, Verdict, as_subject
 from nn_from_scratch.verify.gradients import check_gradient
 from tests.bench.right_functions import CASES, DRAWS, Case, draw_inputs
-from tests.bench.verifier_faults import blind_spots, diagnoses
+from tests.bench.verifier_faults import blind_spots, diagnoses, passed_by_fast_mode
 
 __all__ = [
     "EPSILONS",
@@ -280,7 +280,7 @@ def _print_speed() -> None:
 def _print_blind_spots() -> None:
     rows = blind_spots()
     _print(f"blind spots: {sum(ours for *_, ours, _ in rows)} of {len(rows)} found by us; ", end="")
-    _print(f"{sum(passed for *_, passed in rows)} passed by gradcheck slow")
+    _print(f"{sum(passed for *_, passed in rows)} passed by gradcheck slow, {passed_by_fast_mode()} by its fast mode")
     for name, check, ours, passed in rows:
         _print(
             f"  {name:45s} {check:20s} {'found' if ours else 'MISSED':8s} gradcheck {'passes' if passed else 'fails'}"

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from nn_from_scratch.cli import session
 from nn_from_scratch.cli.display import TrainingDisplay
 from nn_from_scratch.cli.train import new_settings
 from nn_from_scratch.denoiser import Denoiser
@@ -178,13 +177,14 @@ def test_the_fingerprint_covers_every_part_of_the_data(pictures: Path) -> None:
     from dataclasses import replace
 
     from nn_from_scratch.data import load_pairs
+    from nn_from_scratch.data.fingerprint import fingerprint
 
     pairs = load_pairs(pictures, train_size=4, validation_size=2)
-    prints = {session.fingerprint(pairs)}
+    prints = {fingerprint(pairs)}
     for name in ("train_noisy_a", "train_noisy_b", "validation_noisy", "validation_clean"):
         changed = getattr(pairs, name).clone()
         changed[-1, -1, -1, -1] ^= 1
-        prints.add(session.fingerprint(replace(pairs, **{name: changed})))
+        prints.add(fingerprint(replace(pairs, **{name: changed})))
     assert len(prints) == 5
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from nn_from_scratch.cli import main
 
@@ -119,7 +120,10 @@ def test_the_report_is_written_as_json(file: str, tmp_path: Path) -> None:
         ),
         ("nothing_of_that_name:f", ["--input", "3"], "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
         ("missing.py:f", ["--input", "3"], "target names the file 'missing.py', which does not exist"),
-        ("{file}:Rihgt", ["--input", "3"], "there is no 'Rihgt'; there are: Affine, Flipped"),
+        ("{file}", ["--input", "3"], "a file without a name in it; say what to take from it, as in {file}:Right or :"),
+        ("{file}:Rihgt", ["--input", "3"], "there is no 'Rihgt' (did you mean 'Right'?); there are: Affine, Flipped"),
+        ("{file}:Affine", ["--input", "3"], "'inputs'; --arg VALUE or --arg NAME=VALUE hands it an"),
+        ("{file}:Right", ["--input", "3", "--input", "4"], "were given (called with --input 3 --input 4)"),
         ("{file}:Right", [], "--input is missing: give one for each input of the subject"),
         ("{file}:Right", ["--input", "3,x"], "input is '3,x', but a shape such as 4,3,8,8"),
         ("{file}:Right", ["--input", "3:float63"], "torch has no dtype 'float63'"),
@@ -142,7 +146,7 @@ def test_bad_input_is_one_sentence_and_exit_status_2(
     assert main(["verify", target.format(file=file), *options]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("nn-from-scratch: error: ")
-    assert message in captured.err
+    assert message.format(file=file) in captured.err
     assert captured.err.count("\n") == 1
 
 
@@ -160,6 +164,17 @@ def test_code_that_exits_with_success_is_not_taken_for_a_correct_one(tmp_path: P
     path = tmp_path / "exiting.py"
     path.write_text(source, encoding="utf-8")
     assert main(["verify", f"{path}:f", "--input", "3", "--checks", "gradient"]) == status
+
+
+@pytest.mark.parametrize(("size", "threads"), [("4,3", 1), ("400,300", 2)])
+def test_small_inputs_are_verified_in_one_thread(
+    file: str, monkeypatch: pytest.MonkeyPatch, size: str, threads: int
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", seen.append)
+    assert main(["verify", f"{file}:Right", "--input", size, "--checks", "gradient_form"]) == 0
+    assert seen == [threads, 2]
 
 
 def test_an_import_error_is_shown_in_its_own_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

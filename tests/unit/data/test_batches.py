@@ -62,3 +62,18 @@ def test_an_argument_that_makes_no_sense_is_refused_at_once(pairs: PairSet, name
 def test_a_dtype_that_is_not_floating_is_refused_at_once(pairs: PairSet) -> None:
     with pytest.raises(DtypeError, match="dtype is torch.int64; images in \\[0, 1\\] need a floating-point dtype"):
         batches(pairs, batch_size=1, seed=0, epoch=0, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(("parts", "sizes"), [(2, [[2, 2], [2, 2], [1, 1]]), (3, [[2, 1, 1], [2, 1, 1], [1, 1, 0]])])
+def test_the_parts_of_a_batch_are_the_batch(pairs: PairSet, parts: int, sizes: list[list[int]]) -> None:
+    whole = list(batches(pairs, batch_size=4, seed=1, epoch=1))
+    cut = [list(batches(pairs, batch_size=4, seed=1, epoch=1, part=(part, parts))) for part in range(parts)]
+    assert [[len(x) for x, _ in step] for step in zip(*cut, strict=True)] == sizes
+    for (x, y), step in zip(whole, zip(*cut, strict=True), strict=True):
+        assert torch.cat([a for a, _ in step]).equal(x) and torch.cat([b for _, b in step]).equal(y)
+
+
+@pytest.mark.parametrize("part", [(2, 2), (-1, 2), (0, 0)])
+def test_a_part_that_there_is_not_is_refused(pairs: PairSet, part: tuple[int, int]) -> None:
+    with pytest.raises(ArgumentError, match=r"part is \(.*; it must be the number of a part, from 0, and how many"):
+        batches(pairs, batch_size=4, seed=0, epoch=0, part=part)

@@ -197,7 +197,7 @@ def test_the_documentation_shows_what_is_printed() -> None:
 
     smallest = find(convolutions(), forgets_dilation_along_the_width, settings=MANY)
     text = (Path(__file__).parents[3] / "docs" / "strategies.md").read_text(encoding="utf-8")
-    assert f"```text\n{smallest.snippet()}\n```" in text
+    assert f"```python\n{smallest.snippet()}\n```" in text
 
 
 def test_nothing_is_printed_where_that_was_not_wanted() -> None:

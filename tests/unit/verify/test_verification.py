@@ -195,3 +195,11 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         room.nothing  # noqa: B018
     assert set(room.__all__) <= set(dir(room))
+
+
+def test_an_input_that_is_not_looked_at_is_named() -> None:
+    a, b = x(), x().requires_grad_()
+    report = check(torch.mul, a, b, checks="gradient", names=("a", "b"))
+    assert any("no gradient is looked at for a: other inputs require grad" in note for note in report.notes)
+    for looked_at in (check(torch.mul, a, x(), checks="gradient"), check(torch.mul, a, b, differentiable=["input0"])):
+        assert not any("looked at" in note for note in looked_at.notes)

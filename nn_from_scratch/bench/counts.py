@@ -1,0 +1,139 @@
+"""What a step costs beside time, counted exactly: operators, kernel launches, peak memory.
+
+A count is the same in every run, on a busy machine too, so a gate on it never cries wolf and sees the first needless
+copy.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = ["Counts", "count"]
+
+# What puts work on a GPU, in the words of CUDA's two interfaces; a replayed graph is one launch.
+_LAUNCHES = ("cudaLaunchKernel", "cudaLaunchCooperativeKernel", "cuLaunchKernel", "cudaGraphLaunch")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of one call.
+
+    Attributes:
+        operators: that torch dispatches, each once however large.
+        launches: of kernels or graphs on the GPU; None without one.
+        peak_bytes: of tensors, at the worst moment, beyond what lives through the whole call. On a CPU all that
+            torch's allocator gives out, temporaries inside an operator included; scratch memory of the vendor's
+            library is not seen. On CUDA what its caching allocator has given out.
+    """
+
+    operators: int
+    launches: int | None
+    peak_bytes: int
+
+    def worse_than(self, other: Counts) -> list[str]:
+        """In words, each count that is above the other's; a count that one side lacks is not compared."""
+        found = []
+        for field in fields(self):
+            ours, theirs = getattr(self, field.name), getattr(other, field.name)
+            if ours is not None and theirs is not None and ours > theirs:
+                found.append(f"{field.name.replace('_', ' ')} {theirs} -> {ours}")
+        return found
+
+    def to_json(self) -> dict[str, int | None]:
+        """As JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, int | None]) -> Counts:
+        """The inverse of `to_json`."""
+        operators, peak = values["operators"], values["peak_bytes"]
+        assert operators is not None and peak is not None
+        return cls(operators=operators, launches=values["launches"], peak_bytes=peak)
+
+
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it so
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it so
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def count(function: Callable[[], object], *, warm_up: int = 3) -> Counts:
+    """Count what a call costs once it has settled.
+
+    Args:
+        function: called without arguments, several times.
+        warm_up: calls before anything is counted, in which state and workspaces are made.
+    """
+    for _ in range(warm_up):
+        function()
+    with _Operators() as operators:
+        function()
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch's
+    return Counts(
+        operators=operators.count,
+        launches=_launches(function) if cuda else None,
+        peak_bytes=_peak_on_cuda(function) if cuda else _peak_on_cpu(function),
+    )
+
+
+def _launches(function: Callable[[], object]) -> int:
+    torch.cuda.synchronize()
+    with _quiet(), profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+        function()
+        torch.cuda.synchronize()
+    return sum(event.name.startswith(_LAUNCHES) for event in found.events())
+
+
+def _peak_on_cuda(function: Callable[[], object]) -> int:
+    torch.cuda.synchronize()
+    function()
+    torch.cuda.synchronize()
+    least = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    function()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - least
+
+
+def _peak_on_cpu(function: Callable[[], object]) -> int:
+    # Two calls in one session: what the first keeps the second frees, so both the least and the most are seen.
+    with _quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        function()
+        function()
+    session = found.profiler
+    assert session is not None and session.kineto_results is not None
+    events = [event for event in session.kineto_results.events() if event.name() == "[memory]"]
+    used = least = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        used += event.nbytes()
+        least, most = min(least, used), max(most, used)
+    return most - least
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within it, what is written to standard error below Python, as the profiler's notes are, goes nowhere."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

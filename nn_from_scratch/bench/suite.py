@@ -1,0 +1,79 @@
+"""The benchmarks of a project: a file that names them.
+
+    BENCHMARKS = {"softmax, 64 rows": softmax_of_64_rows, ...}
+
+Each is a function without arguments that makes everything ready and gives the function to time, again without
+arguments. A name may be any text; it is how a benchmark is known from one commit to the next.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from nn_from_scratch.errors import ArgumentError, NNFromScratchError, SubjectError
+
+__all__ = ["PLACES", "Setup", "find_suite", "load_suite"]
+
+#: Makes ready, and gives what is timed.
+Setup = Callable[[], Callable[[], object]]
+#: Where the file is looked for in a project, first found first taken.
+PLACES = ("benchmarks.py", "benchmarks/gate.py", "tests/benchmarks.py", "tests/bench/gate.py")
+
+
+def find_suite(root: Path, given: Path | None = None) -> Path:
+    """The file of benchmarks, relative to the project.
+
+    Args:
+        root: of the project.
+        given: the file that somebody named, relative to the current folder or absolute.
+
+    Raises:
+        ArgumentError: there is none, or it lies outside the project.
+    """
+    if given is None:
+        for place in PLACES:
+            if (root / place).is_file():
+                return Path(place)
+        raise ArgumentError(
+            f"there is no file of benchmarks in {str(root)!r}: write one of {', '.join(PLACES)}, or name yours with "
+            "--benchmarks"
+        )
+    if not given.is_file():
+        raise ArgumentError(f"benchmarks is {str(given)!r}, but there is no such file")
+    try:
+        return given.resolve().relative_to(root.resolve())
+    except ValueError:
+        raise ArgumentError(
+            f"benchmarks is {str(given)!r}, but a file inside of the project {str(root)!r} is expected"
+        ) from None
+
+
+def load_suite(path: Path) -> dict[str, Setup]:
+    """Run the file, and give its benchmarks by name.
+
+    Raises:
+        ArgumentError: it defines no `BENCHMARKS`, or something else than a mapping of names to functions.
+        SubjectError: it raises; the message is its own error.
+    """
+    spec = importlib.util.spec_from_file_location("nnfs_benchmarks", path)
+    if spec is None or spec.loader is None:
+        raise ArgumentError(f"benchmarks is {str(path)!r}, which is no Python source")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["nnfs_benchmarks"] = module
+    try:
+        spec.loader.exec_module(module)
+    except NNFromScratchError:
+        raise
+    except (Exception, SystemExit) as error:  # somebody else's code; its sys.exit(0) must not end as our success
+        raise SubjectError(f"{path.name} cannot be run: {type(error).__name__}: {error}") from error
+    found = getattr(module, "BENCHMARKS", None)
+    right = isinstance(found, Mapping) and all(isinstance(k, str) and callable(v) for k, v in found.items())
+    if not right or not found:
+        raise ArgumentError(
+            f"{path.name} has BENCHMARKS = {found!r}, but a mapping of at least one name to a function that makes "
+            "ready and gives the function to time is expected"
+        )
+    return dict(found)

@@ -1,0 +1,185 @@
+"""From a campaign's TOML file to its cases. Reading it loads no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nn_from_scratch import __version__
+from nn_from_scratch.errors import ArgumentError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["CampaignCase", "fingerprint", "read_plan"]
+
+#: What a case may say of itself, a subject of its cases, and the defaults of all: the type, what that is, the default.
+_SETTINGS: Mapping[str, tuple[Any, str, Any]] = {
+    "args": (list, "a list of values", []),
+    "kwargs": (dict, "a table of values", {}),
+    "inputs": (list, 'a list of texts such as "4,3" or "4:int64<10"', []),
+    "dtypes": (list, 'a list of texts such as "float32"', []),
+    "numpy": (bool, "true or false", False),
+    "seed": (int, "a whole number of at least 0", 0),
+    "repeat": (int, "a whole number of at least 1", 1),
+    "level": (str, '"quick" or "full"', "quick"),
+    "checks": (list, 'a list of names, such as ["gradient"] or ["-copies"]', []),
+    "time_limit": ((int, float), "a positive number of seconds", 60.0),
+    "limit": ((int, float), "a positive number of seconds", 600.0),
+}
+_LEAST = {"seed": 0, "repeat": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignCase:
+    """One verification of a campaign, as data.
+
+    Attributes:
+        id: unique in the campaign: subject, case, dtype and seed, with slashes between them.
+        target: what to verify, as on the command line; a file is given by its absolute path.
+        args, kwargs: what a class is called with to make the subject.
+        inputs: the inputs to draw, as on the command line.
+        dtype: of subject and inputs; None for the subject's own.
+        numpy: whether the inputs are handed over as arrays.
+        seed, level, checks, time_limit: as of `nn_from_scratch.verify.check`; no checks for all.
+        limit: seconds for the whole case.
+    """
+
+    id: str
+    target: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    inputs: list[str]
+    dtype: str | None
+    numpy: bool
+    seed: int
+    level: str
+    checks: list[str]
+    time_limit: float
+    limit: float
+
+
+def read_plan(path: Path) -> list[CampaignCase]:
+    """Read a campaign.
+
+    Raises:
+        ArgumentError: the file is missing or no TOML, a key or a value in it makes no sense, or there is no case.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArgumentError(f"campaign is {str(path)!r}, which cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ArgumentError(f"campaign {str(path)!r} is no TOML: {error}") from error
+    _expect_keys(data, {"defaults", "subject"}, f"campaign {str(path)!r}")
+    defaults = data.get("defaults", {})
+    subjects = data.get("subject", [])
+    if not isinstance(defaults, dict):
+        raise ArgumentError(f"campaign {str(path)!r} has defaults {defaults!r}, but a table [defaults] is expected")
+    base = {name: value for name, (_, _, value) in _SETTINGS.items()} | _settings(defaults, set(), "[defaults]")
+    cases = [case for table in _tables(subjects, "subject") for case in _of_subject(table, base, path)]
+    if not cases:
+        raise ArgumentError(f"campaign {str(path)!r} has no case: add a table [[subject]] with its target and inputs")
+    twice = [name for name, count in Counter(case.id for case in cases).items() if count > 1]
+    if twice:
+        raise ArgumentError(f"campaign {str(path)!r} has two cases {twice[0]!r}: tell them apart by name")
+    return cases
+
+
+def fingerprint(path: Path, cases: list[CampaignCase]) -> str:
+    """Of all that decides what a result means: the campaign, the sources of its targets, the versions."""
+    digest = hashlib.sha256(json.dumps([asdict(case) for case in cases]).encode())
+    for place in sorted({case.target.rpartition(":")[0] for case in cases}):
+        source = Path(place) if place.endswith(".py") else _source_of_module(place)
+        digest.update(place.encode() + (source.read_bytes() if source is not None and source.is_file() else b""))
+    digest.update(f"{version('torch')} {__version__}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _of_subject(table: Mapping[str, Any], base: Mapping[str, Any], path: Path) -> list[CampaignCase]:
+    target = table.get("target")
+    if not isinstance(target, str) or ":" not in target:
+        raise ArgumentError(
+            f"a [[subject]] has the target {target!r}, but package.module:name or path/to/file.py:name is expected"
+        )
+    where = f"[[subject]] {target!r}"
+    place, _, names = target.rpartition(":")
+    if place.endswith(".py"):
+        target = f"{(path.parent / place).resolve()}:{names}"
+    subject = {**base, **_settings(table, {"target", "name", "case"}, where)}
+    name = _name(table, names, where)
+    found = []
+    tables = _tables(table["case"], "subject.case") if "case" in table else [{}]
+    for number, inner in enumerate(tables):
+        settings = {**subject, **_settings(inner, {"name"}, f"[[subject.case]] of {where}")}
+        own = _name(inner, "" if "case" not in table else str(number), where)
+        found += _expanded(f"{name}/{own}" if own else name, target, settings, where)
+    return found
+
+
+def _expanded(name: str, target: str, settings: Mapping[str, Any], where: str) -> list[CampaignCase]:
+    if not settings["inputs"]:
+        raise ArgumentError(f'{where} has a case {name!r} without inputs: give one text for each, as in ["4,3"]')
+    rest = {key: value for key, value in settings.items() if key not in ("dtypes", "repeat", "seed")}
+    found = []
+    for dtype in settings["dtypes"] or [None]:
+        for seed in range(settings["seed"], settings["seed"] + settings["repeat"]):
+            parts = [name, *([dtype] if dtype else []), *([f"seed{seed}"] if settings["repeat"] > 1 else [])]
+            found.append(CampaignCase(id="/".join(parts), target=target, dtype=dtype, seed=seed, **rest))
+    return found
+
+
+def _settings(table: Mapping[str, Any], others: set[str], where: str) -> dict[str, Any]:
+    _expect_keys(table, {*_SETTINGS, *others}, where)
+    found = {name: table[name] for name in _SETTINGS if name in table}
+    for name, value in found.items():
+        kind, words, _ = _SETTINGS[name]
+        fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        if fits and name in ("inputs", "dtypes", "checks"):
+            fits = bool(value) and all(isinstance(text, str) and text for text in value)
+        if fits and name in ("time_limit", "limit"):
+            fits = 0 < value < float("inf")
+        if fits and name in _LEAST:
+            fits = value >= _LEAST[name]
+        if not fits or (name == "level" and value not in ("quick", "full")):
+            raise ArgumentError(f"{where} has {name} = {value!r}, but {words} is expected")
+    return found
+
+
+def _name(table: Mapping[str, Any], default: str, where: str) -> str:
+    name = table.get("name", default)
+    if not isinstance(name, str) or ("name" in table and not name) or any(c in name for c in "/:[]\n"):
+        raise ArgumentError(f"{where} has the name {name!r}, but a text without / : [ ] is expected")
+    return name
+
+
+def _tables(value: object, name: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not value or not all(isinstance(table, dict) for table in value):
+        if value == [] and name == "subject":
+            return []
+        raise ArgumentError(f"the campaign has {name} = {value!r}, but tables [[{name}]] are expected")
+    return value
+
+
+def _expect_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        raise ArgumentError(f"{where} has an unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+
+
+def _source_of_module(name: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None  # the case itself says what is wrong with it
+    return None if spec is None or spec.origin is None else Path(spec.origin)

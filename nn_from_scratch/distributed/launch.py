@@ -1,0 +1,104 @@
+"""What torchrun says about a process, in its environment. Reading it loads no torch."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nn_from_scratch.errors import ArgumentError
+
+__all__ = ["SILENCE", "Launch", "find_launch", "is_follower"]
+
+#: Seconds without a sign of life after which a rank is taken for dead; NNFS_RANK_SILENCE gives another number.
+SILENCE = 40.0
+_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """One process of several that were launched together.
+
+    Attributes:
+        rank: its number, from 0.
+        size: how many there are.
+        local_rank: its number on its machine, and there of its GPU.
+        host, port: where the processes find each other.
+        serves: whether this process offers that place (torchrun's own does it otherwise).
+        attempt: how often torchrun has restarted them.
+        silence: seconds without a sign of life after which a rank is taken for dead.
+    """
+
+    rank: int
+    size: int
+    local_rank: int
+    host: str
+    port: int
+    serves: bool
+    attempt: int = 0
+    silence: float = SILENCE
+
+
+def find_launch(environment: Mapping[str, str] = os.environ) -> Launch | None:
+    """What a launcher has said about this process; None if it was started by itself, or alone.
+
+    Args:
+        environment: variables; RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT tell of a launch.
+
+    Raises:
+        ArgumentError: a variable has a value that makes no sense.
+    """
+    if any(name not in environment for name in _NEEDED):
+        return None
+    size = _number(environment, "WORLD_SIZE", least=1)
+    if size == 1:
+        return None
+    rank = _number(environment, "RANK", below=size)
+    silence = _seconds(environment, "NNFS_RANK_SILENCE", default=SILENCE)
+    return Launch(
+        rank=rank,
+        size=size,
+        local_rank=_number(environment, "LOCAL_RANK", default=str(rank)),
+        host=environment["MASTER_ADDR"],
+        port=_number(environment, "MASTER_PORT", below=65536),
+        serves=rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
+        attempt=_number(environment, "TORCHELASTIC_RESTART_COUNT", default="0"),
+        silence=silence,
+    )
+
+
+def is_follower(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a process of rank 0 was launched with this one, and says what there is to say."""
+    try:
+        launch = find_launch(environment)
+    except ArgumentError:
+        return False
+    return launch is not None and launch.rank != 0
+
+
+def _number(
+    environment: Mapping[str, str], name: str, *, least: int = 0, below: int | None = None, default: str = ""
+) -> int:
+    text = environment.get(name, default)
+    value = int(text) if text.isdecimal() else -1
+    if value < least or (below is not None and value >= below):
+        limit = "" if below is None else f" and below {below}"
+        raise ArgumentError(
+            f"the environment variable {name} is {text!r}, but an integer of at least {least}{limit} is expected: "
+            "torchrun sets it"
+        )
+    return value
+
+
+def _seconds(environment: Mapping[str, str], name: str, *, default: float) -> float:
+    text = environment.get(name, str(default))
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ArgumentError(
+            f"the environment variable {name} is {text!r}, but a positive number of seconds is expected"
+        )
+    return value

@@ -1,0 +1,199 @@
+"""The document model: what a report says, before anybody decides how it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from nn_from_scratch.errors import ArgumentError
+
+__all__ = [
+    "STATUSES",
+    "Block",
+    "Cell",
+    "CellValue",
+    "Commands",
+    "Details",
+    "Document",
+    "Figure",
+    "Picture",
+    "Section",
+    "Table",
+    "Text",
+    "Verdict",
+    "format_cell",
+    "sort_value",
+]
+
+#: What a verdict may be.
+STATUSES = ("passed", "failed", "undecided", "information")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table's cell whose text and place in the order differ.
+
+    Attributes:
+        text: what is shown.
+        value: what the column is sorted by.
+    """
+
+    text: str
+    value: float
+
+
+CellValue: TypeAlias = str | int | float | Cell | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; numbers stay numbers, so that columns can be sorted.
+
+    Attributes:
+        caption: what it shows, with units.
+        header: a name for each column.
+        rows: as many cells each as there are columns; None is an empty cell.
+
+    Raises:
+        ArgumentError: a row has another number of cells.
+    """
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[CellValue, ...], ...]
+
+    def __post_init__(self) -> None:
+        for number, row in enumerate(self.rows):
+            if len(row) != len(self.header):
+                raise ArgumentError(
+                    f"rows[{number}] of the table {self.caption!r} has {len(row)} cells, but its header has "
+                    f"{len(self.header)}"
+                )
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing.
+
+    Attributes:
+        caption: what to see in it.
+        svg: the drawing itself, an svg element.
+        alt: what it shows, for those who do not see it.
+    """
+
+    caption: str
+    svg: str = field(repr=False)
+    alt: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A photograph or another raster image.
+
+    Attributes:
+        caption: what to see in it.
+        png: the bytes of a PNG file.
+        alt: what it shows, for those who do not see it.
+    """
+
+    caption: str
+    png: bytes = field(repr=False)
+    alt: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """Plain text; an empty line begins a new paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Lines for a shell."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Details:
+    """Preformatted text that is folded away.
+
+    Attributes:
+        summary: the line that is seen.
+        text: what unfolds.
+    """
+
+    summary: str
+    text: str
+
+
+Block: TypeAlias = Table | Figure | Picture | Text | Commands | Details
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a document."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What it all comes to.
+
+    Attributes:
+        status: one of `STATUSES`.
+        sentence: the verdict in words.
+
+    Raises:
+        ArgumentError: the status is none of those.
+    """
+
+    status: str
+    sentence: str
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ArgumentError(f"status is {self.status!r}, but one of {', '.join(STATUSES)} is expected")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report.
+
+    Attributes:
+        title: of the whole.
+        verdict: comes first.
+        sections: in their order.
+        environment: where it was made, name to value.
+        commands: shell lines that make it again.
+    """
+
+    title: str
+    verdict: Verdict
+    sections: tuple[Section, ...]
+    environment: Mapping[str, str]
+    commands: tuple[str, ...]
+
+
+def format_cell(value: CellValue) -> str:
+    """The text of a cell: four significant digits for a float, thousands apart for an integer, "–" for None."""
+    if value is None:
+        return "–"
+    if isinstance(value, Cell):
+        return value.text
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", " ") if abs(value) >= 10_000 else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def sort_value(value: CellValue) -> float | None:
+    """The number that a cell is sorted by; None for one that is sorted by its text."""
+    if isinstance(value, Cell):
+        return value.value
+    return float(value) if isinstance(value, int | float) else None

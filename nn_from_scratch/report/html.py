@@ -1,0 +1,125 @@
+"""A document as one HTML file: verdict first, tables that sort, light and dark, and nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import re
+from functools import cache
+from html import escape
+from importlib.resources import files
+
+from nn_from_scratch.report.document import (
+    Block,
+    CellValue,
+    Commands,
+    Details,
+    Document,
+    Figure,
+    Picture,
+    Section,
+    Table,
+    Text,
+    format_cell,
+    sort_value,
+)
+
+__all__ = ["to_html"]
+
+#: A page may use what stands in it, and nothing else, whatever somebody's names would make of it.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+def to_html(document: Document) -> str:
+    """Write a document as a whole HTML page."""
+    sections = (*document.sections, *_closing(document))
+    links = "".join(
+        f'<li><a href="#part-{number}">{escape(section.title)}</a></li>' for number, section in enumerate(sections)
+    )
+    verdict = document.verdict
+    label = {"information": "Result"}.get(verdict.status, verdict.status)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        # Without an icon of its own a page asks its server for one.
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{escape(document.title)}</title>\n<style>\n{_resource('page.css')}</style>\n</head>\n<body>\n"
+        f"<header>\n<h1>{escape(document.title)}</h1>\n"
+        f'<p class="verdict {verdict.status}"><strong>{label}</strong>: {escape(verdict.sentence)}</p>\n'
+        f'<nav aria-label="Parts"><ul>{links}</ul></nav>\n</header>\n<main>\n'
+        + "".join(_section(number, section) for number, section in enumerate(sections))
+        + f"</main>\n<script>\n{_resource('page.js')}</script>\n</body>\n</html>\n"
+    )
+
+
+def _closing(document: Document) -> tuple[Section, ...]:
+    rows = tuple(document.environment.items())
+    return (
+        Section("Environment", (Table("Where this was made.", ("what", "value"), rows),)),
+        Section("Reproduce", (Commands(document.commands),)),
+    )
+
+
+def _section(number: int, section: Section) -> str:
+    blocks = "".join(_block(f"f{number}-{place}-", block) for place, block in enumerate(section.blocks))
+    return f'<section id="part-{number}">\n<h2>{escape(section.title)}</h2>\n{blocks}</section>\n'
+
+
+def _block(prefix: str, block: Block) -> str:
+    if isinstance(block, Table):
+        return _table(block)
+    if isinstance(block, Figure):
+        # The numbers are in the caption and in tables; to a screen reader the drawing is one image.
+        svg = f'<div role="img" aria-label="{escape(block.alt)}">{_embedded(block.svg, prefix)}</div>'
+        return f"<figure>\n{svg}\n<figcaption>{escape(block.caption)}</figcaption>\n</figure>\n"
+    if isinstance(block, Picture):
+        data = base64.b64encode(block.png).decode()
+        image = f'<img src="data:image/png;base64,{data}" alt="{escape(block.alt)}">'
+        return f"<figure>\n{image}\n<figcaption>{escape(block.caption)}</figcaption>\n</figure>\n"
+    if isinstance(block, Commands):
+        return f'<pre tabindex="0">{escape(chr(10).join(block.lines))}</pre>\n'
+    if isinstance(block, Details):
+        text = f'<pre tabindex="0">{escape(block.text)}</pre>'
+        return f"<details><summary>{escape(block.summary)}</summary>{text}</details>\n"
+    assert isinstance(block, Text)
+    return "".join(f"<p>{escape(part.strip())}</p>\n" for part in re.split(r"\n\s*\n", block.text.strip()))
+
+
+def _table(table: Table) -> str:
+    numeric = [any(sort_value(row[column]) is not None for row in table.rows) for column in range(len(table.header))]
+    heads = "".join(
+        f'<th scope="col"{_css(number)}><button type="button">{escape(name)}</button></th>'
+        for name, number in zip(table.header, numeric, strict=True)
+    )
+    rows = "".join(
+        "<tr>" + "".join(_cell(cell, number) for cell, number in zip(row, numeric, strict=True)) + "</tr>\n"
+        for row in table.rows
+    )
+    # A region that scrolls must be reachable by the keyboard, and have a name.
+    return (
+        f'<div class="wide" role="region" tabindex="0" aria-label="{escape(table.caption)}">'
+        f'<table class="sortable"><caption>{escape(table.caption)}</caption>\n'
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n"
+    )
+
+
+def _cell(value: CellValue, number: bool) -> str:
+    key = "" if value is None else sort_value(value)
+    data = "" if key is None else f' data-value="{key}"'
+    return f"<td{_css(number)}{data}>{escape(format_cell(value))}</td>"
+
+
+def _css(number: bool) -> str:
+    return ' class="number"' if number else ""
+
+
+def _embedded(svg: str, prefix: str) -> str:
+    """An svg element whose identifiers are no other figure's, without the declarations of a file of its own."""
+    body = svg[svg.index("<svg") :] if "<svg" in svg else svg
+    body = re.sub(r'\bid="', f'id="{prefix}', body)
+    return re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\g<1>{prefix}", body)
+
+
+@cache
+def _resource(name: str) -> str:
+    return (files("nn_from_scratch.report") / name).read_text(encoding="utf-8")

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nn_from_scratch.bench import processes
+from tests.unit.bench.simulation import Machine, SimulatedSide
+
+Command = Callable[..., tuple[int, str, str]]
+
+#: A project without torch, so that its processes start at once.
+SUITE = """
+from package import work
+
+BENCHMARKS = {{{names}}}
+"""
+WORK = """
+def work():
+    def run():
+        total = 0
+        for number in range({size}):
+            total += number
+        return total
+    return run
+"""
+
+
+def git(*arguments: str) -> None:
+    identity = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    for role in ("AUTHOR", "COMMITTER"):
+        identity |= {f"GIT_{role}_NAME": "Somebody", f"GIT_{role}_EMAIL": "somebody@example.org"}
+    subprocess.run(["git", *arguments], check=True, capture_output=True, env={**os.environ, **identity})
+
+
+def write(size: int, *names: str) -> None:
+    Path("package.py").write_text(WORK.format(size=size), encoding="utf-8")
+    listed = ", ".join(f"{name!r}: work" for name in names)
+    Path("benchmarks.py").write_text(SUITE.format(names=listed), encoding="utf-8")
+
+
+@pytest.fixture
+def project(command: Command) -> Command:
+    """The command line in a repository with one commit."""
+    git("init", "-b", "main")
+    write(20_000, "sum", "old")
+    git("add", ".")
+    git("commit", "-m", "first")
+    return command
+
+
+@pytest.fixture
+def simulated(project: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets the sides of a comparison be simulated ones, with these benchmarks."""
+
+    def arrange(head: dict[str, Any], base: dict[str, Any], *, jitter: float = 0.01) -> None:
+        machine = Machine(0, jitter=jitter)
+
+        class Side(SimulatedSide):
+            def __init__(self, name: str, root: Path, suite: Path, threads: int) -> None:
+                ours = "base" not in name
+                super().__init__(machine, head if ours else base)
+
+            def names(self) -> list[str]:
+                return [*self.seconds]
+
+        monkeypatch.setattr(processes, "Side", Side)
+        monkeypatch.setattr(
+            "nn_from_scratch.cli.bench._names", lambda side, suite, only: side.names() if only is None else []
+        )
+
+    return arrange
+
+
+def test_two_commits_are_told_apart_by_real_processes(project: Command) -> None:
+    write(40_000, "sum", "new")
+    status, text, error = project("bench", "compare", "--base", "HEAD", "--time-cap", "20", "--json", "found.json")
+    assert (status, error) == (1, "")
+    assert "REGRESSED: sum  " in text
+    assert "REMOVED: old (allow it with --allow-removed)" in text
+    assert "new, compared with nothing: new" in text
+    results = json.loads(Path("found.json").read_text(encoding="utf-8"))["results"]
+    (outcome,) = results["outcomes"]
+    assert outcome["interval"][1] > 1.5
+    assert len(outcome["seconds"]["candidate"]) >= 6
+    worktrees = subprocess.check_output(["git", "worktree", "list"], text=True)
+    assert len(worktrees.splitlines()) == 1  # the base's is gone again
+
+
+def test_a_baseline_is_measured_and_one_of_another_machine_refused(project: Command) -> None:
+    write(2_000, "sum")
+    status, text, _ = project("bench", "run", "--quick", "--json", "base.json")
+    assert status == 0 and "sum" in text
+    stored = json.loads(Path("base.json").read_text(encoding="utf-8"))
+    stored["results"]["machine"]["processor"] = "Abacus 3"
+    Path("base.json").write_text(json.dumps(stored), encoding="utf-8")
+    status, _, error = project("bench", "compare", "--baseline", "base.json")
+    assert status == 3
+    assert "the baseline comes from another machine: processor is " in error and "'Abacus 3' there" in error
+
+
+@pytest.mark.parametrize(
+    ("head", "base", "options", "status"),
+    [
+        ({"a": 1e-3}, {"a": 1e-3}, (), 0),
+        ({"a": 1.2e-3}, {"a": 1e-3}, (), 1),
+        ({}, {"a": 1e-3}, (), 1),
+        ({"b": 1e-3}, {"b": 1e-3, "a": 1e-3}, ("--allow-removed", "a"), 0),
+        ({"new": 1e-3}, {}, (), 3),
+        ({"a": 1e-3}, {"a": "AttributeError: no"}, (), 3),
+    ],
+)
+def test_exit_statuses(
+    simulated: Callable[..., None],
+    project: Command,
+    head: dict[str, Any],
+    base: dict[str, Any],
+    options: tuple[str, ...],
+    status: int,
+) -> None:
+    simulated(head, base)
+    assert project("bench", "compare", "--base", "HEAD", *options)[0] == status
+
+
+def test_undecided_fails_under_strict_alone(simulated: Callable[..., None], project: Command) -> None:
+    simulated({"a": 1.05e-3}, {"a": 1e-3}, jitter=0.3)
+    options = ("bench", "compare", "--base", "HEAD", "--time-cap", "1e-9")
+    status, text, _ = project(*options)
+    assert status == 0 and "INCONCLUSIVE: a" in text and text.endswith("Passed: 1 INCONCLUSIVE.\n")
+    status, text, _ = project(*options, "--strict")
+    assert status == 2 and text.endswith("Undecided: 1 INCONCLUSIVE.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (("compare", "--base", "nowhere"), 3, "base is 'nowhere', but there is no such commit in "),
+        (("compare", "--baseline", "no.json"), 3, "baseline is 'no.json', but there is no such file"),
+        (("compare",), 4, "one of the arguments --base --baseline is required"),
+        (("compare", "--base", "HEAD", "--processes", "2"), 4, "processes is 2, but at least 6 a side are expected"),
+        (("compare", "--base", "HEAD", "--tolerance", "-1"), 4, "tolerance is -1.0, but a share such as 0.05"),
+        (("compare", "--base", "HEAD", "--benchmarks", "no.py"), 4, "benchmarks is 'no.py', but there is no such file"),
+        (("run", "nothing"), 4, "argument WHAT: invalid choice: 'nothing'"),
+        (("run", "--threads", "0"), 4, "threads is 0, but at least 1 is expected"),
+        (("report", "no.json"), 4, "results is 'no.json', but there is no such file"),
+        ((), 4, "the following arguments are required: ACTION"),
+    ],
+)
+def test_what_is_refused(project: Command, arguments: tuple[str, ...], status: int, sentence: str) -> None:
+    found, _, error = project("bench", *arguments)
+    assert found == status
+    assert error.startswith(f"nn-from-scratch: error: {sentence}")
+    assert len(error.splitlines()) == 1
+
+
+def test_outside_of_a_repository_no_commit_can_be_compared(command: Command) -> None:
+    status, _, error = command("bench", "compare", "--base", "HEAD")
+    assert status == 3 and "git rev-parse fails in" in error
+
+
+def test_allowing_a_benchmark_that_nobody_has_is_refused(simulated: Callable[..., None], project: Command) -> None:
+    simulated({"a": 1e-3}, {"a": 1e-3})
+    status, _, error = project("bench", "compare", "--base", "HEAD", "--allow-removed", "b")
+    assert status == 4 and "allow_removed names 'b', but the benchmarks are a" in error
+
+
+def test_the_help_tells_the_exit_statuses(command: Command) -> None:
+    status, text, _ = command("bench", "--help")
+    assert status == 0 and "Exit status: 0 fine, 1 a regression" in text
