@@ -38,12 +38,15 @@ class Progress:
         step: steps done in the epoch after those.
         loss_sum: sum over the pairs of these steps of their loss.
         seconds: spent on these steps.
+        scale, good_steps: of the loss, in float16, as in `precision.LossScale`; else 0.
     """
 
     history: tuple[EpochResult, ...] = ()
     step: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
+    scale: float = 0.0
+    good_steps: int = 0
 
     @property
     def epoch(self) -> int:
@@ -67,14 +70,17 @@ class Progress:
             CheckpointError: something else was written there.
         """
         try:
+            if isinstance(values, dict):
+                values = {"scale": 0.0, "good_steps": 0, **values}  # older runs have none
             if not isinstance(values, dict) or set(values) != {field.name for field in fields(cls)}:
                 raise TypeError
             history = tuple(EpochResult(**entry) for entry in values["history"])
             step, loss_sum, seconds = int(values["step"]), float(values["loss_sum"]), float(values["seconds"])
+            scale, good_steps = float(values["scale"]), int(values["good_steps"])
         except (TypeError, ValueError):
             raise CheckpointError(
                 f"progress is {values!r}, but a record with history, step, loss_sum and seconds is expected"
             ) from None
         if [result.epoch for result in history] != list(range(1, len(history) + 1)) or step < 0:
             raise CheckpointError("progress has a history whose epochs are not 1, 2, 3, ... or a negative step")
-        return cls(history=history, step=step, loss_sum=loss_sum, seconds=seconds)
+        return cls(history=history, step=step, loss_sum=loss_sum, seconds=seconds, scale=scale, good_steps=good_steps)

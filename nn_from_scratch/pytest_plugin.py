@@ -17,19 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nn_from_scratch.testing import GradcheckCase, Trial, gradcheck_cases, pyramid
+from nn_from_scratch.gradcheck import REPORTS, Gradcheck, selected_checks
+from nn_from_scratch.testing import GradcheckCase, gradcheck_cases, pyramid
 
 if TYPE_CHECKING:
     from nn_from_scratch.bench.fixture import AB
-    from nn_from_scratch.verify import Report
 
 __all__ = ["Gradcheck", "GradcheckCase", "ab", "gradcheck", "gradcheck_cases", "pyramid"]
 
 GPU_MODES = ("auto", "require", "off")
 LEVELS = ("quick", "full")
-SCHEMA = "nn_from_scratch.verification/1"
+REPORT_KINDS = {".json": "json", ".md": "markdown", ".html": "html"}
 
-_reports_key = pytest.StashKey[list[str]]()
 _comparing_key = pytest.StashKey[int]()
 
 
@@ -59,7 +58,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run these checks alone, as in gradient,determinism; or all but some, as in -low_precision,-copies",
     )
     group.addoption(
-        "--nnfs-report", default=None, metavar="PATH", help="write every gradcheck report to this JSON file"
+        "--nnfs-report",
+        default=None,
+        metavar="PATH",
+        help="write every gradcheck report to this file: a page (.html), Markdown (.md) or the results (.json)",
     )
     group.addoption(
         "--nnfs-bench-strict",
@@ -77,8 +79,8 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--nnfs-report")
     if path is not None and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
         raise pytest.UsageError(f"--nnfs-report is {path!r}, but a file in an existing folder is expected")
-    if path is not None and Path(path).suffix != ".json":
-        raise pytest.UsageError(f"--nnfs-report is {path!r}, but a name that ends in .json is expected")
+    if path is not None and Path(path).suffix not in REPORT_KINDS:
+        raise pytest.UsageError(f"--nnfs-report is {path!r}, but a name that ends in .json, .md or .html is expected")
     names = selected_checks(config)
     if names is not None and len({name.startswith("-") for name in names}) > 1:
         raise pytest.UsageError(
@@ -102,12 +104,6 @@ def gpu_mode(config: pytest.Config) -> str:
     return mode
 
 
-def selected_checks(config: pytest.Config) -> list[str] | None:
-    """The names given with `--nnfs-checks`, with their minus signs; None without the option."""
-    given: str | None = config.getoption("--nnfs-checks")
-    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip or fail a GPU test that cannot run here."""
     if item.get_closest_marker("gpu") is None:
@@ -123,78 +119,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if mode == "require":
         pytest.fail(f"{reason}, but --nnfs-gpu=require asks for one", pytrace=False)
     pytest.skip(reason)
-
-
-class Gradcheck:
-    """What the fixture `gradcheck` gives: call it with a subject and its inputs.
-
-    Args:
-        item: the test that asks.
-    """
-
-    def __init__(self, item: pytest.Item) -> None:
-        self._item = item
-
-    def __call__(self, subject: Any, *inputs: Any, **options: Any) -> Report:
-        """Verify a backward pass, and fail the test unless it is proven right.
-
-        Args:
-            subject: whatever `nn_from_scratch.verify.check` takes, a `GradcheckCase`, or a `Trial` of a catalogue;
-                a trial that does not apply to its subject skips the test.
-            inputs: what it is called with: tensors or arrays; a tuple of integers stands for a drawn tensor of that
-                shape.
-            options: options of `nn_from_scratch.verify.check`; they go before those of the command line.
-
-        Returns:
-            The report, whose verdict is correct.
-        """
-        __tracebackhide__ = True
-        from nn_from_scratch.errors import NNFromScratchError
-
-        config = self._item.config
-        case = subject if isinstance(subject, GradcheckCase | Trial) else GradcheckCase(subject, *inputs)
-        chosen = {
-            "seed": config.getoption("--nnfs-seed"),
-            "level": config.getoption("--nnfs-level"),
-            "checks": selected_checks(config),
-            **options,
-        }
-        try:
-            report = self._run_trial(case, chosen) if isinstance(case, Trial) else self._check(case, chosen, options)
-        except NNFromScratchError as error:
-            pytest.fail(f"gradcheck: {type(error).__name__}: {error}", pytrace=False)
-        self._item.stash.setdefault(_reports_key, []).append(report.to_json(indent=None))
-        self._item.user_properties += [
-            ("nnfs_subject", report.subject),
-            ("nnfs_verdict", str(report.verdict)),
-            ("nnfs_worst_margin", "none" if report.worst_margin is None else f"{report.worst_margin:.3g}"),
-            ("nnfs_seed", report.seed),
-        ]
-        # To be exempted from what does not apply is no exemption: the test passes, which it strictly must not.
-        in_vain = isinstance(case, Trial) and case.exemption is not None and not _applies(report)
-        if not report.passed and not in_vain:
-            pytest.fail(str(report), pytrace=False)
-        return report
-
-    def _check(self, case: GradcheckCase, chosen: dict[str, Any], options: dict[str, Any]) -> Report:
-        from nn_from_scratch.verify import check
-
-        chosen = {**chosen, **case.options, **options}
-        return check(case.subject, *case.draw_inputs(seed=chosen["seed"]), **chosen)
-
-    def _run_trial(self, trial: Trial, chosen: dict[str, Any]) -> Report:
-        __tracebackhide__ = True
-        if not trial.names(chosen["checks"]):
-            pytest.skip(f"{trial.check} is not among the chosen checks: {', '.join(chosen['checks'])}")
-        report = trial.run(**chosen)
-        if not _applies(report) and trial.exemption is None:
-            reasons = {result.reason for result in report.results if result.reason is not None}
-            pytest.skip("; ".join(sorted(reasons)))
-        return report
-
-
-def _applies(report: Report) -> bool:
-    return report.counts["not_applicable"] < len(report.results)
 
 
 @pytest.fixture
@@ -257,8 +181,8 @@ def ab(request: pytest.FixtureRequest) -> AB:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Let the verification reports travel with the test's own report, which xdist carries between processes."""
     report = yield
-    if report.when == "call" and _reports_key in item.stash:
-        vars(report)["nnfs_reports"] = item.stash[_reports_key]
+    if report.when == "call" and REPORTS in item.stash:
+        vars(report)["nnfs_reports"] = item.stash[REPORTS]
     return report
 
 
@@ -278,7 +202,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         _summarize(terminalreporter, verifications)
     path = config.getoption("--nnfs-report")
     if path is not None:
-        _write_report(Path(path), verifications)
+        _write_report(Path(path), verifications, config)
         terminalreporter.write_line(f"verification reports: {path}")
     _summarize_gpu(terminalreporter)
 
@@ -306,11 +230,14 @@ def _summarize(terminalreporter: pytest.TerminalReporter, verifications: Iterabl
         terminalreporter.write_line(line, yellow=True)
 
 
-def _write_report(path: Path, verifications: Iterable[tuple[str, dict[str, Any]]]) -> None:
-    from nn_from_scratch.storage import write_json
+def _write_report(path: Path, verifications: Iterable[tuple[str, dict[str, Any]]], config: pytest.Config) -> None:
+    import shlex
 
-    data = {"schema": SCHEMA, "verifications": [{"test": test, **report} for test, report in verifications]}
-    write_json(path, data)
+    from nn_from_scratch.report.verification import write_verifications
+
+    found = [{"test": test, **report} for test, report in verifications]
+    command = shlex.join(["python", "-m", "pytest", *config.invocation_params.args])
+    write_verifications(found, commands=(command,), **{REPORT_KINDS[path.suffix]: path})
 
 
 def _summarize_gpu(terminalreporter: pytest.TerminalReporter) -> None:

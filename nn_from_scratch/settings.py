@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["CONVOLUTIONS", "DEFAULT_EPOCHS", "OPTIMIZER_DEFAULTS", "RunSettings", "TrainingSettings"]
+__all__ = ["CONVOLUTIONS", "DEFAULT_EPOCHS", "OPTIMIZER_DEFAULTS", "PRECISIONS", "RunSettings", "TrainingSettings"]
 
 #: As many as the report's final model.
 DEFAULT_EPOCHS = 10
 
 #: How convolutions may be computed: the names in `nn_from_scratch.convolutions.ALGORITHMS`, and "auto" for the fastest.
 CONVOLUTIONS = ("auto", "im2col", "native", "unfold")
+
+#: What forward and backward are computed in.
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 #: The report's learning rate and momentum for each optimizer (figure 2).
 OPTIMIZER_DEFAULTS: dict[str, dict[str, float]] = {
@@ -33,6 +36,8 @@ class TrainingSettings:
         lr: learning rate, finite and above 0.
         momentum: of SGD, in [0, 1); Adam has its own betas and takes 0 here.
         seed: of the initial weights, the data and the order of the batches; 0 or more, below 2**63.
+        precision: "float32"; or "bfloat16" or "float16", in which forward and backward are then computed, with the
+            parameters kept in float32.
 
     Raises:
         ArgumentError: a value makes no sense.
@@ -44,6 +49,7 @@ class TrainingSettings:
     lr: float = 0.5
     momentum: float = 0.9
     seed: int = 0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         expect_integer(self.epochs, name="epochs", least=1)
@@ -51,6 +57,8 @@ class TrainingSettings:
         expect_integer(self.seed, name="seed", least=0, below=2**63)
         if self.optimizer not in OPTIMIZER_DEFAULTS:
             raise ArgumentError(f"optimizer is {self.optimizer!r}, but 'sgd' or 'adam' is expected")
+        if self.precision not in PRECISIONS:
+            raise ArgumentError(f"precision is {self.precision!r}, but 'float32', 'bfloat16' or 'float16' is expected")
         if not _is_number(self.lr) or not 0 < self.lr < math.inf:
             raise ArgumentError(f"lr is {self.lr!r}, but a finite number above 0 is expected")
         if not _is_number(self.momentum) or not 0 <= self.momentum < 1:

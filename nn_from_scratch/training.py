@@ -23,6 +23,7 @@ from nn_from_scratch.metrics import psnr
 from nn_from_scratch.models import LEAST_SIZE, SIZE_STEP
 from nn_from_scratch.module import Module
 from nn_from_scratch.optimizers import SGD, Adam, Optimizer
+from nn_from_scratch.precision import LossScale, LowPrecisionStep
 from nn_from_scratch.progress import EpochResult, Progress
 from nn_from_scratch.settings import TrainingSettings
 from nn_from_scratch.tiling import apply_to_images
@@ -106,13 +107,15 @@ def train(
     state = progress or Progress()
     parameter = next(iter(model.parameters().values()))
     _expect_trainable_size(pairs.train_noisy_a)
+    if replicas is not None and settings.precision != "float32":
+        raise ArgumentError(f"precision is {settings.precision!r}, but several processes train in 'float32' alone")
     pairs = on_device(pairs, parameter.device)
     steps = -(-len(pairs.train_noisy_a) // settings.batch_size)
     if state.epoch > settings.epochs or state.step >= steps:
         raise ArgumentError(
             f"progress is at {state.describe()}, which is beyond {settings.epochs} epochs of {steps} steps"
         )
-    step = TrainingStep(model, MSE(), optimizer, capture=capture)
+    step = _make_step(model, optimizer, settings, state, capture=capture and replicas is None)
     while state.epoch < settings.epochs:
         started = time.perf_counter() - state.seconds
         for reached in _windows(step, pairs, settings, state, replicas):
@@ -131,7 +134,7 @@ def train(
             seconds=time.perf_counter() - started,
             samples_per_second=len(pairs.train_noisy_a) / state.seconds,
         )
-        state = Progress(history=(*state.history, result))
+        state = Progress(history=(*state.history, result), scale=state.scale, good_steps=state.good_steps)
         if on_epoch is not None:
             on_epoch(state)
         if stop is not None and stop():
@@ -139,8 +142,22 @@ def train(
     return state
 
 
+def _make_step(
+    model: Module, optimizer: Optimizer, settings: TrainingSettings, state: Progress, *, capture: bool
+) -> TrainingStep | LowPrecisionStep:
+    if settings.precision == "float32":
+        return TrainingStep(model, MSE(), optimizer, capture=capture)
+    dtype: torch.dtype = getattr(torch, settings.precision)
+    scale = LossScale(state.scale, state.good_steps) if state.scale else None
+    return LowPrecisionStep(model, MSE(), optimizer, dtype=dtype, scale=scale)
+
+
 def _windows(
-    step: TrainingStep, pairs: PairSet, settings: TrainingSettings, state: Progress, replicas: Replicas | None
+    step: TrainingStep | LowPrecisionStep,
+    pairs: PairSet,
+    settings: TrainingSettings,
+    state: Progress,
+    replicas: Replicas | None,
 ) -> Iterator[Progress]:
     """Go through the rest of an epoch, and give the state after every `WINDOW` steps and after the last one."""
     parameter = next(iter(step.model.parameters().values()))
@@ -161,6 +178,8 @@ def _windows(
     while window := list(islice(losses, WINDOW)):
         loss_sum = state.loss_sum + _finite_sum(window, state)
         state = replace(state, step=state.step + len(window), loss_sum=loss_sum)
+        if isinstance(step, LowPrecisionStep) and step.scale is not None:
+            state = replace(state, scale=step.scale.scale, good_steps=step.scale.good)
         yield state
 
 

@@ -19,7 +19,7 @@ from nn_from_scratch.errors import NNFromScratchError
 __all__ = ["COMMANDS", "build_parser", "command_help", "main"]
 
 #: The commands, in the order in which the help lists them.
-COMMANDS = ("train", "denoise", "verify", "mutate", "bench")
+COMMANDS = ("train", "denoise", "verify", "mutate", "bench", "reproduce")
 
 _EPILOG = """\
 examples:
@@ -31,6 +31,7 @@ examples:
   nn-from-scratch verify layers.py:MyGELU --input 4,16     prove a backward pass right, or say what is wrong with it
   nn-from-scratch mutate mykernels:MyGELU --tests tests    would these tests notice a wrong backward? which not?
   nn-from-scratch bench compare --base origin/main         has anything become slower since then?
+  nn-from-scratch reproduce --quick           the tables and figures of the report, beside what it published
 
 Each command has its own help, such as nn-from-scratch train --help.
 Exit status: 0 for success, 2 for an error (one sentence says which), 130 after Ctrl-C; verify adds 1 for wrong and 3

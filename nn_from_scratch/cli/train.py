@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nn_from_scratch.distributed.launch import find_launch
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.settings import CONVOLUTIONS, DEFAULT_EPOCHS, OPTIMIZER_DEFAULTS, RunSettings
+from nn_from_scratch.settings import CONVOLUTIONS, DEFAULT_EPOCHS, OPTIMIZER_DEFAULTS, PRECISIONS, RunSettings
 
 if TYPE_CHECKING:
     from nn_from_scratch.distributed.replicas import Replicas
@@ -92,6 +92,11 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="processor threads (default: 1: batches of 16 gain little from more, and lose much on a busy machine)",
     )
 
+    training.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="in what forward and backward are computed; the parameters are kept in float32 (default: float32)",
+    )
     training.add_argument(
         "--capture",
         action=argparse.BooleanOptionalAction,

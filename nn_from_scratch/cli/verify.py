@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from ast import literal_eval
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from nn_from_scratch.errors import ArgumentError, SubjectError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from nn_from_scratch.verify import Report
 
 __all__ = ["add_parser", "draw", "run"]
 
@@ -88,19 +91,22 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="NAMES",
         help="these checks alone, as in gradient,determinism; or all but some, as in -copies",
     )
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the report to this file as well")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the results to this file as well")
+    parser.add_argument("--markdown", type=Path, metavar="PATH", help="write the report as Markdown to this file")
+    parser.add_argument("--html", type=Path, metavar="PATH", help="write the report as one page to this file")
     add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Verify; give the exit status."""
+    for name in ("json", "markdown", "html"):
+        path: Path | None = getattr(args, name)
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise ArgumentError(f"{name} is {str(path)!r}, but a file in an existing folder is expected")
     if args.campaign is not None:
         return run_campaign(args)
     if args.target is None:
         raise ArgumentError("the target is missing: give module:name or file.py:name, or --campaign FILE for many")
-    json_path: Path | None = args.json
-    if json_path is not None and (json_path.is_dir() or not json_path.absolute().parent.is_dir()):
-        raise ArgumentError(f"json is {str(json_path)!r}, but a file in an existing folder is expected")
     positional, named = _arguments(args.arg)
     checks = None if args.checks is None else [name.strip() for name in args.checks.split(",") if name.strip()]
     if not args.input:
@@ -109,7 +115,6 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from nn_from_scratch.cli.target import dtype_of, load_target, make_subject
-    from nn_from_scratch.storage import write_json
     from nn_from_scratch.verify import Verdict, check
 
     subject = make_subject(load_target(args.target), positional, named)
@@ -124,8 +129,8 @@ def run(args: argparse.Namespace) -> int:
         given = " ".join(f"--input {text}" for text in args.input)
         raise SubjectError(f"{error} (called with {given})") from error
     sys.stdout.write(f"{report}\n")
-    if json_path is not None:
-        write_json(json_path, report.to_dict())
+    if args.json or args.markdown or args.html:
+        _write(args, report)
     return {Verdict.CORRECT: 0, Verdict.WRONG: 1}.get(report.verdict, 3)
 
 
@@ -145,6 +150,24 @@ def _threads_for(tensors: Sequence[Tensor]) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _write(args: argparse.Namespace, report: Report) -> None:
+    from nn_from_scratch.report.verification import write_verifications
+
+    write_verifications(
+        [report.to_dict()], json=args.json, markdown=args.markdown, html=args.html, commands=[_command(args)]
+    )
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command line that verifies the same again."""
+    words = ["nn-from-scratch", "verify", args.target]
+    words += [f"--{name}={value}" for name in ("arg", "input") for value in getattr(args, name)]
+    words += ["--numpy"] if args.numpy else []
+    words += [f"--seed={args.seed}", f"--level={args.level}"]
+    words += [f"--checks={args.checks}"] if args.checks is not None else []
+    return shlex.join(words)
 
 
 def draw(text: str, *, place: int, seed: int, dtype: str = "float64") -> Tensor:

@@ -70,7 +70,8 @@ def _block(prefix: str, block: Block) -> str:
         return _table(block)
     if isinstance(block, Figure):
         # The numbers are in the caption and in tables; to a screen reader the drawing is one image.
-        svg = f'<div role="img" aria-label="{escape(block.alt)}">{_embedded(block.svg, prefix)}</div>'
+        drawing = f'<div role="img" aria-label="{escape(block.alt)}">{_embedded(block.svg, prefix)}</div>'
+        svg = f'<div class="wide" role="region" tabindex="0" aria-label="{escape(block.alt)}">{drawing}</div>'
         return f"<figure>\n{svg}\n<figcaption>{escape(block.caption)}</figcaption>\n</figure>\n"
     if isinstance(block, Picture):
         data = base64.b64encode(block.png).decode()
@@ -95,10 +96,11 @@ def _table(table: Table) -> str:
         "<tr>" + "".join(_cell(cell, number) for cell, number in zip(row, numeric, strict=True)) + "</tr>\n"
         for row in table.rows
     )
-    # A region that scrolls must be reachable by the keyboard, and have a name.
+    # The caption stands outside of what scrolls, which must have a name and be reachable by the keyboard.
+    caption = escape(table.caption)
     return (
-        f'<div class="wide" role="region" tabindex="0" aria-label="{escape(table.caption)}">'
-        f'<table class="sortable"><caption>{escape(table.caption)}</caption>\n'
+        f'<p class="caption">{caption}</p>\n<div class="wide" role="region" tabindex="0" aria-label="{caption}">'
+        f'<table class="sortable" aria-label="{caption}">\n'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n"
     )
 

@@ -48,9 +48,13 @@ def to_markdown(document: Document, *, limit: int = 900_000) -> str:
     kept: list[str] = []
     complete = True
     for section in document.sections:
-        for text in (f"\n## {_line(section.title)}\n", *(f"\n{_block(block)}\n" for block in section.blocks)):
+        for block in (None, *section.blocks):
+            text = f"\n## {_line(section.title)}\n" if block is None else f"\n{_block(block)}\n"
             if _size(text) > room:
                 complete = False
+                # The first lines of a long table are those that matter most.
+                text = f"\n{_table(block, limit=room)}\n" if isinstance(block, Table) else ""
+            if not text or _size(text) > room:
                 continue
             kept.append(text)
             room -= _size(text)
@@ -82,7 +86,7 @@ def _block(block: Block) -> str:
     return "\n\n".join(_line(part) for part in re.split(r"\n\s*\n", block.text.strip()))
 
 
-def _table(table: Table) -> str:
+def _table(table: Table, *, limit: int | None = None) -> str:
     numeric = [
         any(row[column] is not None for row in table.rows)
         and all(row[column] is None or sort_value(row[column]) is not None for row in table.rows)
@@ -91,8 +95,14 @@ def _table(table: Table) -> str:
     lines = [
         _row(table.header),
         "|" + "|".join(" ---: " if number else " --- " for number in numeric) + "|",
-        *(_row(tuple(format_cell(cell) for cell in row)) for row in table.rows),
     ]
+    size = _size(table.caption) + sum(map(_size, lines)) + 200
+    for row in table.rows:
+        lines.append(_row(tuple(format_cell(cell) for cell in row)))
+        size += _size(lines[-1]) + 1
+        if limit is not None and size > limit:
+            lines[-1:] = ["", f"*The first {len(lines) - 3} of {len(table.rows)} lines.*"]
+            break
     return f"{_line(table.caption)}\n\n" + "\n".join(lines)
 
 

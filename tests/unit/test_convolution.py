@@ -72,6 +72,7 @@ def test_the_maps_are_the_same_in_float32_and_in_either_layout(
         (PART + 9, 6, 7, Geometry((3, 2), stride=(2, 1), padding=(1, 0))),  # two parts
         (9, 5, 2 * TILE + 3, Geometry((2, 3), padding=(0, 2))),  # three tiles, with padding on either side
         (8, 4, 2 * TILE + 2, Geometry((1, 4), stride=(1, 2), padding=(0, 1))),  # one whole tile and a short one
+        (2, TILE + 3, 2 * TILE + 3, Geometry((2, 3), padding=(0, 2))),  # more rows than a tile has columns
     ],
 )
 def test_the_kernels_gradient_in_parts_and_tiles(
@@ -83,6 +84,16 @@ def test_the_kernels_gradient_in_parts_and_tiles(
     assert suits(x, geometry)
     reference = ALGORITHMS["im2col"].conv2d_weight(x.double(), g.double(), geometry)
     torch.testing.assert_close(correlate_swapped(x, g, geometry), reference.float(), rtol=1e-4, atol=1e-3)
+
+
+def test_the_kernels_gradient_of_tensors_that_are_dense_in_no_layout() -> None:
+    geometry, generator = Geometry((2, 3), stride=(2, 1), padding=(1, 0)), torch.Generator().manual_seed(0)
+    x, g = (
+        torch.randn(9, 3, 6, 14, generator=generator)[..., ::2],
+        torch.randn(9, 5, 8, 5, generator=generator)[:, :, ::2],
+    )
+    reference = ALGORITHMS["im2col"].conv2d_weight(x.double(), g.double(), geometry)
+    torch.testing.assert_close(correlate_swapped(x, g, geometry), reference.float(), rtol=1e-4, atol=1e-4)
 
 
 def test_what_no_vendors_kernel_suits_is_left_to_the_columns() -> None:

@@ -111,8 +111,10 @@ MAY_IMPORT = {
     "tiling": {"models", "module", "records"},
     "checkpoints": {"models", "module", "optimizers", "progress", "storage"},
     "distributed": {"losses", "module", "optimizers"},
+    "precision": {"layer", "losses", "module", "optimizers", "records"},
     "training": {
         "capture",
+        "precision",
         "data",
         "distributed",  # for the type checker alone
         "losses",
@@ -126,8 +128,13 @@ MAY_IMPORT = {
     },
     "catalogue": {"verify"},  # as anybody's subjects are checked, and so without the engine
     "testing": {"catalogue"},
-    "pytest_plugin": {"report", "testing", "storage", "verify"},
+    "gradcheck": {"testing", "verify"},
+    "pytest_plugin": {"bench", "gradcheck", "report", "testing"},
     "report": {"storage"},
+    "reproduction": {
+        *("bench", "comparison", "data", "denoiser", "exchange", "losses", "metrics", "models", "module", "optimizers"),
+        *("parity", "progress", "report", "runs", "settings", "storage", "tiling", "training"),
+    },
     "specs": {"catalogue", "convolutions", "layer", "layers", "losses", "module", "optimizers", "records"},
     "parity": {"exchange", "losses", "models", "module"},
     "exchange": {"layer", "layers", "module"},

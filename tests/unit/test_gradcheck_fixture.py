@@ -71,6 +71,19 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
+def test_a_session_is_reported_as_a_page_and_to_the_job_summary(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    project.runpytest_subprocess("--nnfs-report=report.html")
+    page, summary = (Path(name).read_text(encoding="utf-8") for name in ("report.html", "summary.md"))
+    for text in (page, summary):
+        assert "5 backward passes: 3 correct, 1 wrong, 1 undecided" in text
+        assert "test_doubled --nnfs-seed=0" in text and "factor of 2" in text
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.index("<td>wrong</td>") < page.index("<td>undecided</td>") < page.index("<td>correct</td>")
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["-n", "2"], ["-p", "no:cacheprovider"], ["-p", "no:randomly"]], ids=" ".join
 )
@@ -84,7 +97,9 @@ def test_outcomes_and_summary_are_the_same_however_pytest_runs(project: pytest.P
     result.stdout.fnmatch_lines(["undecided: *test_noisy: gradient of *: *nondeterministic*"])
 
     data = json.loads(Path("report.json").read_text(encoding="utf-8"))
-    assert data["schema"] == "nn_from_scratch.verification/1"
+    assert (data["schema"], data["version"], data["kind"]) == ("nn_from_scratch/results", 1, "verification")
+    data = data["results"]
+    assert (data["verdict"], data["counts"]) == ("wrong", {"correct": 3, "wrong": 1, "undecided": 1})
     verdicts = {entry["test"].split("::")[1]: entry["verdict"] for entry in data["verifications"]}
     assert verdicts == {
         "test_right": "correct",
@@ -140,7 +155,10 @@ def test_an_unknown_check_is_a_failure_that_names_the_known_ones(project: pytest
             "--nnfs-report=missing/report.json",
             "*--nnfs-report is 'missing/report.json', but a file in an existing folder*",
         ),
-        ("--nnfs-report=report.xml", "*--nnfs-report is 'report.xml', but a name that ends in .json is expected*"),
+        (
+            "--nnfs-report=report.xml",
+            "*--nnfs-report is 'report.xml', but a name that ends in .json, .md or .html is expected*",
+        ),
         ("--nnfs-checks=gradient,-copies", "*names checks to run and checks to leave out; do one or the other*"),
     ],
 )

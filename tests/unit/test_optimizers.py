@@ -134,3 +134,16 @@ def test_options_are_shown() -> None:
     assert repr(nn.SGD(model, lr=0.1, momentum=0.9, nesterov=True)) == "SGD(lr=0.1, momentum=0.9, nesterov=True)"
     assert repr(nn.AdamW(model)) == "AdamW(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)"
     assert repr(nn.RMSprop(model, centered=True)) == "RMSprop(lr=0.01, alpha=0.99, eps=1e-08, centered=True)"
+
+
+def test_steps_of_a_single_parameter_are_counted_from_one() -> None:
+    optimizer = nn.SGD(nn.Linear(2, 1, bias=False), lr=0.1)
+    optimizer.model.parameters()["weight"].grad = torch.ones(1, 2)
+    optimizer.step()
+    assert [optimizer.advance(["weight"]) for _ in range(2)] == [2, 3]
+
+
+def test_without_weight_decay_the_gradients_are_handed_on_as_they_are() -> None:
+    optimizer, gradients = nn.SGD(nn.Linear(2, 1), lr=0.1), [torch.ones(2)]
+    infinite = [torch.full((2,), torch.inf)]
+    assert optimizer.decayed(infinite, gradients, {}) is gradients

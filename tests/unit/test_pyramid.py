@@ -119,7 +119,7 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
 
 def verdicts(path: str = "report.json") -> dict[str, str]:
     data = json.loads(Path(path).read_text(encoding="utf-8"))
-    return {entry["test"].split("[")[1][:-1]: entry["verdict"] for entry in data["verifications"]}
+    return {entry["test"].split("[")[1][:-1]: entry["verdict"] for entry in data["results"]["verifications"]}
 
 
 def test_every_form_of_subject_gets_every_check(project: pytest.Pytester) -> None:

@@ -44,8 +44,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="where results are kept as they come (default: .nnfs_campaign)",
     )  # fmt: skip
     group.add_argument("--resume", action="store_true", help="go on with what an interrupted campaign left there")
-    group.add_argument("--markdown", type=Path, metavar="PATH", help="write the report as Markdown")
-    group.add_argument("--html", type=Path, metavar="PATH", help="write it as one HTML page")
 
 
 def run_campaign(args: argparse.Namespace) -> int:
@@ -86,10 +84,6 @@ def _check(args: argparse.Namespace) -> None:
             raise ArgumentError(f"{option} is given beside --campaign, whose file says what to verify: leave it out")
     if args.jobs < 0:
         raise ArgumentError(f"jobs is {args.jobs}, but a number of at least 0 is expected")
-    for name in ("json", "markdown", "html"):
-        path: Any = getattr(args, name)
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise ArgumentError(f"{name} is {str(path)!r}, but a file in an existing folder is expected")
     for package in ("pytest", *(("xdist",) if args.jobs else ())):
         if importlib.util.find_spec(package) is None:
             raise ArgumentError(

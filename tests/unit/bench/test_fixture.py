@@ -32,6 +32,12 @@ def _no_real_time(monkeypatch):
 """
 
 
+@pytest.fixture(autouse=True)
+def _no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside a worker of xdist pytest-benchmark writes no file, and the sessions here are of their own."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+
+
 def run(pytester: pytest.Pytester, test: str, *arguments: str) -> pytest.RunResult:
     pytester.makepyfile(CLOCK + test)
     return pytester.runpytest_inprocess("-p", "no:randomly", *arguments)

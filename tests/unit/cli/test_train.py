@@ -55,6 +55,7 @@ def test_the_settings_are_those_that_were_given(finished: Path, pictures: Path) 
         "lr": 0.1,
         "momentum": 0.9,
         "seed": 0,
+        "precision": "float32",
         "data": str(pictures),
         "noise": "gaussian:sigma=25",
         "train_size": 64,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from nn_from_scratch.cli import main
+from nn_from_scratch.report import read_results
 
 SOURCE = """
 import numpy as np
@@ -102,12 +102,19 @@ def test_a_module_is_made_from_arguments_and_its_inputs_have_its_dtype(capsys: p
     assert "Conv2d (engine module): CORRECT" in capsys.readouterr().out
 
 
-def test_the_report_is_written_as_json(file: str, tmp_path: Path) -> None:
-    path = tmp_path / "report.json"
-    assert main(["verify", f"{file}:Flipped", "--input", "4,3", "--checks", "gradient", "--json", str(path)]) == 1
-    report = json.loads(path.read_text(encoding="utf-8"))
-    assert report["verdict"] == "wrong"
-    assert "sign" in report["results"][0]["diagnosis"]
+def test_one_verification_is_written_as_results_markdown_and_page(file: str, tmp_path: Path) -> None:
+    paths = {kind: tmp_path / f"report.{kind}" for kind in ("json", "markdown", "html")}
+    options = [f"--{kind}={path}" for kind, path in paths.items()]
+    assert main(["verify", f"{file}:Flipped", "--input", "4,3", "--checks", "gradient", *options]) == 1
+    found = read_results(paths["json"])
+    assert (found["kind"], found["results"]["verdict"]) == ("verification", "wrong")
+    assert "sign" in found["results"]["verifications"][0]["results"][0]["diagnosis"]
+    command = f"nn-from-scratch verify {file}:Flipped --input=4,3 --seed=0 --level=quick --checks=gradient"
+    assert found["commands"] == [command]
+    for kind in ("markdown", "html"):
+        text = paths[kind].read_text(encoding="utf-8")
+        assert command in text and "sign" in text and "failed" in text
+        assert text.index("The backward pass of Flipped is wrong") < text.index("Findings") < text.index("Environment")
 
 
 @pytest.mark.parametrize(

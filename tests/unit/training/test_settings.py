@@ -19,6 +19,7 @@ def test_the_defaults_are_the_reports() -> None:
         "lr": 0.5,
         "momentum": 0.9,
         "seed": 0,
+        "precision": "float32",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
-from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.errors import ArgumentError, MissingDependencyError
 from nn_from_scratch.verify.strategies import (
     CONVOLUTION_FAULTS,
     POOLING_FAULTS,
@@ -331,3 +332,12 @@ def test_without_hypothesis_the_import_says_what_to_install() -> None:
         "nn_from_scratch.errors.MissingDependencyError: nn_from_scratch.verify.strategies needs hypothesis, which is "
         "not installed; install it with: python -m pip install 'nn_from_scratch[strategies]'"
     )
+
+
+def test_without_hypothesis_the_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = "nn_from_scratch.verify.strategies"
+    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(MissingDependencyError, match=r"needs hypothesis, which is not installed; .*\[strategies\]"):
+        importlib.import_module(package)

@@ -270,3 +270,98 @@ def test_a_backward_with_more_arguments_is_refused() -> None:
 
     with pytest.raises(SubjectError, match="backward of Learns takes 2 arguments"):
         as_subject(Learns(), X)
+
+
+class HeldInLists(Lists):
+    """Attributes that lists hold too."""
+
+    def __init__(self) -> None:
+        self.W, self.b = W0.copy(), B0.copy()
+        self.params, self.grads = [self.W, self.b], [np.zeros_like(W0), np.zeros_like(B0)]
+
+
+class OtherKeys(Dictionaries):
+    """Gradients under dW, and something among the parameters that is none."""
+
+    def __init__(self) -> None:
+        self.params: dict[str, Any] = {"W": W0.copy(), "b": B0.copy(), "mode": "train"}
+        self.grads = {"dW": np.zeros_like(W0), "db": np.zeros_like(B0)}
+
+    def backward(self, dy: Any) -> Any:
+        self.grads["dW"] += self.cache.T @ dy
+        self.grads["db"] += dy.sum(0)
+        return dy @ self.params["W"].T
+
+
+class NamedObjects(ParameterObjects):
+    """Parameter objects by name, beside methods that are something else."""
+
+    def param(self) -> int:
+        return 3
+
+    def params(self, kind: str) -> str:
+        return kind
+
+    def parameters(self) -> Any:
+        return {"kernel": self.weight, "shift": self.bias}
+
+
+class ListedTensors(TorchGrad):
+    def parameters(self) -> list[Tensor]:
+        return [self.weight, self.bias]
+
+
+class ObjectsInAttributes(ParameterObjects):
+    parameters = None  # type: ignore[assignment]  # no method, on purpose
+
+
+class NewDictionary:
+    """A dictionary of gradients that is there after a backward alone, one of them of nothing that is known."""
+
+    def __init__(self) -> None:
+        self.weights, self.bias = W0.copy(), B0.copy()
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return x @ self.weights + self.bias
+
+    def backward(self, dy: Any) -> Any:
+        self.grads = {"dweights": self.x.T @ dy, "d_bias": dy.sum(0), "other": dy}
+        return dy @ self.weights.T
+
+
+class OneGradient:
+    """`grad` of the only parameter of its shape."""
+
+    def __init__(self) -> None:
+        self.kernel, self.scale = W0.copy(), np.ones(2)
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return x @ self.kernel
+
+    def backward(self, dy: Any) -> Any:
+        self.grad = self.x.T @ dy
+        return dy @ self.kernel.T
+
+
+@pytest.mark.parametrize(
+    ("make", "names", "how"),
+    [
+        (HeldInLists, {"W", "b"}, "overwrites"),
+        (OtherKeys, {"W", "b"}, "adds"),
+        (NamedObjects, {"kernel", "shift"}, "overwrites"),
+        (ListedTensors, {"weight", "bias"}, "adds"),
+        (ObjectsInAttributes, {"weight", "bias"}, "overwrites"),
+        (NewDictionary, {"weights", "bias"}, "overwrites"),
+        (OneGradient, {"kernel"}, "overwrites"),
+    ],
+)
+def test_rarer_conventions_are_found_and_give_the_gradients(make: Callable[[], Any], names: set[str], how: str) -> None:
+    subject = as_subject(make(), torch.tensor(X) if issubclass(make, TorchGrad) else X)  # type: ignore[arg-type]
+    assert {slot.name for slot in subject.slots if slot.role == "parameter"} == names
+    assert subject.traits.parameter_gradients == how
+    run = subject.run({slot.name: 2 * slot.value for slot in subject.slots})
+    found = run.backward({"y": torch.ones(4, 3, dtype=torch.float64)})
+    weight = next(name for name in names if found[name] is not None and found[name].dim() == 2)  # type: ignore[union-attr]
+    torch.testing.assert_close(found[weight], torch.tensor(2 * X.T @ np.ones((4, 3))))

@@ -1,0 +1,178 @@
+"""The document of verifications: of one subject, of a whole test session."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nn_from_scratch.report.document import Block, CellValue, Details, Document, Section, Table, Text, Verdict
+from nn_from_scratch.report.environment import environment
+from nn_from_scratch.report.publish import publish
+from nn_from_scratch.report.results import envelope
+from nn_from_scratch.storage import write_json
+
+__all__ = ["summarize_verifications", "verification_document", "write_verifications"]
+
+_SEVERITY = ("wrong", "undecided", "correct", "not_applicable")
+_STATUS = {"correct": "passed", "wrong": "failed", "undecided": "undecided"}
+#: So many findings are told at length; the table has all of them.
+_MOST_TOLD = 100
+
+
+def summarize_verifications(verifications: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a results file of the kind "verification" holds.
+
+    Args:
+        verifications: each what `nn_from_scratch.verify.Report.to_dict` gives, perhaps with the key "test".
+
+    Returns:
+        "verdict", "counts" of the verdicts, "worst_margin" and the "verifications".
+    """
+    counts = Counter(str(entry["verdict"]) for entry in verifications)
+    verdict = next((name for name in ("wrong", "undecided", "correct") if counts[name]), "undecided")
+    margins = [float(entry["worst_margin"]) for entry in verifications if entry["worst_margin"] is not None]
+    return {
+        "verdict": verdict,
+        "counts": {name: counts[name] for name in ("correct", "wrong", "undecided")},
+        "worst_margin": max(margins, default=None),
+        "verifications": [dict(entry) for entry in verifications],
+    }
+
+
+def verification_document(results: Mapping[str, Any], *, commands: Sequence[str]) -> Document:
+    """The document of verifications.
+
+    Args:
+        results: what `summarize_verifications` gives.
+        commands: shell lines that verify all of it again.
+    """
+    verifications = sorted(results["verifications"], key=lambda entry: _SEVERITY.index(entry["verdict"]))
+    sections = [Section("Verified backward passes", (_subjects(verifications),))]
+    findings = [(entry, result) for entry in verifications for result in entry["results"] if _matters(result)]
+    if findings:
+        blocks: list[Block] = []
+        for entry, result in findings[:_MOST_TOLD]:
+            blocks += _finding(entry, result)
+        if len(findings) > _MOST_TOLD:
+            blocks.append(Text(f"{len(findings) - _MOST_TOLD} more findings stand in the table of checks alone."))
+        sections.append(Section("Findings", tuple(blocks)))
+    sections.append(Section("Checks", (_checks(verifications),)))
+    return Document(
+        title=f"Verification of {verifications[0]['subject']}" if len(verifications) == 1 else "Verification",
+        verdict=Verdict(_STATUS[results["verdict"]], _sentence(results)),
+        sections=tuple(sections),
+        environment=environment(),
+        commands=tuple(commands),
+    )
+
+
+def write_verifications(
+    verifications: Sequence[Mapping[str, Any]],
+    *,
+    commands: Sequence[str],
+    json: Path | None = None,
+    markdown: Path | None = None,
+    html: Path | None = None,
+) -> None:
+    """Write verifications as a results file and as a document, which also goes to the job summary.
+
+    Args:
+        verifications: as in `summarize_verifications`.
+        commands: shell lines that verify all of it again.
+        json, markdown, html: the files.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    results = summarize_verifications(verifications)
+    if json is not None:
+        write_json(json, envelope("verification", results, commands=commands))
+    publish(verification_document(results, commands=commands), markdown=markdown, html=html)
+
+
+def _sentence(results: Mapping[str, Any]) -> str:
+    number = len(results["verifications"])
+    if not number:
+        return "Nothing was verified."
+    counts = results["counts"]
+    listed = ", ".join(f"{counts[name]} {name}" for name in ("correct", "wrong", "undecided"))
+    margin = results["worst_margin"]
+    worst = "" if margin is None else f"; the largest difference is {margin:.3g} times what is allowed"
+    if number == 1:
+        name = results["verifications"][0]["subject"]
+        verdict = {
+            "correct": "was proven right",
+            "wrong": "is wrong",
+            "undecided": "could not be decided on, which is no pass",
+        }
+        return f"The backward pass of {name} {verdict[results['verdict']]}{worst}."
+    return f"{number} backward passes: {listed}{worst}."
+
+
+def _subjects(verifications: Sequence[Mapping[str, Any]]) -> Table:
+    tests = any("test" in entry for entry in verifications)
+    rows: list[tuple[CellValue, ...]] = []
+    for entry in verifications:
+        checks = entry["counts"]
+        margin = None if entry["worst_margin"] is None else float(entry["worst_margin"])
+        row: list[CellValue] = [entry["verdict"], entry["subject"], margin, *(checks[name] for name in _SEVERITY)]
+        row += [entry["seed"], entry["level"], float(entry["seconds"])]
+        if tests:
+            row.append(f"python -m pytest {shlex.quote(entry['test'])} --nnfs-seed={entry['seed']}")
+        rows.append(tuple(row))
+    header = ("verdict", "subject", "worst margin", "wrong", "undecided", "correct", "not applicable", "seed", "level")
+    return Table(
+        "One line for each subject; the margin is |difference| / allowed, above 1 is wrong; time in seconds.",
+        (*header, "time in s", *(["reproduce"] if tests else [])),
+        tuple(rows),
+    )
+
+
+def _checks(verifications: Sequence[Mapping[str, Any]]) -> Table:
+    rows: list[tuple[CellValue, ...]] = []
+    for severity in _SEVERITY:
+        for entry in verifications:
+            rows += [
+                (
+                    severity.replace("_", " "),
+                    entry["subject"],
+                    result["check"],
+                    result["tensor"],
+                    None if result["margin"] is None else float(result["margin"]),
+                    None if result["resolution"] is None else float(result["resolution"]),
+                    result["reason"] or result["diagnosis"],
+                )
+                for result in entry["results"]
+                if result["verdict"] == severity
+            ]
+    return Table(
+        "One line for each check and tensor; the resolution is the smallest relative error that could have been seen.",
+        ("verdict", "subject", "check", "tensor", "margin", "resolution", "remark"),
+        tuple(rows),
+    )
+
+
+def _matters(result: Mapping[str, Any]) -> bool:
+    return result["verdict"] in ("wrong", "undecided")
+
+
+def _finding(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[Block]:
+    tensor = f" of {result['tensor']}" if result["tensor"] else ""
+    parts = [f"{entry['subject']}: {result['check']}{tensor} is {result['verdict']}."]
+    if result["diagnosis"]:
+        parts.append(f"Diagnosis: {result['diagnosis']}.")
+    if result["reason"]:
+        parts.append(f"{result['reason']}.")
+    mismatch = result["mismatch"]
+    if mismatch is not None:
+        parts.append(
+            f"Worst entry {mismatch['index']}: analytic {mismatch['analytic']}, numeric {mismatch['numeric']}, "
+            f"allowed difference {mismatch['allowed']}."
+        )
+    blocks: list[Block] = [Text(" ".join(parts))]
+    if result["snippet"]:
+        blocks.append(Details("A file that reproduces it", result["snippet"]))
+    return blocks

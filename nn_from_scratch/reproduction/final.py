@@ -1,0 +1,108 @@
+"""Figure 3 and section IV: the final model, taken up where a killed process left it."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nn_from_scratch.comparison import compare, noise_level, non_local_means
+from nn_from_scratch.denoiser import CHECKPOINT_NAME
+from nn_from_scratch.metrics import psnr, psnr_of_each
+from nn_from_scratch.models import report_model
+from nn_from_scratch.progress import Progress
+from nn_from_scratch.report.figures import new_figure, style, to_png
+from nn_from_scratch.reproduction.plan import BATCH, OPTIMIZERS, Plan
+from nn_from_scratch.reproduction.training_curves import pairs_of
+from nn_from_scratch.runs import Run, find_run, new_run
+from nn_from_scratch.settings import RunSettings
+from nn_from_scratch.tiling import apply_to_images
+from nn_from_scratch.training import make_optimizer, train
+
+__all__ = ["final"]
+
+_SHOWN = 6
+
+
+def final(plan: Plan, folder: Path) -> dict[str, Any]:
+    """Train the final model in this folder, with a checkpoint after every epoch, and compare it.
+
+    Returns:
+        "history" (an entry for each epoch), "scores", "compared" (images), "noisy_psnr" and "psnr" (of all validation
+        images, in dB), "data" and "pictures" (a PNG file, in base64).
+    """
+    pairs = pairs_of(plan)
+    settings = RunSettings(
+        epochs=plan.final_epochs,
+        batch_size=BATCH,
+        train_size=plan.train_size,
+        validation_size=plan.validation_size,
+        device=plan.device,
+        data=plan.data,
+        **OPTIMIZERS["SGD with momentum"],
+    )
+    model = report_model(generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    progress = Progress()
+    run: Run
+    if (folder / CHECKPOINT_NAME).exists():
+        run = find_run(folder)
+        checkpoint, progress, _ = run.load(model)
+        model.to(plan.device)
+        optimizer = make_optimizer(model, settings)
+        checkpoint.restore(model, optimizer)
+    else:
+        run = new_run(folder)
+        model.to(plan.device)
+        optimizer = make_optimizer(model, settings)
+    information = {"data": pairs.source, "noise": pairs.noise}
+
+    def save(reached: Progress) -> None:
+        run.save(model, optimizer, reached, settings=settings, information=information)
+
+    progress = train(model, optimizer, pairs, settings=settings, progress=progress, on_epoch=save)
+    noisy, clean = pairs.validation_noisy, pairs.validation_clean
+    denoised = apply_to_images(model, noisy)
+    some = slice(0, plan.compared)
+    scores = compare(noisy[some], denoised[some], clean[some])
+    return {
+        "history": [asdict(result) for result in progress.history],
+        "scores": [asdict(score) for score in scores],
+        "compared": len(clean[some]),
+        "psnr": psnr(denoised, clean),
+        "noisy_psnr": psnr(noisy, clean),
+        "data": {
+            "source": pairs.source,
+            "noise": pairs.noise,
+            "notices": list(pairs.notices),
+            # Its loader says so of each of the two files.
+            "course": sum("is the course's own file" in notice for notice in pairs.notices) == 2,
+        },
+        "pictures": base64.b64encode(_pictures(noisy, denoised, clean)).decode(),
+    }
+
+
+def _pictures(noisy: Tensor, denoised: Tensor, clean: Tensor) -> bytes:
+    chosen = torch.linspace(0, len(clean) - 1, min(_SHOWN, len(clean))).round().long()
+    classical = non_local_means(noisy[chosen], sigma=noise_level(noisy, clean))
+    rows = (
+        ("noisy", noisy[chosen]),
+        ("non-local means", classical),
+        ("ours", denoised[chosen]),
+        ("clean", clean[chosen]),
+    )
+    with style():
+        figure = new_figure(width=1.5 * len(chosen) + 0.6, height=7.6)
+        axes = figure.subplots(len(rows), len(chosen), squeeze=False)
+        for row, (name, images) in zip(axes, rows, strict=True):
+            values = psnr_of_each(images, clean[chosen])
+            for place, image, value in zip(row, images, values, strict=True):
+                place.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+                place.set(xticks=[], yticks=[])
+                if name != "clean":
+                    place.set_xlabel(f"{float(value):.1f} dB")
+            row[0].set_ylabel(name)
+        return to_png(figure, dpi=110)

@@ -1,0 +1,240 @@
+"""The page of the reproduction: the claims first, then each table and figure."""
+
+from __future__ import annotations
+
+import base64
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nn_from_scratch.report import Document, Figure, Picture, Section, Table, Text, Verdict, environment
+from nn_from_scratch.report.document import CellValue
+from nn_from_scratch.reproduction.claims import HOLDS, HOLDS_NOT, UNTESTABLE, curves_of
+from nn_from_scratch.reproduction.drawings import draw_curves, draw_final, draw_memory, draw_parity, draw_table
+from nn_from_scratch.reproduction.plan import BATCH, OPTIMIZERS, OURS, THEIRS, Plan
+
+__all__ = ["page"]
+
+
+def page(plan: Plan, results: Mapping[str, Any], *, commands: Sequence[str]) -> Document:
+    """The document of a reproduction's results."""
+    parts = results["parts"]
+    return Document(
+        title="The report reproduced" + (" (quick: fewer samples, epochs and seeds)" if plan.quick else ""),
+        verdict=_verdict(results["claims"]),
+        sections=(
+            _claims(results),
+            _parity(parts["parity"]),
+            _table(parts["table1"]),
+            _curves(plan, parts),
+            _final(parts["final"]),
+            _memory(parts["memory"]),
+        ),
+        environment=environment(),
+        commands=tuple(commands),
+    )
+
+
+def _verdict(claims: Sequence[Mapping[str, str]]) -> Verdict:
+    counts = Counter(claim["verdict"] for claim in claims)
+    names = {HOLDS: "hold", HOLDS_NOT: "do not hold", UNTESTABLE: UNTESTABLE}
+    listed = ", ".join(f"{counts[verdict]} {name}" for verdict, name in names.items())
+    # A claim that does not hold is a finding about the report, not a failure of this package.
+    return Verdict("information", f"{len(claims)} claims of the report: {listed}.")
+
+
+def _claims(results: Mapping[str, Any]) -> Section:
+    data = results["data"]
+    origin = (
+        "The course's own files were used"
+        if data["course"]
+        else "The course's files are not public and were not given; other pictures were used (give train_data.pkl and "
+        "val_data.pkl with --data)"
+    )
+    rows = tuple((c["section"], c["verdict"], c["claim"], c["numbers"]) for c in results["claims"])
+    return Section(
+        "Claims",
+        (
+            Text(f"{origin}: {data['source']}; noise: {data['noise']}. Noisy images: {data['noisy_psnr']:.2f} dB."),
+            *(Text(f"{notice}.") for notice in data["notices"]),
+            Table(
+                "Each claim of the report, held against what was measured here.",
+                ("section", "verdict", "claim", "measured"),
+                rows,
+            ),
+        ),
+    )
+
+
+def _parity(part: Mapping[str, Any]) -> Section:
+    rows = tuple(
+        (
+            dtype,
+            row["layer"],
+            row["quantity"],
+            row["largest"],
+            row["error"],
+            row["own"],
+            row["ulps_of_largest"],
+            row["allowed"],
+        )
+        for dtype, found in part.items()
+        for row in found
+    )
+    header = ("dtype", "layer", "quantity", "largest", "error", "own error", "ulps of largest", "allowed")
+    return Section(
+        "III.A: the error from layer to layer",
+        (
+            Figure(
+                "Largest absolute difference of our gradient and torch's, as it is handed on from the loss (right) "
+                "to the first layer (left). See that in "
+                "both precisions it keeps the size of rounding all the way; the table has what that explains.",
+                draw_parity(part),
+                "Largest difference of the gradient handed on by each layer, in float64 and float32.",
+            ),
+            Table(
+                "One line for each value and gradient, ours beside torch's. Error: largest absolute difference; own: "
+                "what arises in this layer alone; allowed: what rounding explains.",
+                header,
+                rows,
+            ),
+        ),
+    )
+
+
+def _table(part: Mapping[str, Any]) -> Section:
+    title = "Table I: seconds of an epoch"
+    if "missing" in part:
+        return Section(title, (Text(f"Not measured: {part['missing']}."),))
+    rows: list[tuple[CellValue, ...]] = []
+    for timing in part["timings"]:
+        ratio = timing["ratio"] or [None, None, None]
+        rows.append((timing["optimizer"], timing["row"], timing["mean"], timing["deviation"], *ratio, timing["void"]))
+    for optimizer, (ours, theirs) in part["report"].items():
+        rows.append((optimizer, "the report: ours", *ours, ours[0] / theirs[0], None, None, "on an RTX 3060 laptop"))
+        rows.append((optimizer, "the report: PyTorch", *theirs, 1.0, None, None, "on an RTX 3060 laptop"))
+    header = ("optimizer", "row", "mean in s", "deviation in s", "ratio to eager", "from", "to", "remark")
+    return Section(
+        title,
+        (
+            Text(f"{part['title']}."),
+            Figure(
+                "Seconds of an epoch over those of eager PyTorch (the line at 1), beside the published ratio. See "
+                "how far each is from PyTorch: shorter is faster.",
+                draw_table(part),
+                "Bars: time of each row relative to eager PyTorch, for three optimizers.",
+            ),
+            Table(
+                "Measured here, and as published; the interval of the ratio has a confidence of 95 %.",
+                header,
+                tuple(rows),
+            ),
+        ),
+    )
+
+
+def _curves(plan: Plan, parts: Mapping[str, Any]) -> Section:
+    curves = curves_of(parts)
+    rows: list[tuple[CellValue, ...]] = []
+    for name in OPTIMIZERS:
+        for epoch in range(plan.epochs):
+            ours, theirs = ([curve[epoch] for curve in curves[name, side]] for side in (OURS, THEIRS))
+            means = statistics.fmean(ours), statistics.fmean(theirs)
+            rows.append(
+                (
+                    name,
+                    epoch + 1,
+                    means[0],
+                    max(ours) - min(ours),
+                    means[1],
+                    max(theirs) - min(theirs),
+                    means[0] - means[1],
+                )
+            )
+    rounding = parts["rounding"]
+    return Section(
+        "Fig. 2: validation PSNR per epoch",
+        (
+            Figure(
+                f"Mean (line) and range (band) of the PSNR of {plan.validation_size} validation images over "
+                f"{plan.seeds} seeds, batch {BATCH}, {plan.train_size} pairs; markers: the same training by torch.nn "
+                "with the same weights and batches. See which optimizer is best, and that marker and line differ less "
+                "than the seeds do.",
+                draw_curves(curves),
+                "Validation PSNR in dB over epochs for SGD, SGD with momentum and Adam, ours and torch.nn.",
+            ),
+            Table(
+                "PSNR in dB: mean of the seeds, and the difference of the best and the worst seed.",
+                ("optimizer", "epoch", "ours", "spread", "torch.nn", "its spread", "difference"),
+                tuple(rows),
+            ),
+            Table(
+                f"In float64, after {rounding['steps']} steps from the same weights with the same batches: the largest "
+                "difference of two weights and how far weights moved, relative to the largest weight, and the relative "
+                "difference of the losses.",
+                ("optimizer", "weights", "moved", "loss"),
+                tuple(
+                    (name, row["weights"], row["moved"], row["loss"]) for name, row in rounding["optimizers"].items()
+                ),
+            ),
+        ),
+    )
+
+
+def _final(part: Mapping[str, Any]) -> Section:
+    history = part["history"]
+    return Section(
+        "Fig. 3 and IV: the final model",
+        (
+            Figure(
+                f"Training loss and validation PSNR over {len(history)} epochs of SGD, learning rate 0.5, momentum "
+                "0.9. See the loss fall towards the variance of the noise, which stands in the targets, and the PSNR "
+                "level off above that of the noisy images (dashed).",
+                draw_final(history, part["noisy_psnr"]),
+                "Two curves over the epochs: mean squared error, and PSNR in dB.",
+            ),
+            Picture(
+                "Validation images and their PSNR in dB. See that edges survive and the noise of flat areas goes; "
+                "non-local means, a classical method, was told the strength of the noise.",
+                base64.b64decode(part["pictures"]),
+                "Rows of small photographs: noisy, non-local means, ours, clean.",
+            ),
+            Table(
+                f"{part['compared']} validation images; PSNR in dB. The report: 23.74 dB on the course's data.",
+                ("method", "PSNR", "PSNR of all pixels", "SSIM"),
+                tuple((s["name"], s["psnr"], s["pooled_psnr"], s["ssim"]) for s in part["scores"]),
+            ),
+            Table(
+                "Each epoch: mean squared error of pixels in [0, 1], PSNR in dB, time in s.",
+                ("epoch", "loss", "PSNR", "time in s"),
+                tuple((e["epoch"], e["loss"], e["psnr"], e["seconds"]) for e in history),
+            ),
+        ),
+    )
+
+
+def _memory(part: Mapping[str, Any]) -> Section:
+    names = {
+        "forward": "after the forward pass",
+        "backward": "after its backward pass",
+        "two": "two forward passes, the backward pass of one",
+        "cleared": "after zero_grad",
+    }
+    rows = tuple((name, part[OURS][key] * 1e-6, part[THEIRS][key] * 1e-6) for key, name in names.items())
+    return Section(
+        "II.D: what keeping records costs",
+        (
+            Figure(
+                f"Memory kept for the backward pass of a step of {part['batch']} pairs, in MB. See that ours keeps its "
+                "records until zero_grad, where torch's graph is consumed by the backward pass.",
+                draw_memory(part, names),
+                "Bars: megabytes kept by ours and by torch at four points of a step.",
+            ),
+            Table(
+                "MB (millions of bytes) of tensors that are kept; weights, gradients, input and target left out.",
+                ("point of a step", "ours", "torch.nn"),
+                rows,
+            ),
+        ),
+    )

@@ -1,0 +1,182 @@
+"""Doing all jobs, each once: what a killed process has finished is found again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nn_from_scratch import __version__
+from nn_from_scratch.errors import ArgumentError, NNFromScratchError
+from nn_from_scratch.report import envelope, publish
+from nn_from_scratch.reproduction.plan import Job, Plan
+from nn_from_scratch.storage import remove_partial_files, write_json
+
+__all__ = ["reproduce"]
+
+_PLAN = "plan.json"
+Say = Callable[[str], None]
+
+
+def reproduce(
+    plan: Plan, out: Path, *, workers: int = 2, say: Say = lambda words: None, commands: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Do all of the plan and write results.json, report.md and report.html into the folder.
+
+    Args:
+        plan: how much is done.
+        out: a new or empty folder, or one in which this plan was begun.
+        workers: processes with one thread each; 0 to do everything in this one.
+        say: called with a line for each job that is done.
+        commands: shell lines that do it again, for the report.
+
+    Returns:
+        The results file's content.
+
+    Raises:
+        ArgumentError: the folder holds something else, or another plan.
+        NNFromScratchError: a job failed; what the others have done is kept.
+    """
+    from nn_from_scratch.reproduction.claims import claims_of
+    from nn_from_scratch.reproduction.page import page
+    from nn_from_scratch.training import check_device
+
+    check_device(plan.device)
+    parts = _open(plan, out)
+    done = {job.name: content for job in (*plan.jobs, *plan.alone) if (content := _read(parts, job)) is not None}
+    total = len(plan.jobs) + len(plan.alone)
+    if done:
+        say(f"{len(done)} of {total} parts are there already, in {out}")
+    started, first = time.monotonic(), len(done)
+
+    def keep(job: Job, content: dict[str, Any]) -> None:
+        write_json(parts / f"{job.name}.json", content)
+        done[job.name] = json.loads((parts / f"{job.name}.json").read_bytes())
+        seconds = time.monotonic() - started
+        left = seconds / (len(done) - first) * (total - len(done))
+        say(f"[{len(done)}/{total}] {job.title}: done after {_clock(seconds)}, about {_clock(left)} left")
+
+    _run([job for job in plan.jobs if job.name not in done], plan, out, workers, keep)
+    _run([job for job in plan.alone if job.name not in done], plan, out, 0, keep, say)
+    results = {
+        "plan": asdict(plan),
+        "data": {**done["final"]["data"], "noisy_psnr": done["final"]["noisy_psnr"]},
+        "claims": [asdict(claim) for claim in claims_of(plan, done)],
+        "parts": done,
+    }
+    content = envelope("reproduction", results, commands=commands)
+    write_json(out / "results.json", content)
+    publish(page(plan, results, commands=commands), markdown=out / "report.md", html=out / "report.html")
+    say(f"written: {out / 'results.json'}, {out / 'report.md'} and {out / 'report.html'}")
+    return content
+
+
+def _open(plan: Plan, out: Path) -> Path:
+    """The folder of the parts, if this plan may use the folder."""
+    wanted = {"version": __version__, **asdict(plan)}
+    if out.exists() and not out.is_dir():
+        raise ArgumentError(f"out is {str(out)!r}, which is no folder; give a new or an empty one")
+    if (out / _PLAN).exists():
+        try:
+            found = json.loads((out / _PLAN).read_bytes())
+        except ValueError:
+            found = None
+        if found != wanted:
+            raise ArgumentError(
+                f"out is {str(out)!r}, where another reproduction was begun (other options or another version); "
+                "give a new folder, or the same options"
+            )
+    elif out.is_dir() and any(out.iterdir()):
+        raise ArgumentError(f"out is {str(out)!r}, which holds something else; give a new or an empty folder")
+    parts = out / "parts"
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+        if not (out / _PLAN).exists():
+            write_json(out / _PLAN, wanted)
+    except OSError as error:
+        raise ArgumentError(f"out is {str(out)!r}, which cannot be written: {error.strerror}") from None
+    remove_partial_files(parts)
+    remove_partial_files(out)
+    return parts
+
+
+def _read(parts: Path, job: Job) -> dict[str, Any] | None:
+    path = parts / f"{job.name}.json"
+    content: dict[str, Any] | None = json.loads(path.read_bytes()) if path.exists() else None
+    return content
+
+
+def _run(
+    jobs: Sequence[Job],
+    plan: Plan,
+    out: Path,
+    workers: int,
+    keep: Callable[[Job, dict[str, Any]], None],
+    say: Say = lambda words: None,
+) -> None:
+    if workers == 0 or not jobs:
+        for job in jobs:
+            say(f"{job.title} ...")
+            keep(job, _run_job(plan, job, out))
+        return
+    with _pool(workers) as pool:
+        pending = {pool.submit(_run_job, plan, job, out): job for job in jobs}
+        try:
+            for future in as_completed(pending):
+                keep(pending[future], future.result())
+        except BrokenProcessPool:
+            raise NNFromScratchError(
+                "a worker process died, perhaps for want of memory; the finished parts are kept: run the same again"
+            ) from None
+
+
+def _run_job(plan: Plan, job: Job, out: Path) -> dict[str, Any]:
+    from nn_from_scratch.reproduction.jobs import run_job
+
+    return run_job(plan, job, out)
+
+
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        # Nobody waits for a minute's training whose result nobody will read.
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown()
+
+
+def _begin() -> None:
+    """Begin a worker: one thread; interrupts are the parent's, and without the parent there is nothing to do."""
+    import torch
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _clock(seconds: float) -> str:
+    return f"{round(seconds) // 60}:{round(seconds) % 60:02d}"
