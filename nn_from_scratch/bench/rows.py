@@ -17,7 +17,18 @@ from torch import Tensor
 import nn_from_scratch as nn
 from nn_from_scratch.module import Module
 
-__all__ = ["EAGER", "OPTIMIZERS", "ROWS", "Row", "Step", "our_model", "our_step", "torch_model", "torch_step"]
+__all__ = [
+    "COMPILED",
+    "EAGER",
+    "OPTIMIZERS",
+    "ROWS",
+    "Row",
+    "Step",
+    "our_model",
+    "our_step",
+    "torch_model",
+    "torch_step",
+]
 
 #: Trains on a batch (N, 3, H, W) and a target of its shape; gives the loss, shape ().
 Step = Callable[[Tensor, Tensor], Tensor]
@@ -30,6 +41,7 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, float]]] = {
 }
 #: The row that the others are held against.
 EAGER = "PyTorch eager"
+COMPILED = "torch.compile"
 _SEED = 0
 
 
@@ -41,12 +53,15 @@ class Row:
         name: as the table shows it.
         make: gives the step, for batches like the one given, under the optimizer of this name.
         devices: kinds of devices that it is for.
+        channels_last: kinds of devices on which it is handed batches that lie in memory with the channels last; ours
+            are on a CPU, as `data.batches` hands them to training.
         dispatches: whether torch dispatches its operators one by one, so that they can be counted.
     """
 
     name: str
     make: Callable[[Tensor, str], Step]
     devices: tuple[str, ...] = ("cpu", "cuda")
+    channels_last: tuple[str, ...] = ()
     dispatches: bool = True
 
 
@@ -83,26 +98,31 @@ def torch_model(channels: int = 16, *, device: torch.device | str = "cpu") -> to
     return model
 
 
-def our_step(x: Tensor, optimizer_name: str, *, algorithm: str = "auto", channels: int = 16) -> Step:
+def our_step(
+    x: Tensor, optimizer_name: str, *, algorithm: str = "auto", channels: int = 16, capture: bool = True
+) -> Step:
     """A step of this package, as `training` makes it, with the convolutions by this algorithm."""
-    model, criterion = our_model(channels, device=x.device), nn.MSE()
     name, options = OPTIMIZERS[optimizer_name]
-    optimizer = getattr(nn, name)(model, **options)
+    model = our_model(channels, device=x.device)
+    train = nn.TrainingStep(model, nn.MSE(), getattr(nn, name)(model, **options), capture=capture)
 
     def step(x: Tensor, y: Tensor) -> Tensor:
         with nn.convolution_algorithm(algorithm):
-            loss = criterion(model(x), y)
-            criterion.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        return loss.detach()
+            return train(x, y)
 
     return step
 
 
-def torch_step(x: Tensor, optimizer_name: str, *, compiled: bool = False, channels: int = 16) -> Step:
-    """A step of PyTorch with its fused optimizer, eager or with model and loss compiled."""
+def torch_step(
+    x: Tensor, optimizer_name: str, *, compiled: bool = False, channels: int = 16, channels_last: bool = False
+) -> Step:
+    """A step of PyTorch with its fused optimizer, eager or with model and loss compiled.
+
+    Where channels lie last, the weights do so as well: PyTorch's own advice for such batches.
+    """
     model = torch_model(channels, device=x.device)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
     name, options = OPTIMIZERS[optimizer_name]
     optimizer = getattr(torch.optim, name)(model.parameters(), fused=True, **options)
 
@@ -112,6 +132,8 @@ def torch_step(x: Tensor, optimizer_name: str, *, compiled: bool = False, channe
     criterion: Callable[[Tensor, Tensor], Tensor] = loss_of
     if compiled:
         # Shapes are static: the last, smaller batch of an epoch is compiled by itself, while warming up.
+        # What was compiled for other rows is dropped, because beyond a number of variants torch runs eagerly, unasked.
+        torch.compiler.reset()
         mode = "reduce-overhead" if x.is_cuda else "default"
         criterion = torch.compile(loss_of, mode=mode, dynamic=False)
 
@@ -125,10 +147,13 @@ def torch_step(x: Tensor, optimizer_name: str, *, compiled: bool = False, channe
     return step
 
 
+_AS_TRAINING = ("cpu",)
 ROWS: tuple[Row, ...] = (
-    Row("unfold", partial(our_step, algorithm="unfold")),
-    Row("native", partial(our_step, algorithm="native")),
-    Row("auto", our_step),
+    Row("unfold", partial(our_step, algorithm="unfold"), channels_last=_AS_TRAINING),
+    Row("native, uncaptured", partial(our_step, algorithm="native", capture=False), channels_last=_AS_TRAINING),
+    Row("native", partial(our_step, algorithm="native"), channels_last=_AS_TRAINING),
+    Row("auto", our_step, channels_last=_AS_TRAINING),
     Row(EAGER, torch_step),
-    Row("torch.compile", partial(torch_step, compiled=True), dispatches=False),
+    Row(f"{EAGER}, channels last", partial(torch_step, channels_last=True), channels_last=("cpu", "cuda")),
+    Row(COMPILED, partial(torch_step, compiled=True), dispatches=False),
 )

@@ -20,7 +20,7 @@ from nn_from_scratch.bench.clock import Clock, alone, no_collection, synchronise
 from nn_from_scratch.bench.counts import Counts, count
 from nn_from_scratch.bench.intervals import Interval, bootstrap, log_ratios
 from nn_from_scratch.bench.machine import machine_info
-from nn_from_scratch.bench.rows import EAGER, OPTIMIZERS, ROWS, Row, Step
+from nn_from_scratch.bench.rows import COMPILED, EAGER, OPTIMIZERS, ROWS, Row, Step
 from nn_from_scratch.errors import ArgumentError
 
 __all__ = ["REPORT", "Settings", "Table", "Timing", "run_table"]
@@ -31,6 +31,9 @@ REPORT: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "SGD with momentum": ((3.932, 0.131), (0.770, 0.022)),
     "Adam": ((3.986, 0.143), (0.856, 0.060)),
 }
+Batch = tuple[Tensor, Tensor]
+
+_TIMES_READY = 3
 _SAMPLES, _QUICK_SAMPLES = 50_000, 2_560
 # Relative differences to eager's losses: of the first steps, before rounding has grown, and of an epoch's mean.
 _FIRST_STEPS = 10
@@ -201,7 +204,9 @@ def run_table(
     rows = [row for row in rows if kind in row.devices]
     generator = torch.Generator().manual_seed(settings.seed)
     x, y = (torch.rand(settings.samples, 3, 32, 32, generator=generator).to(settings.device) for _ in range(2))
-    batches = list(zip(x.split(settings.batch), y.split(settings.batch), strict=True))
+    batches = {
+        last: _batches(x, y, settings.batch, channels_last=last) for last in {kind in row.channels_last for row in rows}
+    }
     timings = []
     with alone():
         for optimizer in optimizers:
@@ -213,17 +218,19 @@ def _run(
     settings: Settings,
     rows: Sequence[Row],
     optimizer: str,
-    batches: Sequence[tuple[Tensor, Tensor]],
+    layouts: Mapping[bool, Sequence[Batch]],
     clock: Clock,
     on_progress: Callable[[str], None],
 ) -> list[Timing]:
     timings = {row.name: Timing(row.name, optimizer) for row in rows}
+    kind = torch.device(settings.device).type
+    batches_of = {row.name: layouts[kind in row.channels_last] for row in rows}
     steps: dict[str, Step] = {}
     for row in rows:
         on_progress(f"{optimizer}: {row.name} is made ready")
-        _make_ready(row, timings[row.name], steps, batches)
-    losses = {name: torch.zeros(len(batches), device=settings.device) for name in steps}
-    places = _slices(len(batches), settings.slices)
+        _make_ready(row, timings[row.name], steps, batches_of[row.name])
+    losses = {name: torch.zeros(settings.steps, device=settings.device) for name in steps}
+    places = _slices(settings.steps, settings.slices)
     order, names = random.Random(settings.seed), list(steps)
     for epoch in range(settings.epochs + 1):
         on_progress(f"{optimizer}: " + (f"epoch {epoch} of {settings.epochs}" if epoch else "an epoch to warm up"))
@@ -232,7 +239,7 @@ def _run(
             for place in places:
                 order.shuffle(names)
                 for name in names:
-                    step, kept = steps[name], losses[name]
+                    step, kept, batches = steps[name], losses[name], batches_of[name]
                     start = clock()
                     for number in place:
                         kept[number].copy_(step(*batches[number]))
@@ -247,15 +254,25 @@ def _run(
     return list(timings.values())
 
 
-def _make_ready(row: Row, timing: Timing, steps: dict[str, Step], batches: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Count on a step of its own, for the one that is timed begins where all others begin."""
+def _batches(x: Tensor, y: Tensor, size: int, *, channels_last: bool) -> list[Batch]:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x, y = x.contiguous(memory_format=layout), y.contiguous(memory_format=layout)
+    return list(zip(x.split(size), y.split(size), strict=True))
+
+
+def _make_ready(row: Row, timing: Timing, steps: dict[str, Step], batches: Sequence[Batch]) -> None:
+    """Count on a step of its own, and let the one that is timed see all shapes, in every row alike.
+
+    Three times each: the first makes an ordinary step, the second is captured or compiled, the third replays.
+    """
     try:
         counted = row.make(batches[0][0], timing.optimizer)
         timing.counts = count(lambda: counted(*batches[0]), operators=row.dispatches)
-        # All shapes once: what is compiled or captured for them is there before the first slice.
+        step = row.make(batches[0][0], timing.optimizer)
         for batch in (batches[0], batches[-1]):
-            counted(*batch)
-        steps[row.name] = row.make(batches[0][0], timing.optimizer)
+            for _ in range(_TIMES_READY):
+                step(*batch)
+        steps[row.name] = step
     except Exception as error:  # torch.compile needs a compiler, and a row of somebody else's may need anything
         timing.void = f"does not run here: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
@@ -271,7 +288,7 @@ def _expect_same_steps(timing: Timing, losses: Tensor, eager: Tensor | None, set
 
 
 def _conclude(timings: Mapping[str, Timing], settings: Settings) -> None:
-    eager, compiled = timings[EAGER], timings.get("torch.compile")
+    eager, compiled = timings[EAGER], timings.get(COMPILED)
     allowed = _SAME_MEAN[settings.precision]
     for timing in timings.values():
         if timing.void:
