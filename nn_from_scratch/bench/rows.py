@@ -139,7 +139,7 @@ def torch_step(
 
     def step(x: Tensor, y: Tensor) -> Tensor:
         loss = criterion(x, y)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
         optimizer.step()
         optimizer.zero_grad()
         return loss.detach()

@@ -258,7 +258,7 @@ def _run(
 def _batches(x: Tensor, y: Tensor, size: int, *, channels_last: bool) -> list[Batch]:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     x, y = x.contiguous(memory_format=layout), y.contiguous(memory_format=layout)
-    return list(zip(x.split(size), y.split(size), strict=True))
+    return list(zip(torch.split(x, size), torch.split(y, size), strict=True))
 
 
 def _make_ready(row: Row, timing: Timing, steps: dict[str, Step], batches: Sequence[Batch]) -> None:
@@ -318,4 +318,4 @@ def _slices(steps: int, slices: int) -> list[range]:
 def _set_precision(precision: str) -> None:
     # Both, because a convolution's own setting does not follow the global one.
     torch.backends.cuda.matmul.fp32_precision = precision
-    torch.backends.cudnn.conv.fp32_precision = precision
+    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]  # torch's types lack it

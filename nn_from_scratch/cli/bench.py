@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nn_from_scratch.errors import ArgumentError, BaselineError, NNFromScratchError
+from nn_from_scratch.errors import ArgumentError, BaselineError, DeviceError, NNFromScratchError
 
 if TYPE_CHECKING:
     from nn_from_scratch.bench.baselines import Baseline
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     except BaselineError as error:
         report_error(error)
         return _INVALID
-    except ArgumentError as error:
+    except (ArgumentError, DeviceError) as error:
         report_error(error)
         return _USAGE
     except NNFromScratchError as error:
