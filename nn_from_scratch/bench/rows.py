@@ -22,14 +22,18 @@ __all__ = [
     "EAGER",
     "OPTIMIZERS",
     "ROWS",
+    "Batch",
     "Row",
     "Step",
     "our_model",
     "our_step",
+    "split_into_batches",
     "torch_model",
     "torch_step",
 ]
 
+#: Samples (N, 3, H, W) and their targets.
+Batch = tuple[Tensor, Tensor]
 #: Trains on a batch (N, 3, H, W) and a target of its shape; gives the loss, shape ().
 Step = Callable[[Tensor, Tensor], Tensor]
 
@@ -63,6 +67,13 @@ class Row:
     devices: tuple[str, ...] = ("cpu", "cuda")
     channels_last: tuple[str, ...] = ()
     dispatches: bool = True
+
+
+def split_into_batches(x: Tensor, y: Tensor, size: int, *, channels_last: bool) -> list[Batch]:
+    """The samples of an epoch in their order, copied once into this layout; the last batch may be smaller."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x, y = x.contiguous(memory_format=layout), y.contiguous(memory_format=layout)
+    return list(zip(torch.split(x, size), torch.split(y, size), strict=True))
 
 
 def our_model(channels: int = 16, *, device: torch.device | str = "cpu") -> Module:

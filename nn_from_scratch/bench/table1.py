@@ -21,7 +21,7 @@ from nn_from_scratch.bench.clock import Clock, alone, no_collection, synchronise
 from nn_from_scratch.bench.counts import Counts, count
 from nn_from_scratch.bench.intervals import Interval, bootstrap, log_ratios
 from nn_from_scratch.bench.machine import machine_info
-from nn_from_scratch.bench.rows import COMPILED, EAGER, OPTIMIZERS, ROWS, Row, Step
+from nn_from_scratch.bench.rows import COMPILED, EAGER, OPTIMIZERS, ROWS, Batch, Row, Step, split_into_batches
 from nn_from_scratch.errors import ArgumentError
 
 __all__ = ["REPORT", "Settings", "Table", "Timing", "run_table"]
@@ -32,8 +32,6 @@ REPORT: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "SGD with momentum": ((3.932, 0.131), (0.770, 0.022)),
     "Adam": ((3.986, 0.143), (0.856, 0.060)),
 }
-Batch = tuple[Tensor, Tensor]
-
 _TIMES_READY = 3
 _SAMPLES, _QUICK_SAMPLES = 50_000, 2_560
 # Relative differences to eager's losses: of the first steps, before rounding has grown, and of an epoch's mean.
@@ -206,7 +204,8 @@ def run_table(
     generator = torch.Generator().manual_seed(settings.seed)
     x, y = (torch.rand(settings.samples, 3, 32, 32, generator=generator).to(settings.device) for _ in range(2))
     batches = {
-        last: _batches(x, y, settings.batch, channels_last=last) for last in {kind in row.channels_last for row in rows}
+        last: split_into_batches(x, y, settings.batch, channels_last=last)
+        for last in {kind in row.channels_last for row in rows}
     }
     timings = []
     with alone():
@@ -253,12 +252,6 @@ def _run(
                 _expect_same_steps(timings[name], losses[name], losses.get(EAGER), settings)
     _conclude(timings, settings)
     return list(timings.values())
-
-
-def _batches(x: Tensor, y: Tensor, size: int, *, channels_last: bool) -> list[Batch]:
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    x, y = x.contiguous(memory_format=layout), y.contiguous(memory_format=layout)
-    return list(zip(torch.split(x, size), torch.split(y, size), strict=True))
 
 
 def _make_ready(row: Row, timing: Timing, steps: dict[str, Step], batches: Sequence[Batch]) -> None:
