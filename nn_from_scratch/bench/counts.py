@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -28,36 +28,20 @@ class Counts:
     """Of one call.
 
     Attributes:
-        operators: that torch dispatches, each once however large.
+        operators: that torch dispatches, each once however large; None where they were not counted.
         launches: of kernels or graphs on the GPU; None without one.
         peak_bytes: of tensors, at the worst moment, beyond what lives through the whole call. On a CPU all that
             torch's allocator gives out, temporaries inside an operator included; scratch memory of the vendor's
             library is not seen. On CUDA what its caching allocator has given out.
     """
 
-    operators: int
+    operators: int | None
     launches: int | None
     peak_bytes: int
-
-    def worse_than(self, other: Counts) -> list[str]:
-        """In words, each count that is above the other's; a count that one side lacks is not compared."""
-        found = []
-        for field in fields(self):
-            ours, theirs = getattr(self, field.name), getattr(other, field.name)
-            if ours is not None and theirs is not None and ours > theirs:
-                found.append(f"{field.name.replace('_', ' ')} {theirs} -> {ours}")
-        return found
 
     def to_json(self) -> dict[str, int | None]:
         """As JSON values."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, int | None]) -> Counts:
-        """The inverse of `to_json`."""
-        operators, peak = values["operators"], values["peak_bytes"]
-        assert operators is not None and peak is not None
-        return cls(operators=operators, launches=values["launches"], peak_bytes=peak)
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it so
@@ -72,20 +56,24 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch l
         return func(*args, **(kwargs or {}))
 
 
-def count(function: Callable[[], object], *, warm_up: int = 3) -> Counts:
+def count(function: Callable[[], object], *, warm_up: int = 3, operators: bool = True) -> Counts:
     """Count what a call costs once it has settled.
 
     Args:
         function: called without arguments, several times.
         warm_up: calls before anything is counted, in which state and workspaces are made.
+        operators: whether these are counted; what was compiled would be compiled again for it.
     """
     for _ in range(warm_up):
         function()
-    with _Operators() as operators:
-        function()
+    dispatched: int | None = None
+    if operators:
+        with _Operators() as mode:
+            function()
+        dispatched = mode.count
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch's
     return Counts(
-        operators=operators.count,
+        operators=dispatched,
         launches=_launches(function) if cuda else None,
         peak_bytes=_peak_on_cuda(function) if cuda else _peak_on_cpu(function),
     )

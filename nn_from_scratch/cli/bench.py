@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nn_from_scratch.errors import ArgumentError, BaselineError, NNFromScratchError
+from nn_from_scratch.errors import ArgumentError, BaselineError, DeviceError, NNFromScratchError
 
 if TYPE_CHECKING:
     from nn_from_scratch.bench.baselines import Baseline
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nn_from_scratch.bench.processes import Side
     from nn_from_scratch.bench.verdicts import Rule
 
-__all__ = ["TABLES", "add_parser", "run"]
+__all__ = ["TABLES", "add_parser", "run", "store"]
 
 #: What `bench run` can measure beside a project's own file.
 TABLES = ("table1", "layers", "scaling")
@@ -111,7 +111,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, default=None, metavar="N", help="of torch (default: one; table1: all)")
+    parser.add_argument("--threads", type=int, default=None, metavar="N", help="of torch (default: 1, as train)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results to this file as well")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of orders and intervals (default: 0)")
 
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     except BaselineError as error:
         report_error(error)
         return _INVALID
-    except ArgumentError as error:
+    except (ArgumentError, DeviceError) as error:
         report_error(error)
         return _USAGE
     except NNFromScratchError as error:
@@ -155,7 +155,7 @@ def _run(args: argparse.Namespace) -> int:
 
     found = _measured(args, processes=6 if not args.quick else 2)
     sys.stdout.write(show_baseline(found))
-    _store(args, found.to_json())
+    store(args, found.to_json())
     return 0
 
 
@@ -166,7 +166,7 @@ def _compare(args: argparse.Namespace) -> int:
     tolerance = TOLERANCE["cpu"] if args.tolerance is None else args.tolerance
     rule = Rule(tolerance=tolerance, floor=args.floor, alpha=args.alpha)
     result = _against_baseline(args, rule) if args.baseline is not None else _against_commit(args, rule)
-    _store(args, result.to_json())
+    store(args, result.to_json())
     sys.stdout.write(show_result(result, strict=args.strict))
     return result.status(strict=args.strict)
 
@@ -279,7 +279,8 @@ def _report(args: argparse.Namespace) -> int:
     return 0
 
 
-def _store(args: argparse.Namespace, results: dict[str, Any]) -> None:
+def store(args: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Write the results to the file of `--json`, where one is named."""
     if args.json is not None:
         from nn_from_scratch.report.results import envelope
         from nn_from_scratch.storage import write_json

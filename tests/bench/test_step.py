@@ -1,153 +1,51 @@
-"""A training step of the report's model: ours with each algorithm, and torch's.
+"""A training step of the report's model in every row of Table I, by batch size.
 
-Run once by default; `tox -e bench -- --benchmark-enable` measures. As a script it prints ratios to torch, from
-interleaved pairs: `python tests/bench/test_step.py`.
+Run once by default; `tox -e bench -- --benchmark-enable` measures. Ratios to PyTorch, from interleaved pairs, are those
+of `nn-from-scratch bench run scaling` and `bench run table1`.
 """
 
 from __future__ import annotations
 
-import argparse
-import random
-import sys
-import time
-from collections.abc import Callable
 from functools import partial
-from itertools import product
-from statistics import quantiles
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-import nn_from_scratch as nn
-from nn_from_scratch.models import report_model
+from nn_from_scratch.bench.rows import COMPILED, EAGER, OPTIMIZERS, ROWS, Row, our_step
 
 pytestmark = pytest.mark.bench
 
-Step = Callable[[], torch.Tensor]
-
-
-def torch_model() -> torch.nn.Sequential:
-    return torch.nn.Sequential(
-        torch.nn.Conv2d(3, 16, 4, stride=2, padding=1),
-        torch.nn.ReLU(),
-        torch.nn.Conv2d(16, 32, 4, stride=2),
-        torch.nn.ReLU(),
-        torch.nn.ConvTranspose2d(32, 16, 4, stride=2),
-        torch.nn.ReLU(),
-        torch.nn.ConvTranspose2d(16, 3, 4, stride=2, padding=1),
-        torch.nn.Sigmoid(),
-    )
-
-
-#: The optimizers of the report's Table I: the class, of the same name in both packages, and its options.
-OPTIMIZERS: dict[str, tuple[str, dict[str, float]]] = {
-    "sgd": ("SGD", {"lr": 0.5}),
-    "momentum": ("SGD", {"lr": 0.5, "momentum": 0.9}),
-    "adam": ("Adam", {"lr": 1e-3}),
+#: Table I's rows, with an algorithm that it leaves out; what must be compiled is measured by epochs alone.
+ROW_OF = {row.name: row for row in ROWS if row.name != COMPILED} | {
+    "im2col": Row("im2col", partial(our_step, algorithm="im2col"), channels_last=("cpu",))
 }
 
 
-def step_of_ours(x: torch.Tensor, *, algorithm: str = "auto", optimizer_name: str = "momentum") -> Step:
-    """A step that gives the loss before it; its initial values are drawn under a fixed seed."""
-    model, loss = report_model(generator=torch.Generator().manual_seed(0)), nn.MSE()
-    name, options = OPTIMIZERS[optimizer_name]
-    optimizer = getattr(nn, name)(model, **options)
-
-    def step() -> torch.Tensor:
-        with nn.convolution_algorithm(algorithm):
-            optimizer.zero_grad()
-            value = loss(model(x), x)
-            loss.backward()
-            optimizer.step()
-        return value
-
-    return step
-
-
-def step_of_torch(x: torch.Tensor, *, optimizer_name: str = "momentum", compiled: bool = False) -> Step:
-    model = torch_model()
-    model.load_state_dict(report_model(generator=torch.Generator().manual_seed(0)).state_dict())
-    name, options = OPTIMIZERS[optimizer_name]
-    optimizer = getattr(torch.optim, name)(model.parameters(), **options)
-
-    def loss_of(x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.mse_loss(model(x), x)
-
-    criterion = torch.compile(loss_of) if compiled else loss_of
-
-    def step() -> torch.Tensor:
-        optimizer.zero_grad()
-        value = criterion(x)
-        value.backward()
-        optimizer.step()
-        return value.detach()
-
-    return step
-
-
-ROWS: dict[str, Callable[..., Step]] = {
-    "im2col": partial(step_of_ours, algorithm="im2col"),
-    "unfold": partial(step_of_ours, algorithm="unfold"),
-    "native": partial(step_of_ours, algorithm="native"),
-    "torch": step_of_torch,
-}
-
-
-def images(batch: int) -> torch.Tensor:
-    return torch.rand(batch, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+def batch_of(row: Row, size: int) -> Tensor:
+    x = torch.rand(size, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    return x.contiguous(memory_format=torch.channels_last) if "cpu" in row.channels_last else x
 
 
 @pytest.mark.parametrize("batch", [16, 128])
-@pytest.mark.parametrize("row", ROWS)
-def test_training_step(benchmark: Any, row: str, batch: int) -> None:
+@pytest.mark.parametrize("name", ROW_OF)
+def test_training_step(benchmark: Any, name: str, batch: int) -> None:
+    x = batch_of(ROW_OF[name], batch)
+    step = ROW_OF[name].make(x, "SGD with momentum")
+    if benchmark.enabled:
+        for _ in range(3):  # an ordinary step, a captured one, and one that replays it
+            step(x, x)
     benchmark.group = f"training step, batch {batch}"
-    benchmark(ROWS[row](images(batch)))
+    benchmark(step, x, x)
 
 
 @pytest.mark.parametrize("batch", [16, 128])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("row", [row for row in ROWS if row != "torch"])
-def test_every_row_computes_the_same_losses(row: str, optimizer: str, batch: int) -> None:
-    ours, reference = (ROWS[name](images(batch), optimizer_name=optimizer) for name in (row, "torch"))
+@pytest.mark.parametrize("name", [name for name in ROW_OF if name != EAGER])
+def test_every_row_computes_the_same_losses(name: str, optimizer: str, batch: int) -> None:
+    rows = [ROW_OF[name], ROW_OF[EAGER]]
+    xs = [batch_of(row, batch) for row in rows]
+    ours, reference = (row.make(x, optimizer) for row, x in zip(rows, xs, strict=True))
     for _ in range(5):
-        torch.testing.assert_close(ours(), reference(), rtol=1e-5, atol=0.0)
-
-
-def ratios(
-    row: str, *, batch: int, pairs: int, clock: Callable[[], float], optimizer: str = "momentum", compiled: bool = False
-) -> list[float]:
-    """Duration of a step of this row by that of torch, for each of some pairs in random order."""
-    x = images(batch)
-    reference = step_of_torch(x, optimizer_name=optimizer, compiled=compiled)
-    steps = [ROWS[row](x, optimizer_name=optimizer), reference]
-    order = random.Random(0)
-    found: list[float] = []
-    for _ in range(pairs + 5):
-        seconds = [0.0, 0.0]
-        for place in order.sample((0, 1), 2):
-            start = clock()
-            steps[place]()
-            seconds[place] = clock() - start
-        found.append(seconds[0] / seconds[1])
-    return found[5:]  # the first pairs warm up
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--compiled", action="store_true", help="compare with torch.compile instead of torch eager")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    # With one thread the time of the processor is that of the step, whatever else the machine does.
-    timer = time.process_time if arguments.threads == 1 else time.perf_counter
-    other = "torch.compile" if arguments.compiled else "torch eager"
-    for size, chosen, name in product((16, 128), OPTIMIZERS, ("im2col", "unfold", "native")):
-        found = ratios(
-            name, batch=size, pairs=arguments.pairs, clock=timer, optimizer=chosen, compiled=arguments.compiled
-        )
-        low, middle, high = quantiles(found, n=4)
-        sys.stdout.write(
-            f"batch {size:4d} {chosen:8s} {name}: {middle:.2f} of {other} (quartiles {low:.2f}, {high:.2f})\n"
-        )
+        torch.testing.assert_close(ours(xs[0], xs[0]), reference(xs[1], xs[1]), rtol=1e-5, atol=0.0)
