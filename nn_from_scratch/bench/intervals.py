@@ -142,11 +142,12 @@ def _resampled_singles(ordered: Array, n: int, draw: np.random.Generator) -> Arr
     G = len(ordered)
     k = (G + 1) // 2
     u = draw.beta(k, G + 1 - k, n)
-    lower = ordered[np.minimum((G * u).astype(int), G - 1)]
+    lower: Array = ordered[np.minimum((G * u).astype(int), G - 1)]
     if G % 2:
         return lower
     following = u + (1 - u) * draw.beta(1, G - k, n)
-    return (lower + ordered[np.minimum((G * following).astype(int), G - 1)]) / 2
+    upper: Array = ordered[np.minimum((G * following).astype(int), G - 1)]
+    return (lower + upper) / 2
 
 
 def _median(ordered: Array) -> Array:
