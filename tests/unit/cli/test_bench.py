@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nn_from_scratch.bench import processes
+from nn_from_scratch.report import envelope
 from tests.unit.bench.simulation import Machine, SimulatedSide
 
 Command = Callable[..., tuple[int, str, str]]
@@ -90,6 +91,12 @@ def test_two_commits_are_told_apart_by_real_processes(project: Command) -> None:
     assert len(outcome["seconds"]["candidate"]) >= 6
     worktrees = subprocess.check_output(["git", "worktree", "list"], text=True)
     assert len(worktrees.splitlines()) == 1  # the base's is gone again
+    files = ("--markdown", "found.md", "--html", "found.html")
+    assert project("bench", "report", "found.json", *files) == (0, "", "")
+    text, page = (Path(name).read_text(encoding="utf-8") for name in ("found.md", "found.html"))
+    assert text.startswith("# Benchmarks compared\n\n**❌ failed**: 1 REGRESSED (sum); removed without leave: old.")
+    assert page.count("<svg") == 2
+    assert project("bench", "report", "found.json")[1] == text
 
 
 def test_a_baseline_is_measured_and_one_of_another_machine_refused(project: Command) -> None:
@@ -156,6 +163,13 @@ def test_what_is_refused(project: Command, arguments: tuple[str, ...], status: i
     assert found == status
     assert error.startswith(f"nn-from-scratch: error: {sentence}")
     assert len(error.splitlines()) == 1
+
+
+def test_a_report_of_other_results_is_refused(command: Command) -> None:
+    Path("other.json").write_text(json.dumps(envelope("benchmark", {"what": "novel"})), encoding="utf-8")
+    status, _, error = command("bench", "report", "other.json", "--html", "page.html")
+    assert status == 4 and "the results hold what = 'novel', but one of comparison, baseline" in error
+    assert not Path("page.html").exists()
 
 
 def test_outside_of_a_repository_no_commit_can_be_compared(command: Command) -> None:

@@ -1,0 +1,344 @@
+"""Results of benchmarks as a document: the verdict first, then tables, intervals, rounds, counts and the machine.
+
+What `results` of a results file of the kind "benchmark" hold is told by their "what":
+
+- "comparison": `nn_from_scratch.bench.outcomes.Result`, of `bench compare`;
+- "baseline": `nn_from_scratch.bench.baselines.Baseline`, of `bench run`;
+- "table1": `nn_from_scratch.bench.table1.Table`, of `bench run table1`;
+- "layers" and "scaling", of `bench run layers` and `bench run scaling`:
+  {"what", "title", "machine": {name: value}, "rows": [{"name", "ratio": [middle, lower, upper] or None, ...}]},
+  where the ratio is of ours to PyTorch eager; a row may also have "seconds": {"ours": s, "torch": s} (a call),
+  "counts": {"ours": {...}, "torch": {...}} and "void" (why it does not count).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.report.benchmark_figures import Estimate, Series, forest, scatter
+from nn_from_scratch.report.document import Block, Cell, CellValue, Document, Section, Table, Verdict
+
+__all__ = ["benchmark_document"]
+
+_EAGER, _REFERENCES = "PyTorch eager", ("the report: its own", "the report: PyTorch")
+_COUNTS = (("operators", "operators"), ("launches", "launches"), ("peak_bytes", "peak memory"))
+
+
+def benchmark_document(envelope: Mapping[str, Any]) -> Document:
+    """Make a document of a results file.
+
+    Args:
+        envelope: as `nn_from_scratch.report.read_results` gives it.
+
+    Raises:
+        ArgumentError: it holds results of another kind, or such that lack something.
+    """
+    if envelope["kind"] != "benchmark":
+        raise ArgumentError(f"the results are of the kind {envelope['kind']!r}, but 'benchmark' is expected")
+    results: Mapping[str, Any] = envelope["results"]
+    makers: Mapping[Any, Callable[[Mapping[str, Any]], tuple[str, Verdict, list[Section]]]] = {
+        "comparison": _comparison,
+        "baseline": _baseline,
+        "table1": _table1,
+        "layers": _rows,
+        "scaling": _rows,
+    }
+    what = results.get("what")
+    if what not in makers:
+        raise ArgumentError(f"the results hold what = {what!r}, but one of {', '.join(makers)} is expected")
+    try:
+        title, verdict, sections = makers[what](results)
+    except (KeyError, TypeError, IndexError) as error:
+        raise ArgumentError(
+            f"the results of {what!r} are not complete ({type(error).__name__}: {error}); make them again"
+        ) from error
+    found = {**envelope["environment"], **results.get("machine", {})}
+    return Document(title, verdict, tuple(sections), found, tuple(envelope["commands"]))
+
+
+def _comparison(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
+    outcomes, removed = results["outcomes"], results["removed"]
+    limit = 1.0 + results["tolerance"]
+    rows: list[tuple[CellValue, ...]] = [
+        (
+            outcome["verdict"],
+            outcome["name"],
+            _median(outcome, "reference"),
+            _median(outcome, "candidate"),
+            _interval(outcome["interval"]),
+            _interval(outcome["control"]),
+            outcome["reason"],
+        )
+        for outcome in outcomes
+    ]
+    rows += [("REMOVED", name, None, None, None, None, "The base has it, the head has not.") for name in removed]
+    rows += [("removed, as allowed", name, None, None, None, None, "") for name in results["allowed"]]
+    rows += [("new", name, None, None, None, None, "Compared with nothing.") for name in results["added"]]
+    table = Table(
+        f"Head {results['head'] or 'unknown'} beside base {results['base'] or 'unknown'}; medians of seconds a call; "
+        f"ratios head / base with their intervals, of which up to {limit:.3g} is tolerated; the control is the base "
+        "beside itself in the same run.",
+        ("verdict", "benchmark", "base", "head", "head / base", "base / base", "why"),
+        tuple(rows),
+    )
+    sections = [Section("Benchmarks", (table,))]
+    measured = [outcome for outcome in outcomes if outcome["interval"] is not None]
+    if measured:
+        drawn = forest(
+            [Estimate(outcome["name"], outcome["interval"], outcome["verdict"]) for outcome in measured],
+            of="seconds of head / seconds of base",
+            limit=limit,
+            caption="How much slower the head is, with intervals. A bar wholly right of the dashed line is a "
+            "regression, one wholly left of it is fine, and one that crosses it is undecided.",
+        )
+        sections.append(Section("Ratios", (drawn, _rounds(measured))))
+    counts = _count_rows((outcome["name"], outcome["counts"]) for outcome in outcomes)
+    if counts:
+        header = ("benchmark", "what", "base", "head", "change")
+        caption = "Exact counts of one call, which do not depend on the machine's load; one that grows is a regression."
+        sections.append(Section("Counts", (Table(caption, header, counts),)))
+    return "Benchmarks compared", _compared(outcomes, removed), sections
+
+
+def _compared(outcomes: Sequence[Mapping[str, Any]], removed: Sequence[str]) -> Verdict:
+    found = [outcome["verdict"] for outcome in outcomes]
+    numbers = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in dict.fromkeys(found))
+    gone = f"; removed without leave: {', '.join(removed)}" if removed else ""
+    if "REGRESSED" in found or removed:
+        names = [outcome["name"] for outcome in outcomes if outcome["verdict"] == "REGRESSED"]
+        slower = f" ({', '.join(names)})" if names else ""
+        return Verdict("failed", f"{numbers or 'Nothing was compared'}{slower}{gone}.")
+    if not found:
+        return Verdict("failed", "Nothing was compared, which is not a pass.")
+    if "INVALID" in found:
+        return Verdict("failed", f"{numbers}: what could not be measured is not a pass.")
+    return Verdict("undecided" if "INCONCLUSIVE" in found else "passed", f"{numbers}.")
+
+
+def _rounds(outcomes: Sequence[Mapping[str, Any]]) -> Block:
+    """Each sample by its process, relative to the reference: its partner where there are pairs, else the median."""
+    panels: dict[str, list[Series]] = {}
+    names = {"candidate": "head / base", "control": "base / base (control)", "reference": "base"}
+    for outcome in outcomes:
+        seconds = outcome["seconds"]
+        paired = "control" in seconds
+        middle = statistics.median(second for group in seconds["reference"] for second in group)
+        content = []
+        for side, aside in (("control" if paired else "reference", -0.1), ("candidate", 0.1)):
+            dots = [
+                (number + 1 + aside, second / (seconds["reference"][number][place] if paired else middle))
+                for number, group in enumerate(seconds[side])
+                for place, second in enumerate(group)
+            ]
+            content.append(Series(names[side], *zip(*dots, strict=True)))
+        panels[outcome["name"]] = content
+    return scatter(
+        panels,
+        x="round: a new process of each side" if "control" in outcomes[0]["seconds"] else "process",
+        y="seconds / seconds of base",
+        caption="Every sample of head and control beside that of the base, by the round in which it was taken (control "
+        "left, head right of its number). Both lie at the same height where nothing has changed; a lonely dot or a "
+        "lonely round is the machine's doing.",
+        alt=f"Scatter of ratios by round, for {len(panels)} benchmarks.",
+    )
+
+
+def _baseline(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
+    rows, panels = [], {}
+    for name, groups in results["seconds"].items():
+        seconds = [second for group in groups for second in group]
+        counts = results["counts"].get(name, {})
+        middle = statistics.median(seconds)
+        rows.append((name, *map(_time, (middle, min(seconds), max(seconds))), *_counts(counts)))
+        x = [number + 1 for number, group in enumerate(groups) for _ in group]
+        panels[name] = [Series("sample", x, [second / middle for second in seconds])]
+    header = ("benchmark", "median", "fastest", "slowest", *(words for _, words in _COUNTS))
+    sections = [Section("Benchmarks", (Table("Time of a call, and exact counts of one.", header, tuple(rows)),))]
+    if panels:
+        drawn = scatter(
+            panels,
+            x="process",
+            y="seconds / median",
+            caption="Samples by process, relative to the median of the benchmark: the wider, the less a comparison "
+            "with this baseline can tell.",
+            alt=f"Scatter of samples by process, for {len(panels)} benchmarks.",
+        )
+        sections.append(Section("Samples", (drawn,)))
+    sentence = (
+        f"{len(rows)} benchmarks of {results['commit'] or 'an unknown commit'} were measured, compared with none."
+    )
+    return "Benchmarks measured", Verdict("information", sentence), sections
+
+
+def _table1(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
+    timings, report = results["timings"], results["report"]
+    optimizers = list(dict.fromkeys(timing["optimizer"] for timing in timings))
+    rows: list[tuple[CellValue, ...]] = []
+    for optimizer in optimizers:
+        if optimizer in report:
+            (_, torch), spare = report[optimizer], (None,) * (1 + len(_COUNTS))
+            for name, (mean, deviation) in zip(_REFERENCES, report[optimizer], strict=True):
+                ratio = Cell(f"{mean / torch[0]:.2f}", mean / torch[0])
+                rows.append((optimizer, name, _mean(mean, deviation), ratio, *spare, "as published"))
+        rows += [
+            (
+                optimizer,
+                timing["row"],
+                None if timing["void"] else _mean(timing["mean"], timing["deviation"]),
+                _interval(timing["ratio"]),
+                _interval(timing["to_compiled"]),
+                *_counts(timing["counts"] or {}),
+                f"void: {timing['void']}" if timing["void"] else "",
+            )
+            for timing in timings
+            if timing["optimizer"] == optimizer
+        ]
+    table = Table(
+        f"{results['title']}. Seconds of an epoch; ratios with 95 % intervals, of slices that were run side by side; "
+        "counts of one step. The report's numbers are of an RTX 3060 in a laptop: compare its ratios, not its seconds.",
+        ("optimizer", "row", "seconds", "/ eager", "/ compiled", *(words for _, words in _COUNTS), "remark"),
+        tuple(rows),
+    )
+    sections = [Section("Table I", (table,))]
+    valid = [timing for timing in timings if not timing["void"]]
+    estimates = [
+        Estimate(f"{timing['optimizer']}: {timing['row']}", timing["ratio"])
+        for timing in valid
+        if timing["row"] != _EAGER and timing["ratio"] is not None
+    ]
+    blocks: list[Block] = []
+    if estimates:
+        caption = "Time of an epoch beside PyTorch eager: left of 1 is faster than it. The report stood at 4.6 to 5.1."
+        blocks.append(forest(estimates, of="seconds / seconds of PyTorch eager", caption=caption))
+    if valid:
+        blocks.append(_slices(valid))
+    if blocks:
+        sections.append(Section("Ratios and slices", tuple(blocks)))
+    return results["title"], _table1_verdict(timings, optimizers), sections
+
+
+def _table1_verdict(timings: Sequence[Mapping[str, Any]], optimizers: Sequence[str]) -> Verdict:
+    fastest = []
+    for optimizer in optimizers:
+        ratios = [
+            (timing["ratio"][0], timing["row"])
+            for timing in timings
+            if timing["optimizer"] == optimizer and timing["ratio"] is not None and timing["row"] != _EAGER
+        ]
+        if ratios:
+            fastest.append(f"{optimizer}: {min(ratios)[1]} at {min(ratios)[0]:.3f} of PyTorch eager")
+    void = [f"{timing['row']} ({timing['optimizer']})" for timing in timings if timing["void"]]
+    sentence = f"The fastest row is, for {'; '.join(fastest)}." if fastest else "No row could be compared."
+    if void:
+        return Verdict("undecided", f"{sentence} Void: {', '.join(void)}.")
+    return Verdict("information" if fastest else "undecided", f"{sentence} All rows have the same losses.")
+
+
+def _slices(timings: Sequence[Mapping[str, Any]]) -> Block:
+    panels: dict[str, list[Series]] = {}
+    for timing in timings:
+        seconds = [second for epoch in timing["seconds"] for second in epoch]
+        dots = Series(timing["row"], range(1, len(seconds) + 1), seconds)
+        panels.setdefault(timing["optimizer"], []).append(dots)
+    return scatter(
+        panels,
+        x="slice, over all measured epochs",
+        y="seconds of a slice",
+        caption="Every slice of every epoch: rows that rise together were slowed by the machine, which their ratios "
+        "do not see.",
+        alt=f"Scatter of seconds by slice, for {', '.join(panels)}.",
+    )
+
+
+def _rows(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
+    rows = results["rows"]
+    table = Table(
+        f"{results['title']}. Medians of seconds a call; ratio of ours to PyTorch eager with its interval.",
+        ("case", "ours", "PyTorch", "ours / PyTorch", "remark"),
+        tuple(
+            (
+                row["name"],
+                *(_time(row["seconds"][side]) if row.get("seconds") else None for side in ("ours", "torch")),
+                _interval(row["ratio"]),
+                f"void: {row['void']}" if row.get("void") else "",
+            )
+            for row in rows
+        ),
+    )
+    sections = [Section("Cases", (table,))]
+    valid = [row for row in rows if row["ratio"] is not None and not row.get("void")]
+    if not valid:
+        return results["title"], Verdict("undecided", "No case could be compared."), sections
+    caption = "Each case beside PyTorch eager: left of 1 is faster than it; the bar is the interval."
+    drawn = forest(
+        [Estimate(row["name"], row["ratio"]) for row in valid], of="seconds / seconds of PyTorch eager", caption=caption
+    )
+    sections.append(Section("Ratios", (drawn,)))
+    counts = _count_rows(
+        (
+            row["name"],
+            {"candidate": row["counts"].get("ours") or {}, "reference": row["counts"].get("torch") or {}},
+        )
+        for row in rows
+        if row.get("counts")
+    )
+    if counts:
+        header = ("case", "what", "PyTorch", "ours", "change")
+        sections.append(Section("Counts", (Table("Exact counts of one call.", header, counts),)))
+    worst = max(valid, key=lambda row: row["ratio"][0])
+    faster = sum(row["ratio"][2] < 1 for row in valid)
+    sentence = (
+        f"{faster} of {len(valid)} cases are surely faster than PyTorch eager; the slowest, {worst['name']}, takes "
+        f"{worst['ratio'][0]:.3f} of its time."
+    )
+    void = [row["name"] for row in rows if row.get("void")]
+    if void:
+        return results["title"], Verdict("undecided", f"{sentence} Void: {', '.join(void)}."), sections
+    return results["title"], Verdict("information", sentence), sections
+
+
+def _count_rows(counted: Any) -> tuple[tuple[CellValue, ...], ...]:
+    rows: list[tuple[CellValue, ...]] = []
+    for name, sides in counted:
+        ours, theirs = sides.get("candidate", {}), sides.get("reference", {})
+        for key, words in _COUNTS:
+            before, now = theirs.get(key), ours.get(key)
+            if before is not None or now is not None:
+                change = now - before if before is not None and now is not None else None
+                cells = (_bytes(value) if key == "peak_bytes" else value for value in (before, now, change))
+                rows.append((name, words, *cells))
+    return tuple(rows)
+
+
+def _counts(counts: Mapping[str, int | None]) -> tuple[CellValue, ...]:
+    return counts.get("operators"), counts.get("launches"), _bytes(counts.get("peak_bytes"))
+
+
+def _median(outcome: Mapping[str, Any], side: str) -> CellValue:
+    seconds = [second for group in outcome["seconds"].get(side, ()) for second in group]
+    return _time(statistics.median(seconds)) if seconds else None
+
+
+def _interval(ratio: Sequence[float] | None) -> CellValue:
+    return None if ratio is None else Cell("{:.3f} [{:.3f}, {:.3f}]".format(*ratio), ratio[0])
+
+
+def _mean(mean: float, deviation: float) -> Cell:
+    return Cell(f"{mean:.3f} ± {deviation:.3f}", mean)
+
+
+def _time(seconds: float) -> Cell:
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return Cell(f"{seconds / size:.3g} {unit}", seconds)
+    return Cell(f"{seconds / 1e-9:.3g} ns", seconds)
+
+
+def _bytes(number: int | None) -> Cell | None:
+    if number is None:
+        return None
+    unit, size = next(((u, n) for u, n in (("MiB", 2**20), ("KiB", 2**10)) if abs(number) >= n), ("B", 1))
+    return Cell(f"{number / size:.4g} {unit}", number)
