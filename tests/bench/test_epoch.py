@@ -14,7 +14,8 @@ from torch import Tensor
 
 from nn_from_scratch.bench.rows import COMPILED, EAGER, OPTIMIZERS, ROWS, Row, Step
 
-pytestmark = pytest.mark.bench
+# The compiler uses what torch itself calls deprecated, while it is imported.
+pytestmark = [pytest.mark.bench, pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")]
 
 BATCH = 128
 ROW_OF = {row.name: row for row in ROWS}
