@@ -147,7 +147,8 @@ def _resampled_singles(ordered: Array, n: int, draw: np.random.Generator) -> Arr
         return lower
     following = u + (1 - u) * draw.beta(1, G - k, n)
     upper: Array = ordered[np.minimum((G * following).astype(int), G - 1)]
-    return (lower + upper) / 2
+    middle: Array = (lower + upper) / 2
+    return middle
 
 
 def _median(ordered: Array) -> Array:
