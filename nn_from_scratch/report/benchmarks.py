@@ -18,13 +18,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.report.benchmark_cells import (
+    COUNTS,
+    count_cells,
+    count_rows,
+    interval_cell,
+    mean_cell,
+    median_cell,
+    time_cell,
+)
 from nn_from_scratch.report.benchmark_figures import Estimate, Series, forest, scatter
 from nn_from_scratch.report.document import Block, Cell, CellValue, Document, Section, Table, Verdict
 
 __all__ = ["benchmark_document"]
 
 _EAGER, _REFERENCES = "PyTorch eager", ("the report: its own", "the report: PyTorch")
-_COUNTS = (("operators", "operators"), ("launches", "launches"), ("peak_bytes", "peak memory"))
 
 
 def benchmark_document(envelope: Mapping[str, Any]) -> Document:
@@ -66,10 +74,10 @@ def _comparison(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]
         (
             outcome["verdict"],
             outcome["name"],
-            _median(outcome, "reference"),
-            _median(outcome, "candidate"),
-            _interval(outcome["interval"]),
-            _interval(outcome["control"]),
+            median_cell(outcome, "reference"),
+            median_cell(outcome, "candidate"),
+            interval_cell(outcome["interval"]),
+            interval_cell(outcome["control"]),
             outcome["reason"],
         )
         for outcome in outcomes
@@ -95,7 +103,7 @@ def _comparison(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]
             "regression, one wholly left of it is fine, and one that crosses it is undecided.",
         )
         sections.append(Section("Ratios", (drawn, _rounds(measured))))
-    counts = _count_rows((outcome["name"], outcome["counts"]) for outcome in outcomes)
+    counts = count_rows((outcome["name"], outcome["counts"]) for outcome in outcomes)
     if counts:
         header = ("benchmark", "what", "base", "head", "change")
         caption = "Exact counts of one call, which do not depend on the machine's load; one that grows is a regression."
@@ -152,10 +160,10 @@ def _baseline(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
         seconds = [second for group in groups for second in group]
         counts = results["counts"].get(name, {})
         middle = statistics.median(seconds)
-        rows.append((name, *map(_time, (middle, min(seconds), max(seconds))), *_counts(counts)))
+        rows.append((name, *map(time_cell, (middle, min(seconds), max(seconds))), *count_cells(counts)))
         x = [number + 1 for number, group in enumerate(groups) for _ in group]
         panels[name] = [Series("sample", x, [second / middle for second in seconds])]
-    header = ("benchmark", "median", "fastest", "slowest", *(words for _, words in _COUNTS))
+    header = ("benchmark", "median", "fastest", "slowest", *(words for _, words in COUNTS))
     sections = [Section("Benchmarks", (Table("Time of a call, and exact counts of one.", header, tuple(rows)),))]
     if panels:
         drawn = scatter(
@@ -179,27 +187,26 @@ def _table1(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
     rows: list[tuple[CellValue, ...]] = []
     for optimizer in optimizers:
         if optimizer in report:
-            (_, torch), spare = report[optimizer], (None,) * (1 + len(_COUNTS))
+            _, torch = report[optimizer]
             for name, (mean, deviation) in zip(_REFERENCES, report[optimizer], strict=True):
                 ratio = Cell(f"{mean / torch[0]:.2f}", mean / torch[0])
-                rows.append((optimizer, name, _mean(mean, deviation), ratio, *spare, "as published"))
+                rows.append((optimizer, name, mean_cell(mean, deviation), ratio, None, "as published"))
         rows += [
             (
                 optimizer,
                 timing["row"],
-                None if timing["void"] else _mean(timing["mean"], timing["deviation"]),
-                _interval(timing["ratio"]),
-                _interval(timing["to_compiled"]),
-                *_counts(timing["counts"] or {}),
+                None if timing["void"] else mean_cell(timing["mean"], timing["deviation"]),
+                interval_cell(timing["ratio"]),
+                interval_cell(timing["to_compiled"]),
                 f"void: {timing['void']}" if timing["void"] else "",
             )
             for timing in timings
             if timing["optimizer"] == optimizer
         ]
     table = Table(
-        f"{results['title']}. Seconds of an epoch; ratios with 95 % intervals, of slices that were run side by side; "
-        "counts of one step. The report's numbers are of an RTX 3060 in a laptop: compare its ratios, not its seconds.",
-        ("optimizer", "row", "seconds", "/ eager", "/ compiled", *(words for _, words in _COUNTS), "remark"),
+        f"{results['title']}. Seconds of an epoch; ratios with 95 % intervals, of slices that were run side by side. "
+        "The report's numbers are of an RTX 3060 in a laptop: compare its ratios, not its seconds.",
+        ("optimizer", "row", "seconds", "/ eager", "/ compiled", "remark"),
         tuple(rows),
     )
     sections = [Section("Table I", (table,))]
@@ -217,6 +224,12 @@ def _table1(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
         blocks.append(_slices(valid))
     if blocks:
         sections.append(Section("Ratios and slices", tuple(blocks)))
+    counted = tuple(
+        (timing["optimizer"], timing["row"], *count_cells(timing["counts"])) for timing in timings if timing["counts"]
+    )
+    if counted:
+        header = ("optimizer", "row", *(words for _, words in COUNTS))
+        sections.append(Section("Counts", (Table("Exact counts of one step.", header, counted),)))
     return results["title"], _table1_verdict(timings, optimizers), sections
 
 
@@ -261,8 +274,8 @@ def _rows(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
         tuple(
             (
                 row["name"],
-                *(_time(row["seconds"][side]) if row.get("seconds") else None for side in ("ours", "torch")),
-                _interval(row["ratio"]),
+                *(time_cell(row["seconds"][side]) if row.get("seconds") else None for side in ("ours", "torch")),
+                interval_cell(row["ratio"]),
                 f"void: {row['void']}" if row.get("void") else "",
             )
             for row in rows
@@ -277,7 +290,7 @@ def _rows(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
         [Estimate(row["name"], row["ratio"]) for row in valid], of="seconds / seconds of PyTorch eager", caption=caption
     )
     sections.append(Section("Ratios", (drawn,)))
-    counts = _count_rows(
+    counts = count_rows(
         (
             row["name"],
             {"candidate": row["counts"].get("ours") or {}, "reference": row["counts"].get("torch") or {}},
@@ -298,47 +311,3 @@ def _rows(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
     if void:
         return results["title"], Verdict("undecided", f"{sentence} Void: {', '.join(void)}."), sections
     return results["title"], Verdict("information", sentence), sections
-
-
-def _count_rows(counted: Any) -> tuple[tuple[CellValue, ...], ...]:
-    rows: list[tuple[CellValue, ...]] = []
-    for name, sides in counted:
-        ours, theirs = sides.get("candidate", {}), sides.get("reference", {})
-        for key, words in _COUNTS:
-            before, now = theirs.get(key), ours.get(key)
-            if before is not None or now is not None:
-                change = now - before if before is not None and now is not None else None
-                cells = (_bytes(value) if key == "peak_bytes" else value for value in (before, now, change))
-                rows.append((name, words, *cells))
-    return tuple(rows)
-
-
-def _counts(counts: Mapping[str, int | None]) -> tuple[CellValue, ...]:
-    return counts.get("operators"), counts.get("launches"), _bytes(counts.get("peak_bytes"))
-
-
-def _median(outcome: Mapping[str, Any], side: str) -> CellValue:
-    seconds = [second for group in outcome["seconds"].get(side, ()) for second in group]
-    return _time(statistics.median(seconds)) if seconds else None
-
-
-def _interval(ratio: Sequence[float] | None) -> CellValue:
-    return None if ratio is None else Cell("{:.3f} [{:.3f}, {:.3f}]".format(*ratio), ratio[0])
-
-
-def _mean(mean: float, deviation: float) -> Cell:
-    return Cell(f"{mean:.3f} ± {deviation:.3f}", mean)
-
-
-def _time(seconds: float) -> Cell:
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size:
-            return Cell(f"{seconds / size:.3g} {unit}", seconds)
-    return Cell(f"{seconds / 1e-9:.3g} ns", seconds)
-
-
-def _bytes(number: int | None) -> Cell | None:
-    if number is None:
-        return None
-    unit, size = next(((u, n) for u, n in (("MiB", 2**20), ("KiB", 2**10)) if abs(number) >= n), ("B", 1))
-    return Cell(f"{number / size:.4g} {unit}", number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from contextlib import nullcontext
 
 import pytest
 
@@ -15,6 +16,12 @@ from nn_from_scratch.errors import BaselineError
 from tests.unit.bench.simulation import Machine, SimulatedSide
 
 STEP = 3e-3
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time is simulated here, so nobody has to be alone on the machine."""
+    monkeypatch.setattr("nn_from_scratch.bench.baselines.alone", nullcontext)
 
 
 class QuietMachine(Machine):

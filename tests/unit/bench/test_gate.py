@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -16,6 +16,13 @@ from nn_from_scratch.errors import ArgumentError
 from tests.unit.bench.simulation import Machine, SimulatedProcess, SimulatedSide
 
 STEP = 3e-3
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time is simulated here, so nobody has to be alone on the machine."""
+    for name in ("gate", "pairs"):
+        monkeypatch.setattr(f"nn_from_scratch.bench.{name}.alone", nullcontext)
 
 
 def in_process(seed: int, factor: float, *, jitter: float = 0.05) -> Verdict:
