@@ -41,8 +41,8 @@ def compile_program(calls: Sequence[Call], inputs: Sequence[Tensor], result: Ten
     return _Compiler(calls, inputs, result).program()
 
 
-#: Bytes of the largest result that keeps a place of its own between runs. To ask for a larger one each time costs little
-#: beside what is done with it, and its memory then serves the vendor's kernels too, which ask for theirs.
+#: Bytes of the largest result that keeps a place of its own between runs. To ask for a larger one each time costs
+#: little beside what is done with it, and its memory then serves the vendor's kernels too, which ask for theirs.
 KEPT_BYTES = 1 << 19
 
 #: Operators that ask for memory and compute nothing; it is a place in the program's own.
