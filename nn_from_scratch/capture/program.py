@@ -3,8 +3,8 @@
 Next to what Python did around the operators, the program saves most of what they need themselves:
 
 - views are taken once, of memory that stays where it is, and not in every run;
-- small results are written into that memory, and not into memory that is asked for each time; what is no longer needed
-  gives its place to what comes next, and an elementwise operator writes over what it is the last to read;
+- results are written into that memory, and not into memory that is asked for each time; what is no longer needed gives
+  its place to what comes next, and an elementwise operator writes over what it is the last to read;
 - what nothing depends on is left out, and what depends on nothing is computed once.
 
 Numbers are the same to the last bit, for the operators and their order are.
@@ -40,10 +40,6 @@ def compile_program(calls: Sequence[Call], inputs: Sequence[Tensor], result: Ten
     """
     return _Compiler(calls, inputs, result).program()
 
-
-#: Bytes of the largest result that keeps a place of its own between runs. To ask for a larger one each time costs
-#: little beside what is done with it, and its memory then serves the vendor's kernels too, which ask for theirs.
-KEPT_BYTES = 1 << 19
 
 #: Operators that ask for memory and compute nothing; it is a place in the program's own.
 _ALLOCATIONS = {
@@ -84,7 +80,7 @@ class _Compiler:
             if call.is_view or call.written or place in self.live.constant or not isinstance(y, Tensor):
                 continue
             key, form = storage_of(y), _writing_form(call)
-            if self.live.made_at.get(key) != place or not _is_dense(y) or y.untyped_storage().nbytes() > KEPT_BYTES:
+            if self.live.made_at.get(key) != place or not _is_dense(y):
                 continue
             last = self.live.last_use[key]
             if call.function in _ALLOCATIONS:

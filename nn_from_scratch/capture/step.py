@@ -135,8 +135,10 @@ class _Captured:
     def __call__(self, x: Tensor, target: Tensor) -> Tensor:
         for group in self.groups:
             group.advance()
-        with torch.no_grad():
-            return self.run(x, target)
+        # No operator of a step need look whether somebody takes gradients of it; what is handed out is a plain tensor.
+        with torch.inference_mode():
+            loss = self.run(x, target)
+        return loss.clone()
 
     def _compute(self, x: Tensor, target: Tensor) -> Tensor:
         step = self.step

@@ -24,7 +24,7 @@ from nn_from_scratch.convolutions.geometry import Geometry, Pair
 from nn_from_scratch.layout import channels_last, samples_last
 
 #: Samples in one convolution; beyond, the rows that a transposition writes are further apart than the cache likes.
-PART = 128
+PART = 64
 #: Columns of positions in one convolution. The vendor's kernel is unrolled along its width, and refused if too wide.
 TILE = 32
 
