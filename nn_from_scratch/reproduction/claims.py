@@ -151,8 +151,6 @@ def _speed(plan: Plan, part: Mapping[str, Any]) -> tuple[Claim, ...]:
         verdict=UNTESTABLE,
         numbers=f"Seconds of a laptop's RTX 3060; here it is {plan.device}. The ratios can be compared.",
     )
-    if "missing" in part:
-        return (Claim(section="III.B", claim=claim, verdict=UNTESTABLE, numbers=f"{part['missing']}."), published)
     ratios = {(timing["row"], timing["optimizer"]): timing["ratio"][0] for timing in part["timings"] if timing["ratio"]}
     found = {row: [ratio for (name, _), ratio in ratios.items() if name == row] for row in ("unfold", "auto")}
     if not found["auto"]:

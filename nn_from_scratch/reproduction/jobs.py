@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nn_from_scratch.bench.table1 import Settings, run_table
 from nn_from_scratch.models import report_model
 from nn_from_scratch.parity import follow
 from nn_from_scratch.reproduction.final import final
@@ -19,7 +18,6 @@ from nn_from_scratch.reproduction.training_curves import curve, rounding
 
 __all__ = ["run_job"]
 
-_TABLE = "nn_from_scratch.bench.table1"
 _PARITY_BATCH = 4
 
 
@@ -57,10 +55,10 @@ def _parity(plan: Plan) -> dict[str, Any]:
 
 
 def _table(plan: Plan) -> dict[str, Any]:
-    if find_spec("nn_from_scratch.bench") is None or find_spec(_TABLE) is None:
-        return {"missing": "this version of the package cannot measure Table I: it has no nn_from_scratch.bench.table1"}
-    module = import_module(_TABLE)
-    chosen = module.Settings.chosen(quick=plan.quick, device=plan.device, epochs=plan.table_epochs)
-    settings = replace(chosen, samples=plan.table_samples)
-    found: dict[str, Any] = module.run_table(settings).to_json()
-    return found
+    chosen = Settings.chosen(quick=plan.quick, device=plan.device, epochs=plan.table_epochs)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as `train` computes by default, and `bench run table1` measures
+    try:
+        return run_table(replace(chosen, samples=plan.table_samples)).to_json()
+    finally:
+        torch.set_num_threads(before)

@@ -105,8 +105,6 @@ def _parity(part: Mapping[str, Any]) -> Section:
 
 def _table(part: Mapping[str, Any]) -> Section:
     title = "Table I: seconds of an epoch"
-    if "missing" in part:
-        return Section(title, (Text(f"Not measured: {part['missing']}."),))
     rows: list[tuple[CellValue, ...]] = []
     for timing in part["timings"]:
         ratio = timing["ratio"] or [None, None, None]
