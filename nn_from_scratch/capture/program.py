@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from nn_from_scratch.capture.binding import shortest_way
 from nn_from_scratch.capture.liveness import Liveness
 from nn_from_scratch.capture.memory import Arena
 from nn_from_scratch.capture.recording import Call, Overload, storage_of, tensors_in
@@ -75,12 +76,19 @@ class _Compiler:
         """The results that get a place of their own: by place, the tensor and its life in calls."""
         requests: dict[int, tuple[Tensor, int, int]] = {}  # by place
         roots: dict[int, int] = {}  # by storage, the one that it is written over, at the end of a chain of such
+        # What is given another shape in place (`squeeze_`) no longer has the one that it was made with.
+        reshaped = {
+            storage_of(x)
+            for _, call in self.live.calls
+            if torch.Tag.inplace_view in call.function.tags
+            for x in call.inputs
+        }
         for place, call in self.live.calls:
             y = call.result
             if call.is_view or call.written or place in self.live.constant or not isinstance(y, Tensor):
                 continue
             key, form = storage_of(y), _writing_form(call)
-            if self.live.made_at.get(key) != place or not _is_dense(y):
+            if self.live.made_at.get(key) != place or not _is_dense(y) or key in reshaped:
                 continue
             last = self.live.last_use[key]
             if call.function in _ALLOCATIONS:
@@ -146,8 +154,9 @@ class _Compiler:
             return
         arguments = [self._text(value) for value in call.arguments]
         options = {name: self._text(value) for name, value in call.options.items()}
+        way = shortest_way(call.function, call.arguments, call.options, call.result)
         if call.written:
-            self.lines.append(self._call(call.function, arguments, options))
+            self.lines.append(self._call(way, arguments, options))
             self._alias_written(call)
             return
         target = self._target(place, call)
@@ -157,15 +166,19 @@ class _Compiler:
         if target is not None:
             form = _writing_form(call)
             assert form is not None
+            recorded = (call.arguments, call.options)
             if form.is_copy:
                 arguments, options = [self._text_of(target), arguments[0]], {}
+                recorded = ((call.result, call.arguments[0]), {})
             elif form.out:
                 options[form.out] = self._text_of(target)
-            self.lines.append(self._call(form.function, arguments, options))
+                recorded = (call.arguments, {**call.options, form.out: call.result})
+            way = shortest_way(form.function, *recorded, call.result)
+            self.lines.append(self._call(way, arguments, options))
             self.now[id(call.result)] = target
             return
         register = _Register(f"r{place}")
-        self.lines.append(f"{register} = {self._call(call.function, arguments, options)}")
+        self.lines.append(f"{register} = {self._call(way, arguments, options)}")
         if isinstance(call.result, Tensor):
             self._assign(call.result, register)
         else:
@@ -224,9 +237,9 @@ class _Compiler:
         self.constants[name] = value
         return name
 
-    def _call(self, function: Overload, arguments: list[str], options: dict[str, str]) -> str:
+    def _call(self, way: Callable[..., Any], arguments: list[str], options: dict[str, str]) -> str:
         given = [*arguments, *(f"{name}={value}" for name, value in options.items())]
-        return f"{self._constant(function._op)}({', '.join(given)})"
+        return f"{self._constant(way)}({', '.join(given)})"
 
     def _free(self, place: int) -> None:
         """Let go of what is not used after this call: its memory serves the next ones."""
