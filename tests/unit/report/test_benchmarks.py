@@ -74,7 +74,7 @@ def test_a_comparison_shows_intervals_rounds_counts_and_what_is_gone() -> None:
     assert "REGRESSED" in forest.svg and "tolerated: 1.05" in forest.svg and "broken" not in forest.svg
     assert "head / base" in rounds.svg and "base / base (control)" in rounds.svg and "round" in rounds.svg
     page = to_html(found)
-    assert page.count("<svg") == 2 and "nn-from-scratch bench run" in page
+    assert page.count("<svg") == 4 and "nn-from-scratch bench run" in page
 
 
 def test_a_comparison_with_a_baseline_has_no_pairs() -> None:
