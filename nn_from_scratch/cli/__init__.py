@@ -7,6 +7,7 @@ long to import is imported in `run`, so that help and refusals come at once.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -85,10 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 for success, 2 for an error, 130 after Ctrl-C.
     """
     parser = build_parser()
+    words = sys.argv[1:] if argv is None else argv
     try:
-        args = parser.parse_args(argv)
+        args = parser.parse_args(words)
     except SystemExit as request:  # argparse has answered: with help, with the version or with an error
         return int(request.code or 0)
+    args.command_line = shlex.join(["nn-from-scratch", *words])
     try:
         status: int = args.run(args)
     except NNFromScratchError as error:

@@ -47,9 +47,10 @@ _STYLE: Any = {
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the shared style inside this context; the reader's own settings are as before after it."""
-    import matplotlib as mpl
+    from cycler import cycler
+    from matplotlib import rc_context
 
-    with mpl.rc_context(rc={**_STYLE, "axes.prop_cycle": mpl.cycler(color=PALETTE)}):
+    with rc_context(rc={**_STYLE, "axes.prop_cycle": cycler(color=PALETTE)}):
         yield
 
 
