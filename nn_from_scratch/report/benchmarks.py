@@ -13,6 +13,7 @@ What `results` of a results file of the kind "benchmark" hold is told by their "
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -89,7 +90,7 @@ def _comparison(results: Mapping[str, Any], commands: Sequence[str]) -> tuple[st
     ):
         rows += [(verdict, name, None, None, None, None, why, again_cell(commands, name)) for name in names]
     table = Table(
-        f"Head {results['head'] or 'unknown'} beside base {results['base'] or 'unknown'}; medians of seconds a call; "
+        f"Head {_short(results['head'])} beside base {_short(results['base'])}; medians of seconds a call; "
         f"ratios head / base with their intervals, of which up to {limit:.3g} is tolerated; the control is the base "
         "beside itself in the same run.",
         ("verdict", "benchmark", "base", "head", "head / base", "base / base", "why", "reproduce"),
@@ -112,6 +113,11 @@ def _comparison(results: Mapping[str, Any], commands: Sequence[str]) -> tuple[st
         caption = "Exact counts of one call, which do not depend on the machine's load; one that grows is a regression."
         sections.append(Section("Counts", (Table(caption, header, counts),)))
     return "Benchmarks compared", _compared(outcomes, removed), sections
+
+
+def _short(revision: str | None) -> str:
+    """With twelve digits of each commit, which tell it from others."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28}\b", r"\1", revision or "unknown")
 
 
 def _compared(outcomes: Sequence[Mapping[str, Any]], removed: Sequence[str]) -> Verdict:
@@ -225,7 +231,7 @@ def _rows(results: Mapping[str, Any], commands: Sequence[str]) -> tuple[str, Ver
     faster = sum(row["ratio"][2] < 1 for row in valid)
     sentence = (
         f"{faster} of {len(valid)} cases are surely faster than PyTorch eager; the slowest, {worst['name']}, takes "
-        f"{worst['ratio'][0]:.3f} of its time."
+        f"{worst['ratio'][0]:.3g} times as long."
     )
     void = [row["name"] for row in rows if row.get("void")]
     if void:

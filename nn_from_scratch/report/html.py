@@ -89,7 +89,7 @@ def _block(prefix: str, block: Block) -> str:
         )
         return f"<figure>\n{drawings}\n<figcaption>{escape(block.caption)}</figcaption>\n</figure>\n"
     if isinstance(block, Commands):
-        return f'<pre tabindex="0">{escape(chr(10).join(block.lines))}</pre>\n'
+        return f'<pre class="commands" tabindex="0">{escape(chr(10).join(block.lines))}</pre>\n'
     if isinstance(block, Details):
         text = f'<pre tabindex="0">{escape(block.text)}</pre>'
         return f"<details><summary>{escape(block.summary)}</summary>{text}</details>\n"
@@ -100,7 +100,7 @@ def _block(prefix: str, block: Block) -> str:
 def _table(table: Table) -> str:
     numeric = [any(sort_value(row[column]) is not None for row in table.rows) for column in range(len(table.header))]
     # In a narrow window, rows with sentences in them become cards: beside each other they would be a few letters wide.
-    prose = any(len(format_cell(cell)) > _SENTENCE for row in table.rows for cell in row)
+    prose = len(table.header) > 2 and any(_is_long(cell) for row in table.rows for cell in row)
     heads = "".join(
         f'<th scope="col"{_css("number" if number else "")}><button type="button">{escape(name)}</button></th>'
         for name, number in zip(table.header, numeric, strict=True)
@@ -124,13 +124,21 @@ def _table(table: Table) -> str:
 def _cell(value: CellValue, name: str, number: bool) -> str:
     text = escape(format_cell(value))
     classes = ["number"] if number else []
+    if value is None:
+        classes.append("none")
     key = "" if value is None else sort_value(value)
     data = "" if key is None else f' data-value="{key}"'
     if isinstance(value, Code):
         text = f"<code>{text}</code>"
+    elif _is_long(value):
+        classes.append("long")
     elif isinstance(value, str) and value in _STATUS:
         classes.append(_STATUS[value])
     return f"<td{_css(*classes)}{name}{data}>{text}</td>"
+
+
+def _is_long(value: CellValue) -> bool:
+    return len(format_cell(value)) > _SENTENCE
 
 
 def _css(*classes: str) -> str:

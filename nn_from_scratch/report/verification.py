@@ -168,16 +168,20 @@ def _finding(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[Block]
     tensor = f" of {result['tensor']}" if result["tensor"] else ""
     parts = [f"{entry['subject']}: {result['check']}{tensor} is {result['verdict']}."]
     if result["diagnosis"]:
-        parts.append(f"Diagnosis: {result['diagnosis']}.")
+        parts.append(f"Diagnosis: {_sentence_of(result['diagnosis'])}")
     if result["reason"]:
-        parts.append(f"{result['reason']}.")
+        parts.append(_sentence_of(result["reason"]))
     mismatch = result["mismatch"]
     if mismatch is not None:
         parts.append(
-            f"Worst entry {mismatch['index']}: analytic {mismatch['analytic']}, numeric {mismatch['numeric']}, "
-            f"allowed difference {mismatch['allowed']}."
+            f"Worst entry {mismatch['index']}: analytic {float(mismatch['analytic']):.9g}, numeric "
+            f"{float(mismatch['numeric']):.9g}, allowed ±{float(mismatch['allowed']):.1g}."
         )
     blocks: list[Block] = [Text(" ".join(parts))]
     if result["snippet"]:
         blocks.append(Details("A file that reproduces it", result["snippet"]))
     return blocks
+
+
+def _sentence_of(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

@@ -86,7 +86,9 @@ def test_a_session_is_reported_as_a_page_and_to_the_job_summary(
 
 
 def test_a_report_names_the_level_that_a_test_was_run_at(project: pytest.Pytester) -> None:
-    project.runpytest_subprocess("--nnfs-report=report.html", "--nnfs-level=full", "--nnfs-seed=3", "-k", "test_doubled")
+    project.runpytest_subprocess(
+        "--nnfs-report=report.html", "--nnfs-level=full", "--nnfs-seed=3", "-k", "test_doubled"
+    )
     page = Path("report.html").read_text(encoding="utf-8")
     assert "<code>python -m pytest test_project.py::test_doubled --nnfs-seed=3 --nnfs-level=full</code>" in page
 

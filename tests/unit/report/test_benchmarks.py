@@ -140,7 +140,7 @@ def test_rows_beside_torch(what: str) -> None:
     assert "| ReLU | 1 ms | 2 ms | 0.500 \\[0.400, 0.600\\] |" in text
     assert "| ReLU | operators | 5 | 3 | -2 |" in text
     assert "1 of 2 cases are surely faster" in found.verdict.sentence
-    assert "Conv2d, takes 1.200" in found.verdict.sentence and "Void: Softmax." in found.verdict.sentence
+    assert "Conv2d, takes 1.2 times as long." in found.verdict.sentence and "Void: Softmax." in found.verdict.sentence
     assert found.verdict.status == "undecided" and len(figures(found)) == 1
 
 
