@@ -135,9 +135,10 @@ def draw_forest(estimates: Sequence[Estimate], *, of: str, limit: float | None =
 
 def draw_scatter(panels: Mapping[str, Sequence[Series]], *, x: str, y: str, width: float = WIDE) -> Drawing:
     """Dots by their number, one panel below the other; one legend for all."""
-    drawing = new_figure(width=width, height=1.1 + 1.7 * len(panels))
-    rows: Any = drawing.subplots(len(panels), squeeze=False, sharex=True)
     names = list(dict.fromkeys(series.name for content in panels.values() for series in content))
+    columns = 5 if width >= WIDE else 2
+    drawing = new_figure(width=width, height=0.9 + 1.7 * len(panels) + 0.2 * math.ceil(len(names) / columns))
+    rows: Any = drawing.subplots(len(panels), squeeze=False, sharex=True)
     for axes, (title, content) in zip(rows[:, 0], panels.items(), strict=True):
         for series in content:
             place = names.index(series.name)
@@ -159,9 +160,7 @@ def draw_scatter(panels: Mapping[str, Sequence[Series]], *, x: str, y: str, widt
     drawing.supylabel(y, fontsize=11)
     handles = {h.get_label(): h for axes in rows[:, 0] for h in axes.get_lines()}
     if len(names) > 1:
-        drawing.legend(
-            handles.values(), handles.keys(), loc="outside upper center", ncols=5 if width >= WIDE else 2, fontsize=10
-        )
+        drawing.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns)
     return drawing
 
 

@@ -48,12 +48,12 @@ def themed(svg: str) -> str:
 
     found = re.sub(r"((?:fill|stroke|stop-color): ?)(#[0-9a-f]{6})", named, svg)
     # Black is what an svg has where it says nothing.
-    return found.replace("<svg ", '<svg fill="var(--ink)" ', 1)
+    return found.replace("<svg ", '<svg style="fill: var(--ink)" ', 1)
 
 
 def standalone(svg: str) -> str:
     """A themed svg as a file of its own, with the colours and a ground, so that it stays legible on any page."""
     head = re.match(r"<svg [^>]*>", svg)
     assert head is not None
-    ground = '<rect width="100%" height="100%" fill="var(--back)"/>'
+    ground = '<rect width="100%" height="100%" style="fill: var(--back)"/>'
     return f"{head[0]}\n<style>\n{color_variables()}</style>\n{ground}{svg[head.end() :]}"

@@ -90,5 +90,5 @@ def test_a_colour_without_a_counterpart_is_refused() -> None:
 
 def test_a_file_of_its_own_has_its_colours_and_ground() -> None:
     text = standalone(themed('<svg width="1"><path style="stroke: #000000"/></svg>'))
-    assert text.startswith('<svg fill="var(--ink)" width="1">\n<style>')
-    assert color_variables() in text and 'fill="var(--back)"/><path style="stroke: var(--ink)"/>' in text
+    assert text.startswith('<svg style="fill: var(--ink)" width="1">\n<style>')
+    assert color_variables() in text and 'style="fill: var(--back)"/><path style="stroke: var(--ink)"/>' in text
