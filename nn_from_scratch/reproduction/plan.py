@@ -96,7 +96,7 @@ class Plan:
             rounding_steps=20,
             compared=200,
             table_samples=2_560,
-            table_epochs=3,
+            table_epochs=2,
             device=device,
             data=data,
             quick=True,
