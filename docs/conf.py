@@ -9,11 +9,14 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 import nn_from_scratch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+
+logger = logging.getLogger(__name__)
 
 project = "nn_from_scratch"
 author = "the authors of nn_from_scratch"
@@ -76,8 +79,18 @@ def leave_out_missing(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"^([a-z/]+\*)\n", kept, source[0], flags=re.MULTILINE)
 
 
+def check_links(app: Sphinx, error: Exception | None) -> None:
+    """Warn of each link of the finished site that leads nowhere; `-W` makes errors of them."""
+    from docs.site_links import broken_links
+
+    if error is None and app.builder.name == "html":
+        for link in broken_links(Path(app.outdir)):
+            logger.warning("a link leads nowhere: %s", link)
+
+
 def setup(app: Sphinx) -> None:
     """Register what this file adds."""
+    app.connect("build-finished", check_links)
     app.add_directive("command-help", CommandHelp)
     app.connect("source-read", leave_out_missing)
     app.connect("autodoc-process-docstring", escape_bars, priority=100)

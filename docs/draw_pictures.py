@@ -14,21 +14,23 @@ import io
 import math
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from nn_from_scratch.report.colours import standalone
+from nn_from_scratch.report.figures import PALETTE, style, to_svg
 from nn_from_scratch.storage import write_atomically
 
 __all__ = ["PICTURES", "main"]
 
 FOLDER = Path(__file__).parent / "pictures"
-# Okabe and Ito's colours, which the colour-blind tell apart.
-BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#6e6e6e"
+# The colours of the reports, which the colour-blind tell apart, on a light and on a dark ground.
+INDIGO, RUST, GREEN = PALETTE[:3]
 
 
 def draw_denoised(path: Path) -> None:
@@ -78,7 +80,7 @@ def draw_sensitivity(path: Path) -> None:
     figure = Figure(figsize=(9, 3.9), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(rows))
-    for (label, values), colour, marker in zip(found.items(), (BLUE, ORANGE, GREY), "os^", strict=True):
+    for (label, values), colour, marker in zip(found.items(), (INDIGO, RUST, GREEN), "os^", strict=True):
         axes.plot([math.nan if v is None else v for v in values], places, marker, color=colour, label=label, ms=8)
         for place, value in zip(places, values, strict=True):
             if value is None:
@@ -86,8 +88,8 @@ def draw_sensitivity(path: Path) -> None:
     axes.set(xscale="log", xlim=(2e-13, 1.2), ylim=(len(rows) - 0.5, -0.5))
     axes.set_yticks(places, [label for label, _, _ in rows])
     axes.set_xlabel("relative error of the gradient that is found with every seed (hollow: not even 0.1 is)")
-    axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    axes.grid(visible=False, axis="y")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     _save(figure, path)
 
 
@@ -109,13 +111,12 @@ def draw_tolerance(path: Path) -> None:
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     axes = figure.subplots()
     least = 1e-16
-    axes.loglog(steps, [max(e, least) for e in single], color=ORANGE, marker="o", ms=3, label="one central difference")
+    axes.loglog(steps, [max(e, least) for e in single], color=RUST, marker="o", ms=3, label="one central difference")
     first = [h for h, _, _ in settled]
-    axes.loglog(first, [max(e, least) for _, e, _ in settled], color=BLUE, marker="s", ms=3, label="extrapolated")
-    axes.loglog(first, [e for _, _, e in settled], color=BLUE, linestyle="--", label="its estimate of its own error")
+    axes.loglog(first, [max(e, least) for _, e, _ in settled], color=INDIGO, marker="s", ms=3, label="extrapolated")
+    axes.loglog(first, [e for _, _, e in settled], color=INDIGO, linestyle="--", label="its estimate of its own error")
     axes.set(xlabel="step h (the largest one, of the extrapolation)", ylabel="error of the derivative")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend()
     _save(figure, path)
 
 
@@ -129,37 +130,34 @@ def draw_kink(path: Path) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     t = np.linspace(-0.12, 0.12, 400)
-    left.plot(t, kinked(t), color=GREY)
-    for h, colour, label in ((0.1, ORANGE, "wide step, h = 0.1"), (0.02, BLUE, "narrow step, h = 0.02")):
+    left.plot(t, kinked(t), color=GREEN)
+    for h, colour, label in ((0.1, RUST, "wide step, h = 0.1"), (0.02, INDIGO, "narrow step, h = 0.02")):
         left.plot([-h, h], [kinked(-h), kinked(h)], color=colour, marker="o", label=label)
     left.set(xlabel="t, along the direction", ylabel="φ(t) - φ(0)")
-    left.legend(frameon=False)
+    left.legend()
 
     def smooth(t: Any) -> Any:
         return np.exp(t) - 1
 
     steps = np.logspace(-4, -0.5, 60)
     for function, colour, marker, label in (
-        (smooth, GREY, "s", "smooth: exp(t)"),
-        (kinked, ORANGE, "o", f"kink at t = {where}"),
+        (smooth, GREEN, "s", "smooth: exp(t)"),
+        (kinked, RUST, "o", f"kink at t = {where}"),
     ):
         even = np.abs(function(steps) + function(-steps)) / (2 * steps)
         right.loglog(steps, even, color=colour, marker=marker, ms=3, label=label)
-    right.axvline(where, color=ORANGE, linestyle=":")
+    right.axvline(where, color=RUST, linestyle=":")
     right.set(xlabel="step h", ylabel="even part, |φ(h) + φ(-h) - 2φ(0)| / 2h")
-    right.legend(frameon=False)
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
+    right.legend()
     _save(figure, path)
 
 
 def _save(figure: Figure, path: Path, *, dpi: int = 100) -> None:
+    if path.suffix == ".svg":
+        write_atomically(path, f"{standalone(to_svg(figure)).rstrip()}\n".encode())
+        return
     buffer = io.BytesIO()
-    form = path.suffix.removeprefix(".")
-    # No date and no random names: the same picture is the same file.
-    with mpl.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none"}):
-        options: dict[str, Any] = {"metadata": {"Date": None}} if form == "svg" else {"pil_kwargs": {"quality": 88}}
-        figure.savefig(buffer, format=form, dpi=dpi, facecolor="white", **options)
+    figure.savefig(buffer, format="jpg", dpi=dpi, facecolor="white", pil_kwargs={"quality": 88})
     write_atomically(path, buffer.getvalue())
 
 
@@ -181,7 +179,9 @@ def main(names: Sequence[str], folder: Path = FOLDER) -> int:
     folder.mkdir(exist_ok=True)
     for name in names or PICTURES:
         file, draw = PICTURES[name]
-        draw(folder / file)
+        # In photographs' figures, text is that of matplotlib; a drawing looks like those of the reports.
+        with style() if file.endswith(".svg") else nullcontext():
+            draw(folder / file)
         sys.stdout.write(f"{folder / file}\n")
     return 0
 

@@ -7,13 +7,14 @@ long to import is imported in `run`, so that help and refusals come at once.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
 from nn_from_scratch import __version__
-from nn_from_scratch.distributed.launch import is_follower
+from nn_from_scratch.distributed.launch import is_follower, tell_launcher
 from nn_from_scratch.errors import NNFromScratchError
 
 __all__ = ["COMMANDS", "build_parser", "command_help", "main"]
@@ -44,6 +45,8 @@ class _Parser(argparse.ArgumentParser):
     usage_status = 2  # bench has another one: there 2 says that nothing was decided
 
     def error(self, message: str) -> NoReturn:
+        # Whichever rank ends first is the root cause to torchrun, and may be so before rank 0 has said a word.
+        tell_launcher(message)
         text = f"nn-from-scratch: error: {message} (see {self.prog} --help)\n"
         self.exit(self.usage_status, None if is_follower() else text)
 
@@ -85,10 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 for success, 2 for an error, 130 after Ctrl-C.
     """
     parser = build_parser()
+    words = sys.argv[1:] if argv is None else argv
     try:
-        args = parser.parse_args(argv)
+        args = parser.parse_args(words)
     except SystemExit as request:  # argparse has answered: with help, with the version or with an error
         return int(request.code or 0)
+    args.command_line = shlex.join(["nn-from-scratch", *words])
     try:
         status: int = args.run(args)
     except NNFromScratchError as error:
@@ -106,4 +111,5 @@ def report_error(error: object) -> int:
     """Write an error as one line to standard error, and give the exit status that belongs to it."""
     sentence = " ".join(str(error).split()).removesuffix(".")
     sys.stderr.write(f"nn-from-scratch: error: {sentence}\n")
+    tell_launcher(sentence)
     return 2

@@ -77,6 +77,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
     parser.add_argument("--batch", type=int, default=128, metavar="N", help="of table1 (default: 128)")
     parser.add_argument("--epochs", type=int, default=None, metavar="N", help="of table1, measured (default: 5)")
+    parser.add_argument(
+        "--only", metavar="PATTERN", help="lines whose name fits, as in 'softmax*'; of table1, as in 'Adam: auto'"
+    )
     _add_common(parser)
 
 
@@ -154,6 +157,8 @@ def _run(args: argparse.Namespace) -> int:
     from nn_from_scratch.cli.bench_display import show_baseline
 
     found = _measured(args, processes=6 if not args.quick else 2)
+    if args.only is not None and not found.seconds:
+        raise ArgumentError(f"only is {args.only!r}, which fits no benchmark of this project")
     sys.stdout.write(show_baseline(found))
     store(args, found.to_json())
     return 0
@@ -245,7 +250,7 @@ def _measured(args: argparse.Namespace, *, processes: int) -> Baseline:
         root, commit = Path.cwd(), "unknown"  # measuring needs no repository; only another commit does
     suite = root / find_suite(root, args.benchmarks)
     side = Side("this project", root, suite, args.threads or 1)
-    names = _names(side, suite, getattr(args, "only", None))
+    names = _names(side, suite, args.only)
     return measure(side, names, commit=commit, processes=processes, on_round=_say)
 
 
@@ -285,8 +290,7 @@ def store(args: argparse.Namespace, results: dict[str, Any]) -> None:
         from nn_from_scratch.report.results import envelope
         from nn_from_scratch.storage import write_json
 
-        command = " ".join(["nn-from-scratch", *sys.argv[1:]])
-        write_json(args.json, envelope("benchmark", results, commands=(command,)))
+        write_json(args.json, envelope("benchmark", results, commands=(args.command_line,)))
 
 
 def _say(words: str) -> None:

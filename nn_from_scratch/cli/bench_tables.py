@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 
 import torch
 
 from nn_from_scratch.bench.duels import Duels, run_duels
 from nn_from_scratch.bench.intervals import Interval
+from nn_from_scratch.bench.rows import EAGER, OPTIMIZERS, ROWS, Row
 from nn_from_scratch.bench.table1 import REPORT, Settings, Table, Timing
 from nn_from_scratch.bench.table1 import run_table as run_table1
 from nn_from_scratch.cli.bench_display import aligned, duration
+from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.training import check_device
 
 __all__ = ["run_table", "show_duels", "show_table"]
@@ -44,7 +47,8 @@ def run_table(args: argparse.Namespace) -> int:
             settings = Settings.chosen(
                 quick=args.quick, device=args.device, batch=args.batch, epochs=args.epochs or 5, seed=args.seed
             )
-            found = run_table1(settings, on_progress=_say)
+            rows, optimizers = _chosen(args.only)
+            found = run_table1(settings, rows=rows, optimizers=optimizers, on_progress=_say)
             shown, void = show_table(found), any(timing.void for timing in found.timings)
         else:
             found = _duels(args, _say)
@@ -110,7 +114,25 @@ def _duels(args: argparse.Namespace, say: Callable[[str], None]) -> Duels:
 
         title = f"A training step on {args.device}{quick}, from batch 16, images of 32 x 32 and 16 channels"
         duels = scaling_duels(quick=args.quick, device=args.device)
+    if args.only is not None:
+        names = [duel.name for duel in duels]
+        duels = [duel for duel in duels if fnmatchcase(duel.name, args.only)]
+        _expect_some(duels, args.only, names)
     return run_duels(args.what, title, duels, seed=args.seed, on_progress=say)
+
+
+def _chosen(only: str | None) -> tuple[list[Row], list[str]]:
+    """The rows and optimizers of Table I that a pattern for "optimizer: row" names, and eager PyTorch beside them."""
+    names = {f"{optimizer}: {row.name}": (row, optimizer) for optimizer in OPTIMIZERS for row in ROWS}
+    fitting = [names[name] for name in names if only is None or fnmatchcase(name, only)]
+    _expect_some(fitting, only, names)
+    wanted = {row.name for row, _ in fitting} | {EAGER}
+    return [row for row in ROWS if row.name in wanted], list(dict.fromkeys(optimizer for _, optimizer in fitting))
+
+
+def _expect_some(found: Collection[object], only: str | None, names: Iterable[str]) -> None:
+    if not found:
+        raise ArgumentError(f"only is {only!r}, which fits none of: {'; '.join(names)}")
 
 
 @contextmanager

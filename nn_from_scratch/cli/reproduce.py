@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
+
+from nn_from_scratch.reproduction.plan import KINDS
 
 __all__ = ["add_parser", "run"]
 
@@ -24,10 +25,17 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--quick", action="store_true", help="fewer samples, epochs and seeds: minutes instead of most of an hour"
     )
     parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="PART",
+        help=f"do this part alone and say what it decides; repeatable: {', '.join(KINDS)}",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder, new, empty, or of the run to go on with (default: reproduction, or reproduction-quick)",
+        help="folder, new, empty, or of the run to go on with (default: reproduction, -quick, the parts' names)",
     )
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:NUMBER (default: cpu)")
     parser.add_argument(
@@ -45,10 +53,8 @@ def run(args: argparse.Namespace) -> int:
 
     data = None if args.data is None else str(args.data.expanduser().resolve())
     plan = Plan.chosen(quick=args.quick, device=args.device, data=data)
-    out: Path = args.out or Path("reproduction-quick" if args.quick else "reproduction")
-    words = ["nn-from-scratch", "reproduce", *(["--quick"] if args.quick else []), f"--out={out}"]
-    words += [f"--device={args.device}"] if args.device != "cpu" else []
-    words += [f"--data={args.data}"] if args.data is not None else []
+    name = "-".join(["reproduction", *(["quick"] if args.quick else []), *args.only])
+    out: Path = args.out or Path(name)
 
     def say(line: str) -> None:
         sys.stdout.write(f"{line}\n")
@@ -56,10 +62,10 @@ def run(args: argparse.Namespace) -> int:
 
     # A GPU is shared by two processes no faster than it is used by one.
     workers = 2 if plan.device == "cpu" else 1
-    command = shlex.join(words)
     try:
-        content = reproduce(plan, out, workers=workers, say=say, commands=(command,))
+        content = reproduce(plan, out, workers=workers, say=say, only=args.only)
     except KeyboardInterrupt:
+        command = plan.command(out=out, only=args.only)
         sys.stderr.write(f"nn-from-scratch: interrupted: what is done is kept in {out}; go on with: {command}\n")
         return 130
     for claim in content["results"]["claims"]:

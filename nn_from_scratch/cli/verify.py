@@ -6,8 +6,6 @@ import argparse
 import re
 import shlex
 from ast import literal_eval
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +48,6 @@ examples:
 Exit status: 0 correct, 1 wrong, 2 error, 3 undecided; of a campaign 1 if a case is wrong, else 2 if one could not be
 verified, else 3 if one is undecided."""
 
-#: Fewer entries than this in all inputs together are not worth the waiting of threads for one another.
-_SMALL = 100_000
 
 _INPUT = re.compile(r"(?P<shape>scalar|\d+(,\d+)*)(:(?P<dtype>[a-z]+\d*)(<(?P<below>\d+))?)?")
 
@@ -122,8 +118,7 @@ def run(args: argparse.Namespace) -> int:
     tensors = [draw(text, place=place, seed=args.seed, dtype=dtype) for place, text in enumerate(args.input)]
     inputs = [tensor.numpy() for tensor in tensors] if args.numpy else tensors
     try:
-        with _threads_for(tensors):
-            report = check(subject, *inputs, seed=args.seed, level=args.level, checks=checks)
+        report = check(subject, *inputs, seed=args.seed, level=args.level, checks=checks)
     except SubjectError as error:
         # A forward mostly raises because it was handed other inputs than it takes.
         given = " ".join(f"--input {text}" for text in args.input)
@@ -132,24 +127,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json or args.markdown or args.html:
         _write(args, report)
     return {Verdict.CORRECT: 0, Verdict.WRONG: 1}.get(report.verdict, 3)
-
-
-@contextmanager
-def _threads_for(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Within it, torch computes in one thread where the inputs are small.
-
-    A verification is thousands of passes over small tensors. Where other programs keep the processors busy, each pass
-    would wait for the slowest of torch's threads: 25 s instead of 0.7 s has been seen.
-    """
-    import torch
-
-    threads = torch.get_num_threads()
-    small = sum(tensor.numel() for tensor in tensors) < _SMALL
-    torch.set_num_threads(1 if small else threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _write(args: argparse.Namespace, report: Report) -> None:

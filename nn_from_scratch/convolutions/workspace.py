@@ -55,5 +55,5 @@ def workspace(purpose: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
     buffer = buffers.get((purpose, like.dtype))
     if buffer is None or len(buffer) < size:
         with torch.inference_mode(mode=False):  # a tensor made under it could not be written to later
-            buffer = buffers[purpose, like.dtype] = torch.empty(size, dtype=like.dtype)
+            buffer = buffers[purpose, like.dtype] = torch.empty(size, dtype=like.dtype, device=like.device)
     return buffer[:size].view(shape)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["SILENCE", "Launch", "find_launch", "is_follower"]
+__all__ = ["SILENCE", "Launch", "find_launch", "is_follower", "tell_launcher"]
 
 #: Seconds without a sign of life after which a rank is taken for dead; NNFS_RANK_SILENCE gives another number.
 SILENCE = 40.0
@@ -75,6 +79,15 @@ def is_follower(environment: Mapping[str, str] = os.environ) -> bool:
     except ArgumentError:
         return False
     return launch is not None and launch.rank != 0
+
+
+def tell_launcher(sentence: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Leave why this process ends where torchrun looks for it: its closing table then says it as the root cause."""
+    file = environment.get("TORCHELASTIC_ERROR_FILE")
+    if file:
+        # What torchrun makes of an end is its own affair; here there is a sentence on standard error already.
+        with contextlib.suppress(OSError):
+            Path(file).write_text(json.dumps({"message": sentence, "timestamp": int(time.time())}), encoding="utf-8")
 
 
 def _number(

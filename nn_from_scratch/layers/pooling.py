@@ -225,10 +225,11 @@ class AvgPool2d(_Pooling):
         P = g.shape[2] * g.shape[3]
         shares = (g / self._counts(x)).reshape(N, C, 1, P).expand(N, C, K, P).reshape(N, C * K, P)
         rows, columns = self._padded_size((H, W))
-        # fold wants every window that fits: the size that the windows reach, and nothing beyond it.
+        # fold wants every window that fits: the size that the windows reach, and nothing beyond it; no
+        # channels are an error to it.
         (s, t), (K1, K2) = self.stride, self.kernel
         reached = ((g.shape[2] - 1) * s + K1, (g.shape[3] - 1) * t + K2)
-        z = fold(shares, reached, self.kernel, stride=self.stride) if N else g.new_zeros(0, C, *reached)
+        z = fold(shares, reached, self.kernel, stride=self.stride) if g.numel() else g.new_zeros(N, C, *reached)
         z = pad(z, (0, columns - reached[1], 0, rows - reached[0]))
         return z[:, :, a : a + H, b : b + W]
 

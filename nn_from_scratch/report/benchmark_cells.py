@@ -1,15 +1,18 @@
-"""Cells of tables about benchmarks: times, ratios with intervals, and exact counts, each with its unit."""
+"""Cells of tables about benchmarks: times, ratios with intervals, exact counts, and what measures a line again."""
 
 from __future__ import annotations
 
+import re
+import shlex
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nn_from_scratch.report.document import Cell, CellValue
+from nn_from_scratch.report.document import Cell, CellValue, Code
 
 __all__ = [
     "COUNTS",
+    "again_cell",
     "bytes_cell",
     "count_cells",
     "count_rows",
@@ -21,6 +24,27 @@ __all__ = [
 
 #: What is counted, as results name it, and in words.
 COUNTS = (("operators", "operators"), ("launches", "launches"), ("peak_bytes", "peak memory"))
+
+#: Options of the command for the whole that are others for a single line.
+_SUPERSEDED = ("--only", "--json")
+
+
+def again_cell(commands: Sequence[str], name: str) -> CellValue:
+    """The shell line that measures one line of a table again.
+
+    Args:
+        commands: what made the whole table, as a results file has it.
+        name: of the line, as `nn-from-scratch bench --only` knows it.
+    """
+    if not commands:
+        return None
+    words = shlex.split(commands[0])
+    kept = []
+    for place, word in enumerate(words):
+        if word not in _SUPERSEDED and not word.startswith(tuple(f"{option}=" for option in _SUPERSEDED)):
+            kept += [word] if place == 0 or words[place - 1] not in _SUPERSEDED else []
+    # In a pattern, a bracket stands for a set of characters.
+    return Code(shlex.join([*kept, "--only", re.sub(r"([*?[])", r"[\1]", name)]))
 
 
 def count_rows(

@@ -13,6 +13,7 @@ What `results` of a results file of the kind "benchmark" hold is told by their "
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,19 +21,18 @@ from typing import Any
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.report.benchmark_cells import (
     COUNTS,
+    again_cell,
     count_cells,
     count_rows,
     interval_cell,
-    mean_cell,
     median_cell,
     time_cell,
 )
 from nn_from_scratch.report.benchmark_figures import Estimate, Series, forest, scatter
-from nn_from_scratch.report.document import Block, Cell, CellValue, Document, Section, Table, Verdict
+from nn_from_scratch.report.benchmark_table1 import table1
+from nn_from_scratch.report.document import Block, CellValue, Document, Section, Table, Verdict
 
 __all__ = ["benchmark_document"]
-
-_EAGER, _REFERENCES = "PyTorch eager", ("the report: its own", "the report: PyTorch")
 
 
 def benchmark_document(envelope: Mapping[str, Any]) -> Document:
@@ -47,10 +47,10 @@ def benchmark_document(envelope: Mapping[str, Any]) -> Document:
     if envelope["kind"] != "benchmark":
         raise ArgumentError(f"the results are of the kind {envelope['kind']!r}, but 'benchmark' is expected")
     results: Mapping[str, Any] = envelope["results"]
-    makers: Mapping[Any, Callable[[Mapping[str, Any]], tuple[str, Verdict, list[Section]]]] = {
+    makers: Mapping[Any, Callable[[Mapping[str, Any], Sequence[str]], tuple[str, Verdict, list[Section]]]] = {
         "comparison": _comparison,
         "baseline": _baseline,
-        "table1": _table1,
+        "table1": table1,
         "layers": _rows,
         "scaling": _rows,
     }
@@ -58,7 +58,7 @@ def benchmark_document(envelope: Mapping[str, Any]) -> Document:
     if what not in makers:
         raise ArgumentError(f"the results hold what = {what!r}, but one of {', '.join(makers)} is expected")
     try:
-        title, verdict, sections = makers[what](results)
+        title, verdict, sections = makers[what](results, envelope["commands"])
     except (KeyError, TypeError, IndexError) as error:
         raise ArgumentError(
             f"the results of {what!r} are not complete ({type(error).__name__}: {error}); make them again"
@@ -67,7 +67,7 @@ def benchmark_document(envelope: Mapping[str, Any]) -> Document:
     return Document(title, verdict, tuple(sections), found, tuple(envelope["commands"]))
 
 
-def _comparison(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
+def _comparison(results: Mapping[str, Any], commands: Sequence[str]) -> tuple[str, Verdict, list[Section]]:
     outcomes, removed = results["outcomes"], results["removed"]
     limit = 1.0 + results["tolerance"]
     rows: list[tuple[CellValue, ...]] = [
@@ -79,17 +79,21 @@ def _comparison(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]
             interval_cell(outcome["interval"]),
             interval_cell(outcome["control"]),
             outcome["reason"],
+            again_cell(commands, outcome["name"]),
         )
         for outcome in outcomes
     ]
-    rows += [("REMOVED", name, None, None, None, None, "The base has it, the head has not.") for name in removed]
-    rows += [("removed, as allowed", name, None, None, None, None, "") for name in results["allowed"]]
-    rows += [("new", name, None, None, None, None, "Compared with nothing.") for name in results["added"]]
+    for verdict, names, why in (
+        ("REMOVED", removed, "The base has it, the head has not."),
+        ("removed, as allowed", results["allowed"], ""),
+        ("new", results["added"], "Compared with nothing."),
+    ):
+        rows += [(verdict, name, None, None, None, None, why, again_cell(commands, name)) for name in names]
     table = Table(
-        f"Head {results['head'] or 'unknown'} beside base {results['base'] or 'unknown'}; medians of seconds a call; "
+        f"Head {_short(results['head'])} beside base {_short(results['base'])}; medians of seconds a call; "
         f"ratios head / base with their intervals, of which up to {limit:.3g} is tolerated; the control is the base "
         "beside itself in the same run.",
-        ("verdict", "benchmark", "base", "head", "head / base", "base / base", "why"),
+        ("verdict", "benchmark", "base", "head", "head / base", "base / base", "why", "reproduce"),
         tuple(rows),
     )
     sections = [Section("Benchmarks", (table,))]
@@ -109,6 +113,11 @@ def _comparison(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]
         caption = "Exact counts of one call, which do not depend on the machine's load; one that grows is a regression."
         sections.append(Section("Counts", (Table(caption, header, counts),)))
     return "Benchmarks compared", _compared(outcomes, removed), sections
+
+
+def _short(revision: str | None) -> str:
+    """With twelve digits of each commit, which tell it from others."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28}\b", r"\1", revision or "unknown")
 
 
 def _compared(outcomes: Sequence[Mapping[str, Any]], removed: Sequence[str]) -> Verdict:
@@ -154,16 +163,17 @@ def _rounds(outcomes: Sequence[Mapping[str, Any]]) -> Block:
     )
 
 
-def _baseline(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
+def _baseline(results: Mapping[str, Any], commands: Sequence[str]) -> tuple[str, Verdict, list[Section]]:
     rows, panels = [], {}
     for name, groups in results["seconds"].items():
         seconds = [second for group in groups for second in group]
         counts = results["counts"].get(name, {})
         middle = statistics.median(seconds)
-        rows.append((name, *map(time_cell, (middle, min(seconds), max(seconds))), *count_cells(counts)))
+        times = map(time_cell, (middle, min(seconds), max(seconds)))
+        rows.append((name, *times, *count_cells(counts), again_cell(commands, name)))
         x = [number + 1 for number, group in enumerate(groups) for _ in group]
         panels[name] = [Series("sample", x, [second / middle for second in seconds])]
-    header = ("benchmark", "median", "fastest", "slowest", *(words for _, words in COUNTS))
+    header = ("benchmark", "median", "fastest", "slowest", *(words for _, words in COUNTS), "reproduce")
     sections = [Section("Benchmarks", (Table("Time of a call, and exact counts of one.", header, tuple(rows)),))]
     if panels:
         drawn = scatter(
@@ -181,102 +191,18 @@ def _baseline(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
     return "Benchmarks measured", Verdict("information", sentence), sections
 
 
-def _table1(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
-    timings, report = results["timings"], results["report"]
-    optimizers = list(dict.fromkeys(timing["optimizer"] for timing in timings))
-    rows: list[tuple[CellValue, ...]] = []
-    for optimizer in optimizers:
-        if optimizer in report:
-            _, torch = report[optimizer]
-            for name, (mean, deviation) in zip(_REFERENCES, report[optimizer], strict=True):
-                ratio = Cell(f"{mean / torch[0]:.2f}", mean / torch[0])
-                rows.append((optimizer, name, mean_cell(mean, deviation), ratio, None, "as published"))
-        rows += [
-            (
-                optimizer,
-                timing["row"],
-                None if timing["void"] else mean_cell(timing["mean"], timing["deviation"]),
-                interval_cell(timing["ratio"]),
-                interval_cell(timing["to_compiled"]),
-                f"void: {timing['void']}" if timing["void"] else "",
-            )
-            for timing in timings
-            if timing["optimizer"] == optimizer
-        ]
-    table = Table(
-        f"{results['title']}. Seconds of an epoch; ratios with 95 % intervals, of slices that were run side by side. "
-        "The report's numbers are of an RTX 3060 in a laptop: compare its ratios, not its seconds.",
-        ("optimizer", "row", "seconds", "/ eager", "/ compiled", "remark"),
-        tuple(rows),
-    )
-    sections = [Section("Table I", (table,))]
-    valid = [timing for timing in timings if not timing["void"]]
-    estimates = [
-        Estimate(f"{timing['optimizer']}: {timing['row']}", timing["ratio"])
-        for timing in valid
-        if timing["row"] != _EAGER and timing["ratio"] is not None
-    ]
-    blocks: list[Block] = []
-    if estimates:
-        caption = "Time of an epoch beside PyTorch eager: left of 1 is faster than it. The report stood at 4.6 to 5.1."
-        blocks.append(forest(estimates, of="seconds / seconds of PyTorch eager", caption=caption))
-    if valid:
-        blocks.append(_slices(valid))
-    if blocks:
-        sections.append(Section("Ratios and slices", tuple(blocks)))
-    counted = tuple(
-        (timing["optimizer"], timing["row"], *count_cells(timing["counts"])) for timing in timings if timing["counts"]
-    )
-    if counted:
-        header = ("optimizer", "row", *(words for _, words in COUNTS))
-        sections.append(Section("Counts", (Table("Exact counts of one step.", header, counted),)))
-    return results["title"], _table1_verdict(timings, optimizers), sections
-
-
-def _table1_verdict(timings: Sequence[Mapping[str, Any]], optimizers: Sequence[str]) -> Verdict:
-    fastest = []
-    for optimizer in optimizers:
-        ratios = [
-            (timing["ratio"][0], timing["row"])
-            for timing in timings
-            if timing["optimizer"] == optimizer and timing["ratio"] is not None and timing["row"] != _EAGER
-        ]
-        if ratios:
-            fastest.append(f"{optimizer}: {min(ratios)[1]} at {min(ratios)[0]:.3f} of PyTorch eager")
-    void = [f"{timing['row']} ({timing['optimizer']})" for timing in timings if timing["void"]]
-    sentence = f"The fastest row is, for {'; '.join(fastest)}." if fastest else "No row could be compared."
-    if void:
-        return Verdict("undecided", f"{sentence} Void: {', '.join(void)}.")
-    return Verdict("information" if fastest else "undecided", f"{sentence} All rows have the same losses.")
-
-
-def _slices(timings: Sequence[Mapping[str, Any]]) -> Block:
-    panels: dict[str, list[Series]] = {}
-    for timing in timings:
-        seconds = [second for epoch in timing["seconds"] for second in epoch]
-        dots = Series(timing["row"], range(1, len(seconds) + 1), seconds)
-        panels.setdefault(timing["optimizer"], []).append(dots)
-    return scatter(
-        panels,
-        x="slice, over all measured epochs",
-        y="seconds of a slice",
-        caption="Every slice of every epoch: rows that rise together were slowed by the machine, which their ratios "
-        "do not see.",
-        alt=f"Scatter of seconds by slice, for {', '.join(panels)}.",
-    )
-
-
-def _rows(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
+def _rows(results: Mapping[str, Any], commands: Sequence[str]) -> tuple[str, Verdict, list[Section]]:
     rows = results["rows"]
     table = Table(
         f"{results['title']}. Medians of seconds a call; ratio of ours to PyTorch eager with its interval.",
-        ("case", "ours", "PyTorch", "ours / PyTorch", "remark"),
+        ("case", "ours", "PyTorch", "ours / PyTorch", "remark", "reproduce"),
         tuple(
             (
                 row["name"],
                 *(time_cell(row["seconds"][side]) if row.get("seconds") else None for side in ("ours", "torch")),
                 interval_cell(row["ratio"]),
                 f"void: {row['void']}" if row.get("void") else "",
+                again_cell(commands, row["name"]),
             )
             for row in rows
         ),
@@ -305,7 +231,7 @@ def _rows(results: Mapping[str, Any]) -> tuple[str, Verdict, list[Section]]:
     faster = sum(row["ratio"][2] < 1 for row in valid)
     sentence = (
         f"{faster} of {len(valid)} cases are surely faster than PyTorch eager; the slowest, {worst['name']}, takes "
-        f"{worst['ratio'][0]:.3f} of its time."
+        f"{worst['ratio'][0]:.3g} times as long."
     )
     void = [row["name"] for row in rows if row.get("void")]
     if void:

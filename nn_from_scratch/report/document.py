@@ -13,11 +13,11 @@ __all__ = [
     "Block",
     "Cell",
     "CellValue",
+    "Code",
     "Commands",
     "Details",
     "Document",
     "Figure",
-    "Picture",
     "Section",
     "Table",
     "Text",
@@ -41,6 +41,12 @@ class Cell:
 
     text: str
     value: float
+
+
+class Code(str):
+    """A table's cell that is a line for a shell."""
+
+    __slots__ = ()
 
 
 CellValue: TypeAlias = str | int | float | Cell | None
@@ -80,26 +86,13 @@ class Figure:
         caption: what to see in it.
         svg: the drawing itself, an svg element.
         alt: what it shows, for those who do not see it.
+        narrow: the same for a narrow window, with text that is legible there; where it is empty, svg is taken.
     """
 
     caption: str
     svg: str = field(repr=False)
     alt: str
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A photograph or another raster image.
-
-    Attributes:
-        caption: what to see in it.
-        png: the bytes of a PNG file.
-        alt: what it shows, for those who do not see it.
-    """
-
-    caption: str
-    png: bytes = field(repr=False)
-    alt: str
+    narrow: str = field(default="", repr=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -129,7 +122,7 @@ class Details:
     text: str
 
 
-Block: TypeAlias = Table | Figure | Picture | Text | Commands | Details
+Block: TypeAlias = Table | Figure | Text | Commands | Details
 
 
 @dataclass(frozen=True)

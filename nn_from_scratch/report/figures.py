@@ -1,34 +1,42 @@
 """Figures: one style, from matplotlib to text that can stand in a page.
 
-The palette is that of Okabe and Ito, which the colour-blind can tell apart; curves differ in their dashes as well. A
-figure keeps its white ground in dark mode, so that what was drawn for paper stays legible.
+A figure is drawn twice, for a wide and for a narrow window, so that its text is as large as that of the page in both;
+its ground is that of the page, and its colours follow the page's (`nn_from_scratch.report.colours`).
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from nn_from_scratch.report import document
+from nn_from_scratch.report.colours import PALETTE, themed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["DASHES", "PALETTE", "new_figure", "style", "to_png", "to_svg"]
+__all__ = ["DASHES", "NARROW", "PALETTE", "WIDE", "drawn", "new_figure", "style", "to_svg"]
 
-#: Blue, vermilion, bluish green, reddish purple, orange, sky blue, black.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+#: Widths in inches, for a window on a desk and for one on a phone.
+WIDE, NARROW = 9.0, 4.8
 #: One for each colour of the palette.
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 _STYLE: Any = {
     "font.size": 11,
+    "axes.labelsize": 11,
+    "axes.titlesize": 11,
+    "legend.fontsize": 11,
     "axes.grid": True,
-    "grid.alpha": 0.3,
+    "axes.axisbelow": True,
+    "grid.color": "#d0d7de",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
+    "savefig.facecolor": "none",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "legend.frameon": False,
     # Text as text: it can be searched, and the page stays small. Identifiers must not change from run to run.
     "svg.fonttype": "none",
@@ -39,13 +47,27 @@ _STYLE: Any = {
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the shared style inside this context; the reader's own settings are as before after it."""
-    import matplotlib as mpl
+    from cycler import cycler
+    from matplotlib import rc_context
 
-    with mpl.rc_context(rc=_STYLE):
+    with rc_context(rc={**_STYLE, "axes.prop_cycle": cycler(color=PALETTE)}):
         yield
 
 
-def new_figure(*, width: float = 8.0, height: float = 4.5) -> Figure:
+def drawn(draw: Callable[[float], Figure], *, caption: str, alt: str) -> document.Figure:
+    """A figure of a document, for wide and for narrow windows.
+
+    Args:
+        draw: makes the drawing, given its width in inches.
+        caption: what to see.
+        alt: what it shows, for those who do not see it.
+    """
+    with style():
+        wide, narrow = (to_svg(draw(width)) for width in (WIDE, NARROW))
+    return document.Figure(caption, wide, alt, narrow=narrow)
+
+
+def new_figure(*, width: float = WIDE, height: float = 4.5) -> Figure:
     """An empty figure of this size in inches, laid out so that nothing overlaps; no display is needed."""
     from matplotlib.figure import Figure
 
@@ -53,17 +75,9 @@ def new_figure(*, width: float = 8.0, height: float = 4.5) -> Figure:
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as an svg element."""
+    """The figure as an svg element, its colours named as in `nn_from_scratch.report.colours`."""
     buffer = io.StringIO()
     with style():
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
-def to_png(figure: Figure, *, dpi: int = 120) -> bytes:
-    """The figure as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    with style():
-        figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
+    return themed(text[text.index("<svg") :])

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from functools import cache
 from html import escape
 from importlib.resources import files
 
+from nn_from_scratch.report.colours import color_variables
 from nn_from_scratch.report.document import (
     Block,
     CellValue,
+    Code,
     Commands,
     Details,
     Document,
     Figure,
-    Picture,
     Section,
     Table,
     Text,
@@ -27,6 +27,17 @@ __all__ = ["to_html"]
 
 #: A page may use what stands in it, and nothing else, whatever somebody's names would make of it.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+#: Cells that are a verdict, and how they look; the word says the same without the colour.
+_STATUS = {
+    **dict.fromkeys(("correct", "holds", "OK", "passed"), "passed"),
+    **dict.fromkeys(("wrong", "does not hold", "REGRESSED", "REMOVED", "INVALID", "failed", "error"), "failed"),
+    **dict.fromkeys(("undecided", "INCONCLUSIVE"), "undecided"),
+}
+#: So many characters in a cell are a sentence.
+_SENTENCE = 40
+#: A table of more rows scrolls by itself, so that what comes after it is found.
+_LONG = 15
 
 
 def to_html(document: Document) -> str:
@@ -43,7 +54,7 @@ def to_html(document: Document) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         # Without an icon of its own a page asks its server for one.
         '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(document.title)}</title>\n<style>\n{_resource('page.css')}</style>\n</head>\n<body>\n"
+        f"<title>{escape(document.title)}</title>\n<style>\n{color_variables()}{_resource('page.css')}</style>\n</head>\n<body>\n"
         f"<header>\n<h1>{escape(document.title)}</h1>\n"
         f'<p class="verdict {verdict.status}"><strong>{label}</strong>: {escape(verdict.sentence)}</p>\n'
         f'<nav aria-label="Parts"><ul>{links}</ul></nav>\n</header>\n<main>\n'
@@ -70,15 +81,15 @@ def _block(prefix: str, block: Block) -> str:
         return _table(block)
     if isinstance(block, Figure):
         # The numbers are in the caption and in tables; to a screen reader the drawing is one image.
-        drawing = f'<div role="img" aria-label="{escape(block.alt)}">{_embedded(block.svg, prefix)}</div>'
-        svg = f'<div class="wide" role="region" tabindex="0" aria-label="{escape(block.alt)}">{drawing}</div>'
-        return f"<figure>\n{svg}\n<figcaption>{escape(block.caption)}</figcaption>\n</figure>\n"
-    if isinstance(block, Picture):
-        data = base64.b64encode(block.png).decode()
-        image = f'<img src="data:image/png;base64,{data}" alt="{escape(block.alt)}">'
-        return f"<figure>\n{image}\n<figcaption>{escape(block.caption)}</figcaption>\n</figure>\n"
+        names = ("for-wide", "for-narrow") if block.narrow else ("",)
+        drawings = "".join(
+            f'<div class="{name}" role="img" aria-label="{escape(block.alt)}">'
+            f"{_embedded(svg, f'{prefix}{place}-')}</div>"
+            for place, (name, svg) in enumerate(zip(names, (block.svg, block.narrow), strict=False))
+        )
+        return f"<figure>\n{drawings}\n<figcaption>{escape(block.caption)}</figcaption>\n</figure>\n"
     if isinstance(block, Commands):
-        return f'<pre tabindex="0">{escape(chr(10).join(block.lines))}</pre>\n'
+        return f'<pre class="commands" tabindex="0">{escape(chr(10).join(block.lines))}</pre>\n'
     if isinstance(block, Details):
         text = f'<pre tabindex="0">{escape(block.text)}</pre>'
         return f"<details><summary>{escape(block.summary)}</summary>{text}</details>\n"
@@ -88,31 +99,51 @@ def _block(prefix: str, block: Block) -> str:
 
 def _table(table: Table) -> str:
     numeric = [any(sort_value(row[column]) is not None for row in table.rows) for column in range(len(table.header))]
+    # In a narrow window, rows with sentences in them become cards: beside each other they would be a few letters wide.
+    prose = len(table.header) > 2 and any(_is_long(cell) for row in table.rows for cell in row)
     heads = "".join(
-        f'<th scope="col"{_css(number)}><button type="button">{escape(name)}</button></th>'
+        f'<th scope="col"{_css("number" if number else "")}><button type="button">{escape(name)}</button></th>'
         for name, number in zip(table.header, numeric, strict=True)
     )
+    names = [f' data-name="{escape(name)}"' if prose else "" for name in table.header]
     rows = "".join(
-        "<tr>" + "".join(_cell(cell, number) for cell, number in zip(row, numeric, strict=True)) + "</tr>\n"
+        "<tr>" + "".join(_cell(*each) for each in zip(row, names, numeric, strict=True)) + "</tr>\n"
         for row in table.rows
     )
     # The caption stands outside of what scrolls, which must have a name and be reachable by the keyboard.
     caption = escape(table.caption)
     return (
-        f'<p class="caption">{caption}</p>\n<div class="wide" role="region" tabindex="0" aria-label="{caption}">'
-        f'<table class="sortable" aria-label="{caption}">\n'
+        f'<p class="caption">{caption}</p>\n'
+        f'<div class="wide{" tall" if len(table.rows) > _LONG else ""}" role="region" tabindex="0" '
+        f'aria-label="{caption}">'
+        f'<table class="sortable{" prose" if prose else ""}" aria-label="{caption}">\n'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n"
     )
 
 
-def _cell(value: CellValue, number: bool) -> str:
+def _cell(value: CellValue, name: str, number: bool) -> str:
+    text = escape(format_cell(value))
+    classes = ["number"] if number else []
+    if value is None:
+        classes.append("none")
     key = "" if value is None else sort_value(value)
     data = "" if key is None else f' data-value="{key}"'
-    return f"<td{_css(number)}{data}>{escape(format_cell(value))}</td>"
+    if isinstance(value, Code):
+        text = f"<code>{text}</code>"
+    elif _is_long(value):
+        classes.append("long")
+    elif isinstance(value, str) and value in _STATUS:
+        classes.append(_STATUS[value])
+    return f"<td{_css(*classes)}{name}{data}>{text}</td>"
 
 
-def _css(number: bool) -> str:
-    return ' class="number"' if number else ""
+def _is_long(value: CellValue) -> bool:
+    return len(format_cell(value)) > _SENTENCE
+
+
+def _css(*classes: str) -> str:
+    named = " ".join(filter(None, classes))
+    return f' class="{named}"' if named else ""
 
 
 def _embedded(svg: str, prefix: str) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.report.document import (
     Block,
+    CellValue,
+    Code,
     Commands,
     Details,
     Document,
     Figure,
-    Picture,
     Section,
     Table,
     Text,
@@ -30,7 +32,7 @@ def to_markdown(document: Document, *, limit: int = 900_000) -> str:
     """Write a document as Markdown.
 
     Args:
-        document: what is written; of a figure or a picture, caption and text stand for it.
+        document: what is written; of a figure, caption and text stand for it.
         limit: so many bytes of UTF-8 at most; blocks that do not fit are left out from the end, and that is said.
 
     Raises:
@@ -76,7 +78,7 @@ def _section(section: Section) -> str:
 def _block(block: Block) -> str:
     if isinstance(block, Table):
         return _table(block)
-    if isinstance(block, Figure | Picture):
+    if isinstance(block, Figure):
         return f"*Figure: {_line(block.caption)}*\n\n{_line(block.alt)}"
     if isinstance(block, Commands):
         return _fenced("\n".join(block.lines), "sh")
@@ -98,7 +100,7 @@ def _table(table: Table, *, limit: int | None = None) -> str:
     ]
     size = _size(table.caption) + sum(map(_size, lines)) + 200
     for row in table.rows:
-        lines.append(_row(tuple(format_cell(cell) for cell in row)))
+        lines.append(_row(row))
         size += _size(lines[-1]) + 1
         if limit is not None and size > limit:
             lines[-1:] = ["", f"*The first {len(lines) - 3} of {len(table.rows)} lines.*"]
@@ -106,8 +108,14 @@ def _table(table: Table, *, limit: int | None = None) -> str:
     return f"{_line(table.caption)}\n\n" + "\n".join(lines)
 
 
-def _row(cells: tuple[str, ...]) -> str:
-    return "| " + " | ".join(_line(cell).replace("|", "\\|") for cell in cells) + " |"
+def _row(cells: Sequence[CellValue]) -> str:
+    return "| " + " | ".join(_cell(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _cell(value: CellValue) -> str:
+    if isinstance(value, Code) and "`" not in value:
+        return f"`{' '.join(value.split())}`"
+    return _line(format_cell(value))
 
 
 def _line(text: str) -> str:

@@ -20,3 +20,13 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+// A shell line breaks between its words alone: a lonely hyphen at the end of a line misleads.
+for (const code of document.querySelectorAll("code, .commands")) {
+  const parts = code.textContent.split(/(\s+)/).map((word, place) => {
+    if (place % 2) return word;
+    const span = document.createElement("span");
+    span.textContent = word;
+    return span;
+  });
+  code.replaceChildren(...parts);
+}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nn_from_scratch.report.document import Block, CellValue, Details, Document, Section, Table, Text, Verdict
+from nn_from_scratch.report.document import Block, CellValue, Code, Details, Document, Section, Table, Text, Verdict
 from nn_from_scratch.report.environment import environment
 from nn_from_scratch.report.publish import publish
 from nn_from_scratch.report.results import envelope
@@ -50,7 +50,7 @@ def verification_document(results: Mapping[str, Any], *, commands: Sequence[str]
         commands: shell lines that verify all of it again.
     """
     verifications = sorted(results["verifications"], key=lambda entry: _SEVERITY.index(entry["verdict"]))
-    sections = [Section("Verified backward passes", (_subjects(verifications),))]
+    sections = [Section("Verified backward passes", (_subjects(verifications, commands),))]
     findings = [(entry, result) for entry in verifications for result in entry["results"] if _matters(result)]
     if findings:
         blocks: list[Block] = []
@@ -112,23 +112,28 @@ def _sentence(results: Mapping[str, Any]) -> str:
     return f"{number} backward passes: {listed}{worst}."
 
 
-def _subjects(verifications: Sequence[Mapping[str, Any]]) -> Table:
-    tests = any("test" in entry for entry in verifications)
+def _subjects(verifications: Sequence[Mapping[str, Any]], commands: Sequence[str]) -> Table:
     rows: list[tuple[CellValue, ...]] = []
     for entry in verifications:
         checks = entry["counts"]
         margin = None if entry["worst_margin"] is None else float(entry["worst_margin"])
         row: list[CellValue] = [entry["verdict"], entry["subject"], margin, *(checks[name] for name in _SEVERITY)]
         row += [entry["seed"], entry["level"], float(entry["seconds"])]
-        if tests:
-            row.append(f"python -m pytest {shlex.quote(entry['test'])} --nnfs-seed={entry['seed']}")
-        rows.append(tuple(row))
+        rows.append((*row, Code(_again(entry, commands))))
     header = ("verdict", "subject", "worst margin", "wrong", "undecided", "correct", "not applicable", "seed", "level")
     return Table(
         "One line for each subject; the margin is |difference| / allowed, above 1 is wrong; time in seconds.",
-        (*header, "time in s", *(["reproduce"] if tests else [])),
+        (*header, "time in s", "reproduce"),
         tuple(rows),
     )
+
+
+def _again(entry: Mapping[str, Any], commands: Sequence[str]) -> str:
+    """The shell line that verifies this subject again: its test, or the command that verified it alone."""
+    if "test" not in entry:
+        return commands[0] if commands else ""
+    words = ["python", "-m", "pytest", entry["test"], f"--nnfs-seed={entry['seed']}"]
+    return shlex.join([*words, *([f"--nnfs-level={entry['level']}"] if entry["level"] != "quick" else [])])
 
 
 def _checks(verifications: Sequence[Mapping[str, Any]]) -> Table:
@@ -163,16 +168,20 @@ def _finding(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[Block]
     tensor = f" of {result['tensor']}" if result["tensor"] else ""
     parts = [f"{entry['subject']}: {result['check']}{tensor} is {result['verdict']}."]
     if result["diagnosis"]:
-        parts.append(f"Diagnosis: {result['diagnosis']}.")
+        parts.append(f"Diagnosis: {_sentence_of(result['diagnosis'])}")
     if result["reason"]:
-        parts.append(f"{result['reason']}.")
+        parts.append(_sentence_of(result["reason"]))
     mismatch = result["mismatch"]
     if mismatch is not None:
         parts.append(
-            f"Worst entry {mismatch['index']}: analytic {mismatch['analytic']}, numeric {mismatch['numeric']}, "
-            f"allowed difference {mismatch['allowed']}."
+            f"Worst entry {mismatch['index']}: analytic {float(mismatch['analytic']):.9g}, numeric "
+            f"{float(mismatch['numeric']):.9g}, allowed ±{float(mismatch['allowed']):.1g}."
         )
     blocks: list[Block] = [Text(" ".join(parts))]
     if result["snippet"]:
         blocks.append(Details("A file that reproduces it", result["snippet"]))
     return blocks
+
+
+def _sentence_of(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from nn_from_scratch.denoiser import CHECKPOINT_NAME
 from nn_from_scratch.metrics import psnr, psnr_of_each
 from nn_from_scratch.models import report_model
 from nn_from_scratch.progress import Progress
-from nn_from_scratch.report.figures import new_figure, style, to_png
 from nn_from_scratch.reproduction.plan import BATCH, OPTIMIZERS, Plan
 from nn_from_scratch.reproduction.training_curves import pairs_of
 from nn_from_scratch.runs import Run, find_run, new_run
@@ -33,7 +33,7 @@ def final(plan: Plan, folder: Path) -> dict[str, Any]:
 
     Returns:
         "history" (an entry for each epoch), "scores", "compared" (images), "noisy_psnr" and "psnr" (of all validation
-        images, in dB), "data" and "pictures" (a PNG file, in base64).
+        images, in dB), "data" and "photographs" (for each kind its "name", a "png" in base64 and the "psnr" of each).
     """
     pairs = pairs_of(plan)
     settings = RunSettings(
@@ -81,28 +81,30 @@ def final(plan: Plan, folder: Path) -> dict[str, Any]:
             # Its loader says so of each of the two files.
             "course": sum("is the course's own file" in notice for notice in pairs.notices) == 2,
         },
-        "pictures": base64.b64encode(_pictures(noisy, denoised, clean)).decode(),
+        "photographs": _photographs(noisy, denoised, clean),
     }
 
 
-def _pictures(noisy: Tensor, denoised: Tensor, clean: Tensor) -> bytes:
+def _photographs(noisy: Tensor, denoised: Tensor, clean: Tensor) -> list[dict[str, Any]]:
+    """Some images of each kind, side by side as a PNG file, and the PSNR of each in dB."""
     chosen = torch.linspace(0, len(clean) - 1, min(_SHOWN, len(clean))).round().long()
-    classical = non_local_means(noisy[chosen], sigma=noise_level(noisy, clean))
     rows = (
         ("noisy", noisy[chosen]),
-        ("non-local means", classical),
+        ("non-local means", non_local_means(noisy[chosen], sigma=noise_level(noisy, clean))),
         ("ours", denoised[chosen]),
         ("clean", clean[chosen]),
     )
-    with style():
-        figure = new_figure(width=1.5 * len(chosen) + 0.6, height=7.6)
-        axes = figure.subplots(len(rows), len(chosen), squeeze=False)
-        for row, (name, images) in zip(axes, rows, strict=True):
-            values = psnr_of_each(images, clean[chosen])
-            for place, image, value in zip(row, images, values, strict=True):
-                place.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-                place.set(xticks=[], yticks=[])
-                if name != "clean":
-                    place.set_xlabel(f"{float(value):.1f} dB")
-            row[0].set_ylabel(name)
-        return to_png(figure, dpi=110)
+    return [
+        {"name": name, "png": _strip(images), "psnr": psnr_of_each(images, clean[chosen]).tolist()}
+        for name, images in rows
+    ]
+
+
+def _strip(images: Tensor) -> str:
+    """Images (N, C, H, W) beside each other as a PNG file (H, N x W), in base64."""
+    from PIL import Image
+
+    pixels = images.permute(2, 0, 3, 1).flatten(1, 2)  # (H, N x W, C)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.contiguous().numpy()).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()

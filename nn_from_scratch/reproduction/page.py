@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nn_from_scratch.report import Document, Figure, Picture, Section, Table, Text, Verdict, environment
-from nn_from_scratch.report.document import CellValue
-from nn_from_scratch.reproduction.claims import HOLDS, HOLDS_NOT, UNTESTABLE, curves_of
-from nn_from_scratch.reproduction.drawings import draw_curves, draw_final, draw_memory, draw_parity, draw_table
+from nn_from_scratch.report import Block, Code, Commands, Document, Section, Table, Text, Verdict, environment
+from nn_from_scratch.report.document import Cell, CellValue
+from nn_from_scratch.report.figures import drawn
+from nn_from_scratch.reproduction.claims import HOLDS, HOLDS_NOT, TOO_QUICK, UNTESTABLE, curves_of
+from nn_from_scratch.reproduction.drawings import (
+    draw_curves,
+    draw_final,
+    draw_memory,
+    draw_parity,
+    draw_photographs,
+    draw_table,
+)
 from nn_from_scratch.reproduction.plan import BATCH, OPTIMIZERS, OURS, THEIRS, Plan
 
 __all__ = ["page"]
@@ -24,12 +31,12 @@ def page(plan: Plan, results: Mapping[str, Any], *, commands: Sequence[str]) -> 
         title="The report reproduced" + (" (quick: fewer samples, epochs and seeds)" if plan.quick else ""),
         verdict=_verdict(results["claims"]),
         sections=(
-            _claims(results),
-            _parity(parts["parity"]),
-            _table(parts["table1"]),
-            _curves(plan, parts),
-            _final(parts["final"]),
-            _memory(parts["memory"]),
+            _claims(plan, results),
+            _parity(parts["parity"], *_again(plan, "parity")),
+            _table(parts["table1"], *_again(plan, "table1")),
+            _curves(plan, parts, *_again(plan, "curve", "rounding")),
+            _final(parts["final"], *_again(plan, "final")),
+            _memory(parts["memory"], *_again(plan, "memory")),
         ),
         environment=environment(),
         commands=tuple(commands),
@@ -38,36 +45,55 @@ def page(plan: Plan, results: Mapping[str, Any], *, commands: Sequence[str]) -> 
 
 def _verdict(claims: Sequence[Mapping[str, str]]) -> Verdict:
     counts = Counter(claim["verdict"] for claim in claims)
-    names = {HOLDS: "hold", HOLDS_NOT: "do not hold", UNTESTABLE: UNTESTABLE}
-    listed = ", ".join(f"{counts[verdict]} {name}" for verdict, name in names.items())
+    names = {HOLDS: "hold", HOLDS_NOT: "do not hold", UNTESTABLE: UNTESTABLE, TOO_QUICK: TOO_QUICK}
+    listed = ", ".join(f"{counts[verdict]} {name}" for verdict, name in names.items() if counts[verdict])
     # A claim that does not hold is a finding about the report, not a failure of this package.
     return Verdict("information", f"{len(claims)} claims of the report: {listed}.")
 
 
-def _claims(results: Mapping[str, Any]) -> Section:
+def _again(plan: Plan, *kinds: str) -> tuple[Block, ...]:
+    """What does a part of the report again, alone."""
+    line = plan.command(only=kinds)
+    return (Text("This part alone:"), Commands((line,))) if line else ()
+
+
+def _claims(plan: Plan, results: Mapping[str, Any]) -> Section:
     data = results["data"]
     origin = (
         "The course's own files were used"
         if data["course"]
-        else "The course's files are not public and were not given; other pictures were used (give train_data.pkl and "
-        "val_data.pkl with --data)"
+        else "The course's own files, which are not public, were not at hand (a folder with train_data.pkl and "
+        "val_data.pkl is given with --data); other pictures were used"
     )
-    rows = tuple((c["section"], c["verdict"], c["claim"], c["numbers"]) for c in results["claims"])
+    rows = tuple(
+        (c["section"], c["verdict"], c["claim"], c["numbers"], Code(plan.command(only=c["parts"])))
+        for c in results["claims"]
+    )
     return Section(
         "Claims",
         (
             Text(f"{origin}: {data['source']}; noise: {data['noise']}. Noisy images: {data['noisy_psnr']:.2f} dB."),
             *(Text(f"{notice}.") for notice in data["notices"]),
+            *([Text(_quick(plan))] if plan.quick else []),
             Table(
                 "Each claim of the report, held against what was measured here.",
-                ("section", "verdict", "claim", "measured"),
+                ("section", "verdict", "claim", "measured", "reproduce"),
                 rows,
             ),
         ),
     )
 
 
-def _parity(part: Mapping[str, Any]) -> Section:
+def _quick(plan: Plan) -> str:
+    whole = Plan.chosen(quick=False, device=plan.device, data=plan.data)
+    return (
+        f"This was a quick run, of {plan.epochs} epochs with {plan.train_size} pairs instead of {whole.epochs} with "
+        f"{whole.train_size}. It shows that every part works and what it looks like; how training converges, it does "
+        f"not tell. The whole: {whole.command()}"
+    )
+
+
+def _parity(part: Mapping[str, Any], *again: Block) -> Section:
     rows = tuple(
         (
             dtype,
@@ -86,12 +112,12 @@ def _parity(part: Mapping[str, Any]) -> Section:
     return Section(
         "III.A: the error from layer to layer",
         (
-            Figure(
-                "Largest absolute difference of our gradient and torch's, as it is handed on from the loss (right) "
-                "to the first layer (left). See that in "
-                "both precisions it keeps the size of rounding all the way; the table has what that explains.",
-                draw_parity(part),
-                "Largest difference of the gradient handed on by each layer, in float64 and float32.",
+            drawn(
+                lambda width: draw_parity(part, width),
+                caption="Largest absolute difference of our gradient and torch's, as it is handed on from the loss "
+                "(right) to the first layer (left). See that in both precisions it keeps the size of rounding all the "
+                "way; the table has what that explains.",
+                alt="Largest difference of the gradient handed on by each layer, in float64 and float32.",
             ),
             Table(
                 "One line for each value and gradient, ours beside torch's. Error: largest absolute difference; own: "
@@ -99,11 +125,12 @@ def _parity(part: Mapping[str, Any]) -> Section:
                 header,
                 rows,
             ),
+            *again,
         ),
     )
 
 
-def _table(part: Mapping[str, Any]) -> Section:
+def _table(part: Mapping[str, Any], *again: Block) -> Section:
     title = "Table I: seconds of an epoch"
     rows: list[tuple[CellValue, ...]] = []
     for timing in part["timings"]:
@@ -117,22 +144,25 @@ def _table(part: Mapping[str, Any]) -> Section:
         title,
         (
             Text(f"{part['title']}."),
-            Figure(
-                "Seconds of an epoch over those of eager PyTorch (the line at 1), beside the published ratio. See "
-                "how far each is from PyTorch: shorter is faster.",
-                draw_table(part),
-                "Bars: time of each row relative to eager PyTorch, for three optimizers.",
+            drawn(
+                lambda width: draw_table(part, width),
+                caption="Seconds of an epoch over those of eager PyTorch (the line at 1), beside the published ratio; "
+                "bars are intervals, the numbers on the right are the ratios for the optimizers in the order of the "
+                "legend. See which rows are left of the line, and so faster than PyTorch, and how far off the report's "
+                "own code was.",
+                alt="Dots: time of each row relative to eager PyTorch, for three optimizers.",
             ),
             Table(
                 "Measured here, and as published; the interval of the ratio has a confidence of 95 %.",
                 header,
                 tuple(rows),
             ),
+            *again,
         ),
     )
 
 
-def _curves(plan: Plan, parts: Mapping[str, Any]) -> Section:
+def _curves(plan: Plan, parts: Mapping[str, Any], *again: Block) -> Section:
     curves = curves_of(parts)
     rows: list[tuple[CellValue, ...]] = []
     for name in OPTIMIZERS:
@@ -143,24 +173,22 @@ def _curves(plan: Plan, parts: Mapping[str, Any]) -> Section:
                 (
                     name,
                     epoch + 1,
-                    means[0],
-                    max(ours) - min(ours),
-                    means[1],
-                    max(theirs) - min(theirs),
-                    means[0] - means[1],
+                    *(_decibels(x) for x in (means[0], max(ours) - min(ours))),
+                    *(_decibels(x) for x in (means[1], max(theirs) - min(theirs))),
+                    _decibels(means[0] - means[1], places=3),
                 )
             )
     rounding = parts["rounding"]
     return Section(
         "Fig. 2: validation PSNR per epoch",
         (
-            Figure(
-                f"Mean (line) and range (band) of the PSNR of {plan.validation_size} validation images over "
+            drawn(
+                lambda width: draw_curves(curves, width),
+                caption=f"Mean (line) and range (band) of the PSNR of {plan.validation_size} validation images over "
                 f"{plan.seeds} seeds, batch {BATCH}, {plan.train_size} pairs; markers: the same training by torch.nn "
                 "with the same weights and batches. See which optimizer is best, and that marker and line differ less "
                 "than the seeds do.",
-                draw_curves(curves),
-                "Validation PSNR in dB over epochs for SGD, SGD with momentum and Adam, ours and torch.nn.",
+                alt="Validation PSNR in dB over epochs for SGD, SGD with momentum and Adam, ours and torch.nn.",
             ),
             Table(
                 "PSNR in dB: mean of the seeds, and the difference of the best and the worst seed.",
@@ -176,43 +204,47 @@ def _curves(plan: Plan, parts: Mapping[str, Any]) -> Section:
                     (name, row["weights"], row["moved"], row["loss"]) for name, row in rounding["optimizers"].items()
                 ),
             ),
+            *again,
         ),
     )
 
 
-def _final(part: Mapping[str, Any]) -> Section:
+def _final(part: Mapping[str, Any], *again: Block) -> Section:
     history = part["history"]
     return Section(
         "Fig. 3 and IV: the final model",
         (
-            Figure(
-                f"Training loss and validation PSNR over {len(history)} epochs of SGD, learning rate 0.5, momentum "
-                "0.9. See the loss fall towards the variance of the noise, which stands in the targets, and the PSNR "
-                "level off above that of the noisy images (dashed).",
-                draw_final(history, part["noisy_psnr"]),
-                "Two curves over the epochs: mean squared error, and PSNR in dB.",
+            drawn(
+                lambda width: draw_final(history, part["noisy_psnr"], width),
+                caption=f"Training loss and validation PSNR over {len(history)} epochs of SGD, learning rate 0.5, "
+                "momentum 0.9. See the loss fall towards the variance of the noise, which stands in the targets, and "
+                "the PSNR level off above that of the noisy images (dashed).",
+                alt="Two curves over the epochs: mean squared error, and PSNR in dB.",
             ),
-            Picture(
-                "Validation images and their PSNR in dB. See that edges survive and the noise of flat areas goes; "
-                "non-local means, a classical method, was told the strength of the noise.",
-                base64.b64decode(part["pictures"]),
-                "Rows of small photographs: noisy, non-local means, ours, clean.",
+            drawn(
+                lambda width: draw_photographs(part["photographs"], width),
+                caption="Validation images of 32 x 32 pixels and their PSNR in dB. See that edges survive and the "
+                "noise of flat areas goes; non-local means, a classical method, was told the strength of the noise.",
+                alt="Rows of small photographs: noisy, non-local means, ours, clean.",
             ),
             Table(
                 f"{part['compared']} validation images; PSNR in dB. The report: 23.74 dB on the course's data.",
                 ("method", "PSNR", "PSNR of all pixels", "SSIM"),
-                tuple((s["name"], s["psnr"], s["pooled_psnr"], s["ssim"]) for s in part["scores"]),
+                tuple(
+                    (s["name"], _decibels(s["psnr"]), _decibels(s["pooled_psnr"]), s["ssim"]) for s in part["scores"]
+                ),
             ),
             Table(
                 "Each epoch: mean squared error of pixels in [0, 1], PSNR in dB, time in s.",
                 ("epoch", "loss", "PSNR", "time in s"),
-                tuple((e["epoch"], e["loss"], e["psnr"], e["seconds"]) for e in history),
+                tuple((e["epoch"], e["loss"], _decibels(e["psnr"]), e["seconds"]) for e in history),
             ),
+            *again,
         ),
     )
 
 
-def _memory(part: Mapping[str, Any]) -> Section:
+def _memory(part: Mapping[str, Any], *again: Block) -> Section:
     names = {
         "forward": "after the forward pass",
         "backward": "after its backward pass",
@@ -223,16 +255,21 @@ def _memory(part: Mapping[str, Any]) -> Section:
     return Section(
         "II.D: what keeping records costs",
         (
-            Figure(
-                f"Memory kept for the backward pass of a step of {part['batch']} pairs, in MB. See that ours keeps its "
-                "records until zero_grad, where torch's graph is consumed by the backward pass.",
-                draw_memory(part, names),
-                "Bars: megabytes kept by ours and by torch at four points of a step.",
+            drawn(
+                lambda width: draw_memory(part, names, width),
+                caption=f"Memory kept for the backward pass of a step of {part['batch']} pairs, in MB. See that ours "
+                "keeps its records until zero_grad, where torch's graph is consumed by the backward pass.",
+                alt="Bars: megabytes kept by ours and by torch at four points of a step.",
             ),
             Table(
                 "MB (millions of bytes) of tensors that are kept; weights, gradients, input and target left out.",
                 ("point of a step", "ours", "torch.nn"),
                 rows,
             ),
+            *again,
         ),
     )
+
+
+def _decibels(value: float, *, places: int = 2) -> Cell:
+    return Cell(f"{value:.{places}f}", value)

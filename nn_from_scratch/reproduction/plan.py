@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from nn_from_scratch.settings import OPTIMIZER_DEFAULTS, expect_integer
 
-__all__ = ["BATCH", "OPTIMIZERS", "OURS", "THEIRS", "Job", "Plan"]
+__all__ = ["BATCH", "KINDS", "OPTIMIZERS", "OURS", "THEIRS", "Job", "Plan"]
+
+#: Of jobs: what the report is made of, each a part that can be done alone.
+KINDS = ("memory", "parity", "table1", "curve", "rounding", "final")
 
 #: Pairs in a step, in figures 2 and 3 of the report.
 BATCH = 16
@@ -27,7 +32,7 @@ class Job:
 
     Attributes:
         name: of the file, without its ending.
-        kind: "parity", "rounding", "memory", "table1", "curve" or "final".
+        kind: one of `KINDS`.
         title: what it is, for people.
         options: what the kind needs to know.
     """
@@ -91,11 +96,22 @@ class Plan:
             rounding_steps=20,
             compared=200,
             table_samples=2_560,
-            table_epochs=3,
+            table_epochs=2,
             device=device,
             data=data,
             quick=True,
         )
+
+    def command(self, *, out: Path | None = None, only: Sequence[str] = ()) -> str:
+        """The shell line that does this plan, or these kinds of its jobs alone; empty if no line does it."""
+        if self != Plan.chosen(quick=self.quick, device=self.device, data=self.data):
+            return ""
+        words = ["nn-from-scratch", "reproduce", *(["--quick"] if self.quick else [])]
+        words += [f"--only={kind}" for kind in only]
+        words += [f"--out={out}"] if out is not None else []
+        words += [f"--device={self.device}"] if self.device != "cpu" else []
+        words += [f"--data={self.data}"] if self.data is not None else []
+        return shlex.join(words)
 
     @property
     def jobs(self) -> tuple[Job, ...]:

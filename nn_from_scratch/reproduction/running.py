@@ -19,7 +19,7 @@ from typing import Any
 from nn_from_scratch import __version__
 from nn_from_scratch.errors import ArgumentError, NNFromScratchError
 from nn_from_scratch.report import envelope, publish
-from nn_from_scratch.reproduction.plan import Job, Plan
+from nn_from_scratch.reproduction.plan import KINDS, Job, Plan
 from nn_from_scratch.storage import remove_partial_files, write_json
 
 __all__ = ["reproduce"]
@@ -29,22 +29,22 @@ Say = Callable[[str], None]
 
 
 def reproduce(
-    plan: Plan, out: Path, *, workers: int = 2, say: Say = lambda words: None, commands: Sequence[str] = ()
+    plan: Plan, out: Path, *, workers: int = 2, say: Say = lambda words: None, only: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Do all of the plan and write results.json, report.md and report.html into the folder.
+    """Do the plan, and once all of it is done write results.json, report.md and report.html into the folder.
 
     Args:
         plan: how much is done.
         out: a new or empty folder, or one in which this plan was begun.
         workers: processes with one thread each; 0 to do everything in this one.
         say: called with a line for each job that is done.
-        commands: shell lines that do it again, for the report.
+        only: the kinds of jobs that are done, of `nn_from_scratch.reproduction.plan.KINDS`; all if it is empty.
 
     Returns:
-        The results file's content.
+        The results file's content; where parts are missing, with the claims that the others decide.
 
     Raises:
-        ArgumentError: the folder holds something else, or another plan.
+        ArgumentError: the folder holds something else, or another plan; there is no such kind.
         NNFromScratchError: a job failed; what the others have done is kept.
     """
     from nn_from_scratch.reproduction.claims import claims_of
@@ -52,29 +52,39 @@ def reproduce(
     from nn_from_scratch.training import check_device
 
     check_device(plan.device)
+    for kind in only:
+        if kind not in KINDS:
+            raise ArgumentError(f"only names {kind!r}, but the parts are {', '.join(KINDS)}")
     parts = _open(plan, out)
     done = {job.name: content for job in (*plan.jobs, *plan.alone) if (content := _read(parts, job)) is not None}
-    total = len(plan.jobs) + len(plan.alone)
+    chosen = [job for job in (*plan.jobs, *plan.alone) if not only or job.kind in only]
     if done:
-        say(f"{len(done)} of {total} parts are there already, in {out}")
-    started, first = time.monotonic(), len(done)
+        say(f"{len(done)} of {len(plan.jobs) + len(plan.alone)} parts are there already, in {out}")
+    pending = [job for job in chosen if job.name not in done]
+    started, reached = time.monotonic(), 0
 
     def keep(job: Job, content: dict[str, Any]) -> None:
+        nonlocal reached
         write_json(parts / f"{job.name}.json", content)
         done[job.name] = json.loads((parts / f"{job.name}.json").read_bytes())
+        reached += 1
         seconds = time.monotonic() - started
-        left = seconds / (len(done) - first) * (total - len(done))
-        say(f"[{len(done)}/{total}] {job.title}: done after {_clock(seconds)}, about {_clock(left)} left")
+        left = seconds / reached * (len(pending) - reached)
+        number = len(chosen) - len(pending) + reached
+        say(f"[{number}/{len(chosen)}] {job.title}: done after {_clock(seconds)}, about {_clock(left)} left")
 
-    _run([job for job in plan.jobs if job.name not in done], plan, out, workers, keep)
-    _run([job for job in plan.alone if job.name not in done], plan, out, 0, keep, say)
-    results = {
-        "plan": asdict(plan),
-        "data": {**done["final"]["data"], "noisy_psnr": done["final"]["noisy_psnr"]},
-        "claims": [asdict(claim) for claim in claims_of(plan, done)],
-        "parts": done,
-    }
+    _run([job for job in pending if job not in plan.alone], plan, out, workers, keep)
+    _run([job for job in pending if job in plan.alone], plan, out, 0, keep, say)
+    claims = [asdict(claim) for claim in claims_of(plan, done)]
+    results: dict[str, Any] = {"plan": asdict(plan), "claims": claims, "parts": done}
+    commands = [line for line in [plan.command(out=out)] if line]
     content = envelope("reproduction", results, commands=commands)
+    missing = sum(job.name not in done for job in (*plan.jobs, *plan.alone))
+    if missing:
+        say(f"the report is written once all parts are done; {missing} are missing in {out}")
+        return content
+    results["data"] = {**done["final"]["data"], "noisy_psnr": done["final"]["noisy_psnr"]}
+    content["results"] = results
     write_json(out / "results.json", content)
     publish(page(plan, results, commands=commands), markdown=out / "report.md", html=out / "report.html")
     say(f"written: {out / 'results.json'}, {out / 'report.md'} and {out / 'report.html'}")
@@ -84,30 +94,34 @@ def reproduce(
 def _open(plan: Plan, out: Path) -> Path:
     """The folder of the parts, if this plan may use the folder."""
     wanted = {"version": __version__, **asdict(plan)}
+    parts = out / "parts"
     if out.exists() and not out.is_dir():
         raise ArgumentError(f"out is {str(out)!r}, which is no folder; give a new or an empty one")
     if (out / _PLAN).exists():
-        try:
-            found = json.loads((out / _PLAN).read_bytes())
-        except ValueError:
-            found = None
-        if found != wanted:
+        # Where nothing was done yet, perhaps because the data were not found, no plan is lost.
+        if _read_plan(out) != wanted and (any(parts.glob("*.json")) or (out / "final").exists()):
             raise ArgumentError(
                 f"out is {str(out)!r}, where another reproduction was begun (other options or another version); "
                 "give a new folder, or the same options"
             )
     elif out.is_dir() and any(out.iterdir()):
         raise ArgumentError(f"out is {str(out)!r}, which holds something else; give a new or an empty folder")
-    parts = out / "parts"
     try:
         parts.mkdir(parents=True, exist_ok=True)
-        if not (out / _PLAN).exists():
+        if not (out / _PLAN).exists() or _read_plan(out) != wanted:
             write_json(out / _PLAN, wanted)
     except OSError as error:
         raise ArgumentError(f"out is {str(out)!r}, which cannot be written: {error.strerror}") from None
     remove_partial_files(parts)
     remove_partial_files(out)
     return parts
+
+
+def _read_plan(out: Path) -> Any:
+    try:
+        return json.loads((out / _PLAN).read_bytes())
+    except ValueError:
+        return None
 
 
 def _read(parts: Path, job: Job) -> dict[str, Any] | None:
@@ -147,16 +161,20 @@ def _run_job(plan: Plan, job: Job, out: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+def _pool(number: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(number, mp_context=context, initializer=_begin)
     try:
         yield pool
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         # Nobody waits for a minute's training whose result nobody will read.
-        for child in multiprocessing.active_children():
-            child.terminate()
+        workers = set(multiprocessing.active_children()) - others
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join()
         raise
     finally:
         pool.shutdown()

@@ -36,7 +36,7 @@ SPECS = (
         Add,
         (
             Case("two", ((2, 3, 4), (2, 3, 4))),
-            Case("three", ((5,), (5,), (5,))),
+            Case("three", ((3, 5), (3, 5), (3, 5))),
             Case("one", ((2, 3),)),
         ),
         lambda layer, parameters, *xs: reduce(add, xs),

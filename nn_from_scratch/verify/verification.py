@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,6 +22,7 @@ from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.reproduce import Call, snippet
 from nn_from_scratch.verify.results import CheckResult, Report, Verdict
 from nn_from_scratch.verify.subjects import as_subject
+from nn_from_scratch.verify.threads import threads_for
 
 __all__ = ["CheckFunction", "check", "check_names", "environment", "machine", "verify_subject"]
 
@@ -99,7 +101,6 @@ def check(
     if not factor > 0:
         raise ArgumentError(f"factor={factor!r} should be positive.")
     context = CheckContext(seed=seed, level=level, factor=factor, options=options)
-    worker = Worker()
 
     def adapted() -> Subject:
         return as_subject(
@@ -115,7 +116,7 @@ def check(
             name=name,
         )
 
-    try:
+    with threads_for(inputs), contextlib.closing(Worker()) as worker:
         ready = _within(worker, adapted, time_limit, SubjectError("the subject's forward did not return in time."))
         given = {
             "keywords": keywords,
@@ -131,8 +132,6 @@ def check(
         arguments = {key: value for key, value in given.items() if value is not None}
         call = Call(subject=subject, inputs=inputs, arguments=arguments)
         return _verified(ready, selected, context, worker, time_limit, began, call)
-    finally:
-        worker.close()
 
 
 def verify_subject(

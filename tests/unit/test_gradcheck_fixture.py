@@ -81,7 +81,16 @@ def test_a_session_is_reported_as_a_page_and_to_the_job_summary(
         assert "5 backward passes: 3 correct, 1 wrong, 1 undecided" in text
         assert "test_doubled --nnfs-seed=0" in text and "factor of 2" in text
     assert page.startswith("<!DOCTYPE html>")
-    assert page.index("<td>wrong</td>") < page.index("<td>undecided</td>") < page.index("<td>correct</td>")
+    places = [page.index(f">{verdict}</td>") for verdict in ("wrong", "undecided", "correct")]
+    assert places == sorted(places)
+
+
+def test_a_report_names_the_level_that_a_test_was_run_at(project: pytest.Pytester) -> None:
+    project.runpytest_subprocess(
+        "--nnfs-report=report.html", "--nnfs-level=full", "--nnfs-seed=3", "-k", "test_doubled"
+    )
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert "<code>python -m pytest test_project.py::test_doubled --nnfs-seed=3 --nnfs-level=full</code>" in page
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,20 @@ def test_backward_without_an_argument_is_that_of_the_sum_where_nothing_is_reduce
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+@pytest.mark.parametrize(
+    "loss", [nn.MSE(), nn.L1(), nn.Huber(), nn.BCEWithLogits()], ids=lambda loss: type(loss).__name__
+)
+def test_a_targets_gradient_that_nobody_asks_for_is_not_computed(loss: nn.MSE | nn.BCEWithLogits) -> None:
+    model = nn.Linear(3, 2)
+    value = loss(model(torch.ones(4, 3)), torch.zeros(4, 2))
+    loss.backward()
+    (index,) = loss.xs
+    record = loss.record_at(index)
+    assert record.needs == (True, False)
+    gradients = loss.input_vjp(torch.ones_like(value), record)
+    assert isinstance(gradients[0], Tensor) and gradients[1] is None
+
+
 def test_at_the_kinks_the_derivative_is_torchs() -> None:
     e = torch.tensor([0.0, 1.0, -1.0, 2.0, -2.0])
     for loss, reference in ((nn.L1(reduction="sum"), F.l1_loss), (nn.Huber(reduction="sum"), F.huber_loss)):

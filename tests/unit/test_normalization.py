@@ -79,6 +79,17 @@ def test_a_layer_without_parameters_takes_the_dtype_of_its_buffers() -> None:
         nn.BatchNorm2d(1, affine=False)(torch.ones(2, 1, 2, 2, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("make", [lambda: nn.GroupNorm(2, 4), lambda: nn.LayerNorm((4,)), lambda: nn.BatchNorm2d(4)])
+def test_without_a_weight_there_can_still_be_a_bias(make: Callable[[], nn.GroupNorm | nn.LayerNorm]) -> None:
+    whole, shifting = make(), make()
+    shifting.weight = None
+    x = torch.randn((2, 4, 3, 4), generator=torch.Generator().manual_seed(0))
+    found, expected = (nn.backward(layer(x), x) for layer in (shifting, whole))  # whose weight is one
+    torch.testing.assert_close(found, expected)
+    assert whole.bias is not None and shifting.bias is not None and shifting.bias.grad is not None
+    torch.testing.assert_close(shifting.bias.grad, whole.bias.grad)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

@@ -23,6 +23,20 @@ def test_an_empty_batch_goes_through() -> None:
         assert isinstance(found, Tensor) and found.shape == (0, 3, 4, 4)
 
 
+def test_an_image_without_channels_goes_through() -> None:
+    layer = nn.AvgPool2d(2, padding=1)
+    found = nn.backward(layer(torch.zeros(2, 0, 4, 4)))
+    assert isinstance(found, Tensor) and found.shape == (2, 0, 4, 4)
+
+
+@pytest.mark.parametrize("size", [(7, 9), (9, 7), (8, 8), (3, 10)])
+def test_the_gradient_of_a_mean_keeps_no_more_memory_than_the_padded_input(size: tuple[int, int]) -> None:
+    layer = nn.AvgPool2d(3, stride=2, padding=1)
+    found = nn.backward(layer(torch.zeros(2, 3, *size)))
+    assert isinstance(found, Tensor)
+    assert found.untyped_storage().nbytes() <= 4 * 2 * 3 * (size[0] + 2) * (size[1] + 2)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [

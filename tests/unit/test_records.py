@@ -83,6 +83,16 @@ def test_only_wanted_tensors_have_gradients() -> None:
     assert set(propagate([start_of(y, torch.ones(3))], wanted=[wanted])) == {id(wanted)}
 
 
+def test_an_output_that_is_started_from_twice_and_used_as_well_hands_on_everything() -> None:
+    x = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    h = nn.Tanh()(x)
+    y = nn.Sigmoid()(h)
+    z = nn.Sigmoid()(y)
+    one = torch.ones_like(x)
+    found = propagate([start_of(y, one), start_of(y, 2 * one), start_of(z, one)], wanted=[x])
+    torch.testing.assert_close(found[id(x)], (3 + z * (1 - z)) * y * (1 - y) * (1 - h * h))
+
+
 @pytest.mark.parametrize("cotangent", [np.ones(3), 1.0, None])
 def test_a_cotangent_that_is_no_tensor_is_refused(cotangent: Any) -> None:
     layer = nn.ReLU()

@@ -5,7 +5,18 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from nn_from_scratch.report.document import Cell, CellValue, Commands, Details, Document, Section, Table, Text, Verdict
+from nn_from_scratch.report.document import (
+    Cell,
+    CellValue,
+    Code,
+    Commands,
+    Details,
+    Document,
+    Section,
+    Table,
+    Text,
+    Verdict,
+)
 from nn_from_scratch.report.environment import environment
 from nn_from_scratch.report.results import envelope
 
@@ -42,8 +53,8 @@ def to_document(campaign: Campaign) -> Document:
     """The verdict, a table of all cases, and the reports of those that are not correct."""
     cases = Table(
         "All cases; a margin is |difference| / allowed, and wrong above 1; the time is in seconds.",
-        ("case", "verdict", "worst margin", "seconds", "why"),
-        tuple(_row(campaign.results[case.id]) for case in campaign.cases),
+        ("case", "verdict", "worst margin", "seconds", "why", "reproduce"),
+        tuple((*_row(campaign.results[case.id]), Code(_command(campaign, case.id))) for case in campaign.cases),
     )
     bad = [
         Section(

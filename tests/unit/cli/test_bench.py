@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nn_from_scratch.bench import processes
+from nn_from_scratch.cli.bench_tables import _chosen
 from nn_from_scratch.report import envelope
 from tests.unit.bench.simulation import Machine, SimulatedSide
 
@@ -95,7 +96,7 @@ def test_two_commits_are_told_apart_by_real_processes(project: Command) -> None:
     assert project("bench", "report", "found.json", *files) == (0, "", "")
     text, page = (Path(name).read_text(encoding="utf-8") for name in ("found.md", "found.html"))
     assert text.startswith("# Benchmarks compared\n\n**❌ failed**: 1 REGRESSED (sum); removed without leave: old.")
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 4 and "bench compare --base HEAD --time-cap 20 --only sum</code>" in page
     assert project("bench", "report", "found.json")[1] == text
 
 
@@ -154,6 +155,9 @@ def test_undecided_fails_under_strict_alone(simulated: Callable[..., None], proj
         (("compare", "--base", "HEAD", "--benchmarks", "no.py"), 4, "benchmarks is 'no.py', but there is no such file"),
         (("run", "nothing"), 4, "argument WHAT: invalid choice: 'nothing'"),
         (("run", "--threads", "0"), 4, "threads is 0, but at least 1 is expected"),
+        (("run", "--only", "nothing"), 4, "only is 'nothing', which fits no benchmark of this project"),
+        (("run", "table1", "--only", "Adm*"), 4, "only is 'Adm*', which fits none of: SGD: unfold; "),
+        (("run", "layers", "--only", "Conv9d"), 4, "only is 'Conv9d', which fits none of: "),
         (("report", "no.json"), 4, "results is 'no.json', but there is no such file"),
         ((), 4, "the following arguments are required: ACTION"),
     ],
@@ -163,6 +167,22 @@ def test_what_is_refused(project: Command, arguments: tuple[str, ...], status: i
     assert found == status
     assert error.startswith(f"nn-from-scratch: error: {sentence}")
     assert len(error.splitlines()) == 1
+
+
+def test_one_line_of_a_table_is_measured_alone(command: Command) -> None:
+    status, text, _ = command("bench", "run", "layers", "--quick", "--only", "ReLU, *backward", "--json", "found.json")
+    assert status in (0, 3) and "1 of 1: ReLU, " in text
+    content = json.loads(Path("found.json").read_text(encoding="utf-8"))
+    (row,) = content["results"]["rows"]
+    assert row["name"].startswith("ReLU, ") and row["name"].endswith("backward")
+
+
+def test_rows_of_table_one_are_chosen_beside_eager_pytorch() -> None:
+    rows, optimizers = _chosen("Adam: auto")
+    assert ([row.name for row in rows], optimizers) == (["auto", "PyTorch eager"], ["Adam"])
+    rows, optimizers = _chosen("*: PyTorch eager")
+    assert ([row.name for row in rows], optimizers) == (["PyTorch eager"], ["SGD", "SGD with momentum", "Adam"])
+    assert len(_chosen(None)[0]) > 4
 
 
 def test_a_report_of_other_results_is_refused(command: Command) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from nn_from_scratch.cli import main
 from nn_from_scratch.report import read_results
@@ -171,17 +170,6 @@ def test_code_that_exits_with_success_is_not_taken_for_a_correct_one(tmp_path: P
     path = tmp_path / "exiting.py"
     path.write_text(source, encoding="utf-8")
     assert main(["verify", f"{path}:f", "--input", "3", "--checks", "gradient"]) == status
-
-
-@pytest.mark.parametrize(("size", "threads"), [("4,3", 1), ("400,300", 2)])
-def test_small_inputs_are_verified_in_one_thread(
-    file: str, monkeypatch: pytest.MonkeyPatch, size: str, threads: int
-) -> None:
-    seen: list[int] = []
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(torch, "set_num_threads", seen.append)
-    assert main(["verify", f"{file}:Right", "--input", size, "--checks", "gradient_form"]) == 0
-    assert seen == [threads, 2]
 
 
 def test_an_import_error_is_shown_in_its_own_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

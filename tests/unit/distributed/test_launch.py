@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import time
+from pathlib import Path
+
 import pytest
 
-from nn_from_scratch.distributed.launch import SILENCE, Launch, find_launch, is_follower
+from nn_from_scratch.cli import main
+from nn_from_scratch.distributed.launch import SILENCE, Launch, find_launch, is_follower, tell_launcher
 from nn_from_scratch.errors import ArgumentError
 
 TORCHRUN = {
@@ -52,3 +57,24 @@ def test_a_variable_that_makes_no_sense_is_refused(name: str, value: str, messag
     with pytest.raises(ArgumentError, match=message):
         find_launch({**TORCHRUN, name: value})
     assert not is_follower({**TORCHRUN, name: value})
+
+
+def test_torchrun_is_told_why_a_rank_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "error.json"
+    for name, value in {**TORCHRUN, "TORCHELASTIC_ERROR_FILE": str(file)}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["train", "--epoks", "1"]) == 2
+    told = json.loads(file.read_bytes())
+    assert told["message"] == "unrecognized arguments: --epoks 1" and abs(told["timestamp"] - time.time()) < 60
+    assert capsys.readouterr().err == ""  # rank 0 says it
+    file.unlink()
+    assert main(["verify", "no/such/file.py:F", "--input", "3"]) == 2
+    assert "no/such/file.py" in json.loads(file.read_bytes())["message"]
+
+
+def test_a_place_that_torchrun_did_not_make_is_no_further_error(tmp_path: Path) -> None:
+    tell_launcher("why", {"TORCHELASTIC_ERROR_FILE": str(tmp_path / "missing" / "error.json")})
+    tell_launcher("why", {})
+    assert not list(tmp_path.iterdir())

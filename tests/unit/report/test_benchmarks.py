@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
 
+from nn_from_scratch.cli import build_parser
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.report import Document, Figure, envelope, to_html, to_markdown
+from nn_from_scratch.report.benchmark_cells import again_cell
 from nn_from_scratch.report.benchmarks import benchmark_document
 
 
@@ -74,7 +78,7 @@ def test_a_comparison_shows_intervals_rounds_counts_and_what_is_gone() -> None:
     assert "REGRESSED" in forest.svg and "tolerated: 1.05" in forest.svg and "broken" not in forest.svg
     assert "head / base" in rounds.svg and "base / base (control)" in rounds.svg and "round" in rounds.svg
     page = to_html(found)
-    assert page.count("<svg") == 2 and "nn-from-scratch bench run" in page
+    assert page.count("<svg") == 4 and "nn-from-scratch bench run" in page
 
 
 def test_a_comparison_with_a_baseline_has_no_pairs() -> None:
@@ -136,8 +140,40 @@ def test_rows_beside_torch(what: str) -> None:
     assert "| ReLU | 1 ms | 2 ms | 0.500 \\[0.400, 0.600\\] |" in text
     assert "| ReLU | operators | 5 | 3 | -2 |" in text
     assert "1 of 2 cases are surely faster" in found.verdict.sentence
-    assert "Conv2d, takes 1.200" in found.verdict.sentence and "Void: Softmax." in found.verdict.sentence
+    assert "Conv2d, takes 1.2 times as long." in found.verdict.sentence and "Void: Softmax." in found.verdict.sentence
     assert found.verdict.status == "undecided" and len(figures(found)) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "line"),
+    [
+        ("nn-from-scratch bench run --json a.json --quick", "sum", "nn-from-scratch bench run --quick --only sum"),
+        (
+            "nn-from-scratch bench compare --base 'a b' --only 's*' --json=a.json",
+            "s[0]*",
+            "nn-from-scratch bench compare --base 'a b' --only 's[[]0][*]'",
+        ),
+        ("nn-from-scratch bench run table1", "Adam: auto", "nn-from-scratch bench run table1 --only 'Adam: auto'"),
+    ],
+)
+def test_each_line_names_the_command_that_measures_it_again(command: str, name: str, line: str) -> None:
+    assert again_cell((command,), name) == line
+    assert again_cell((), name) is None
+    args = build_parser().parse_args(shlex.split(line)[1:])
+    assert fnmatchcase(name, args.only) and args.json is None
+
+
+def test_every_kind_of_benchmark_says_how_a_line_is_measured_again() -> None:
+    seconds = {"a": [[1e-3, 2e-3], [1e-3, 1e-3]]}
+    row = {"name": "ReLU", "ratio": [0.5, 0.4, 0.6]}
+    for found, name in (
+        (comparison(outcome("OK", [1.0, 0.9, 1.01])), "softmax"),
+        (comparison(removed=("gone",)), "gone"),
+        (table1(timing("auto", 0.6), timing("PyTorch eager", 1.0)), "'Adam: auto'"),
+        (document({"what": "layers", "title": "Layers", "machine": {}, "rows": [row]}), "ReLU"),
+        (document({"what": "baseline", "machine": {}, "commit": "abc", "seconds": seconds, "counts": {}}), "a"),
+    ):
+        assert f"`nn-from-scratch bench run --only {name}` |" in to_markdown(found)
 
 
 def test_a_baseline_is_information() -> None:

@@ -14,7 +14,6 @@ from nn_from_scratch.report import (
     Details,
     Document,
     Figure,
-    Picture,
     Section,
     Table,
     Text,
@@ -26,7 +25,7 @@ from nn_from_scratch.report import (
     to_html,
     to_markdown,
 )
-from nn_from_scratch.report.document import format_cell
+from nn_from_scratch.report.document import Code, format_cell
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><g id="a"/><use href="#a"/></svg>'
 
@@ -36,7 +35,6 @@ def document(*blocks: object, status: str = "passed") -> Document:
         Table("Times, in s", ("row", "time"), (("b|c", 2.0), ("<i>", Cell("1 ± 0", 1.0)), ("none", None))),
         Figure("See the line.", SVG, 'a "line"'),
         Figure("See it again.", SVG, "a line"),
-        Picture("A picture.", b"\x89PNG", "a picture"),
         Text("One.\n\nTwo & three."),
         Commands(("a --b",)),
         Details("more", "```\ntext"),
@@ -105,6 +103,28 @@ def test_html_is_one_file_and_escapes_what_it_is_given() -> None:
     assert "<i>" not in text and "&lt;i&gt;" in text and 'aria-label="a &quot;line&quot;"' in text
     assert text.index("All is well.") < text.index("Part &lt;1&gt;")
     assert '<td class="number" data-value="1.0">1 ± 0</td>' in text
+
+
+def test_a_figure_has_a_drawing_for_each_width_of_window() -> None:
+    text = to_html(document(Figure("See it.", SVG, "wide", narrow=SVG)))
+    assert text.count("<svg") == 2 and text.count('id="f0-0-0-a"') == text.count('id="f0-0-1-a"') == 1
+    assert 'href="#f0-0-1-a"' in text
+    assert text.index('class="for-wide"') < text.index('class="for-narrow"')
+    alone = to_html(document(Figure("See it.", SVG, "wide")))
+    assert 'class="for-' not in alone and alone.count("<svg") == 1
+
+
+def test_tables_tell_verdicts_code_sentences_and_length_apart() -> None:
+    short = to_html(document(Table("T", ("verdict", "n"), (("wrong", 1), ("unheard of", 2)))))
+    assert '<td class="failed">wrong</td>' in short and "<td>unheard of</td>" in short
+    assert 'class="sortable"' in short and 'class="wide tall"' not in short
+    assert 'class="wide tall"' in to_html(document(Table("T", ("n",), ((1,),) * 16)))
+    table = Table("T", ("n", "what", "reproduce"), ((1, "a sentence " * 5, Code("a | b <c>")),))
+    page = to_html(document(table))
+    assert 'class="sortable prose"' in page
+    assert '<td data-name="reproduce"><code>a | b &lt;c&gt;</code></td>' in page
+    markdown = to_markdown(document(table, Table("T", ("code",), ((Code("a `b`"),),))))
+    assert "| `a \\| b <c>` |" in markdown and "| a \\`b\\` |" in markdown
 
 
 def test_results_survive_a_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -203,3 +204,29 @@ def test_an_input_that_is_not_looked_at_is_named() -> None:
     assert any("no gradient is looked at for a: other inputs require grad" in note for note in report.notes)
     for looked_at in (check(torch.mul, a, x(), checks="gradient"), check(torch.mul, a, b, differentiable=["input0"])):
         assert not any("looked at" in note for note in looked_at.notes)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((4, 3), 1), ((400, 300), 2)])
+@pytest.mark.parametrize("form", ["tensor", "array"])
+def test_small_inputs_are_verified_in_one_thread(form: str, shape: tuple[int, ...], expected: int) -> None:
+    seen: set[int] = set()
+
+    def square(x: torch.Tensor) -> torch.Tensor:
+        seen.add(torch.get_num_threads())
+        return x * x
+
+    def forward(x: Any) -> Any:
+        seen.add(torch.get_num_threads())
+        return 2 * x
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        if form == "tensor":
+            check(square, torch.ones(shape, dtype=torch.float64), checks="gradient_form")
+        else:
+            check((forward, lambda dy: 2 * dy), np.ones(shape), checks="gradient_form")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {expected}

@@ -81,7 +81,9 @@ def test_the_example_of_the_documentation_finds_its_fault(
     page = Path("report.html").read_text(encoding="utf-8")
     for text in (markdown, page):
         assert "8 cases: 7 correct, 1 wrong" in text and "Mean/single" in text
-        assert "The gradient of" in text and "--only Mean/wide --jobs 0" in text
+        assert (
+            "The gradient of" in text and "--only Mean/wide --jobs 0" in text and "--only Mean/single --jobs 0" in text
+        )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is a POSIX signal")

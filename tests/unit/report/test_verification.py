@@ -1,0 +1,72 @@
+"""Verifications as documents: what is told at length, in which order, and what does each line again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nn_from_scratch.report import Code, Table, to_markdown
+from nn_from_scratch.report.verification import summarize_verifications, verification_document
+
+
+def result(verdict: str, **changes: Any) -> dict[str, Any]:
+    empty = dict.fromkeys(("reason", "mismatch", "diagnosis", "margin", "resolution", "snippet"))
+    return {"check": "gradient", "tensor": "x", "verdict": verdict, **empty, **changes}
+
+
+def entry(name: str, *results: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    verdicts = [found["verdict"] for found in results]
+    verdict = next(v for v in ("wrong", "undecided", "correct") if v in verdicts)
+    counts = {v: verdicts.count(v) for v in ("correct", "wrong", "undecided", "not_applicable")}
+    return {
+        **{"subject": name, "verdict": verdict, "counts": counts, "worst_margin": None, "seed": 3, "level": "quick"},
+        **{"seconds": 0.5, "results": list(results), **changes},
+    }
+
+
+def markdown(*entries: dict[str, Any], commands: tuple[str, ...] = ("verify it",)) -> str:
+    return to_markdown(verification_document(summarize_verifications(entries), commands=commands))
+
+
+def test_nothing_verified_is_no_pass() -> None:
+    text = markdown()
+    assert "undecided**: Nothing was verified." in text
+
+
+def test_findings_are_sentences_with_their_numbers() -> None:
+    mismatch = {"index": [2, 1], "analytic": 0.20383692788849936, "numeric": -0.5, "allowed": 7.97e-13}
+    text = markdown(
+        entry("Right", result("correct")),
+        entry("Noisy", result("undecided", reason="the forward is noisy", tensor=None)),
+        entry("Wrong", result("wrong", diagnosis="It has the sign of its negative.", mismatch=mismatch)),
+    )
+    assert "3 backward passes: 1 correct, 1 wrong, 1 undecided." in text
+    wrong = (
+        "Wrong: gradient of x is wrong. Diagnosis: It has the sign of its negative. Worst entry \\[2, 1\\]: analytic "
+    )
+    assert f"{wrong}0.203836928, numeric -0.5, allowed ±8e-13." in text
+    noisy = "Noisy: gradient is undecided. The forward is noisy."
+    assert text.index(wrong) < text.index(noisy)
+    assert "Right: " not in text
+
+
+def test_no_more_than_a_hundred_findings_are_told_at_length() -> None:
+    text = markdown(entry("Wrong", *(result("wrong", tensor=f"x{number}") for number in range(103))))
+    assert text.count("Wrong: gradient of") == 100 and "3 more findings stand in the table of checks alone." in text
+    assert "| x102 |" in text
+
+
+def test_each_subject_names_what_verifies_it_again() -> None:
+    session = (
+        entry("A", result("correct"), test="tests/test_a.py::test_a[1 2]"),
+        entry("B", result("correct"), test="tests/test_a.py::test_b", level="full"),
+    )
+    document = verification_document(summarize_verifications(session), commands=("python -m pytest",))
+    (table,) = document.sections[0].blocks
+    assert isinstance(table, Table)
+    assert [row[-1] for row in table.rows] == [
+        "python -m pytest 'tests/test_a.py::test_a[1 2]' --nnfs-seed=3",
+        "python -m pytest tests/test_a.py::test_b --nnfs-seed=3 --nnfs-level=full",
+    ]
+    assert all(isinstance(row[-1], Code) for row in table.rows)
+    assert "`verify it` |" in markdown(entry("A", result("correct")))
+    assert "`verify it`" not in markdown(entry("A", result("correct")), commands=())

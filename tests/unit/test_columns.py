@@ -1,0 +1,87 @@
+"""The columns of an image: in how many parts they are taken, and when they need not be copied."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from nn_from_scratch.convolutions import ALGORITHMS, Geometry, columns, unfold
+from nn_from_scratch.convolutions.columns import PART_BYTES
+from nn_from_scratch.convolutions.workspace import workspace
+
+# A kernel and positions of unequal sides, so that no factor of a part's size stands in for another one.
+GEOMETRY = Geometry(kernel=(5, 3), padding=(2, 0))
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Samples and bytes of the columns that are copied from now on, part by part."""
+    taken: list[tuple[int, int]] = []
+
+    def watched(purpose: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        if purpose == "columns":
+            taken.append((shape[1], torch.Size(shape).numel() * like.element_size()))
+        return workspace(purpose, shape, like)
+
+    monkeypatch.setattr(columns, "workspace", watched)
+    return taken
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("N", "size"),
+    [
+        (1, (12, 9)),  # far less than a part
+        (4, (12, 9)),  # four samples, one part
+        (700, (12, 9)),  # many samples in each of many parts
+        (3, (130, 160)),  # a sample is more than a part
+    ],
+)
+def test_a_part_is_as_many_samples_as_fit_and_at_least_one(
+    N: int, size: tuple[int, int], dtype: torch.dtype, parts: list[tuple[int, int]]
+) -> None:
+    x, w = torch.zeros(N, 6, *size, dtype=dtype), torch.zeros(2, 6, 5, 3, dtype=dtype)
+    s = unfold.conv2d(x, w, GEOMETRY)
+    for compute in (lambda: unfold.conv2d(x, w, GEOMETRY), lambda: unfold.conv2d_weight(x, s, GEOMETRY)):
+        parts.clear()
+        compute()
+        whole = sum(nbytes for _, nbytes in parts)
+        assert whole == N * 6 * 5 * 3 * s.shape[2] * s.shape[3] * x.element_size()
+        assert sum(n for n, _ in parts) == N
+        assert all((n - 1) * (nbytes // n) < PART_BYTES for n, nbytes in parts)
+        assert len(parts) <= max(-(-whole // PART_BYTES), 1)
+
+
+def test_elsewhere_than_on_the_cpu_all_samples_are_one_part(parts: list[tuple[int, int]]) -> None:
+    x, w = torch.zeros(700, 6, 12, 9, device="meta"), torch.zeros(2, 6, 5, 3, device="meta")
+    unfold.conv2d(x, w, GEOMETRY)
+    assert [n for n, _ in parts] == [700]
+
+
+def test_the_pixels_of_a_kernel_of_one_entry_are_columns_already(parts: list[tuple[int, int]]) -> None:
+    unfold.conv2d(torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 1, 1), Geometry((1, 1)))
+    assert not parts
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        Geometry((1, 1), padding=(2, 0)),
+        Geometry((1, 1), padding=(0, 1)),
+        Geometry((2, 1), stride=(2, 1)),
+        Geometry((1, 2), stride=(1, 2)),
+        Geometry((1, 1), stride=(2, 2)),
+        Geometry((1, 1), groups=3),
+    ],
+    ids=str,
+)
+def test_kernels_that_almost_take_the_pixels_as_they_are(geometry: Geometry) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 6, 4, dtype=torch.float64, generator=generator)
+    w = torch.randn(3, 3 // geometry.groups, *geometry.kernel, dtype=torch.float64, generator=generator)
+    oracle = ALGORITHMS["im2col"]
+    s = oracle.conv2d(x, w, geometry)
+    torch.testing.assert_close(unfold.conv2d(x, w, geometry), s)
+    torch.testing.assert_close(unfold.conv2d_weight(x, s, geometry), oracle.conv2d_weight(x, s, geometry))
+    torch.testing.assert_close(unfold.conv2d_input(s, w, geometry, (6, 4)), oracle.conv2d_input(s, w, geometry, (6, 4)))
