@@ -50,7 +50,7 @@ class _Plan(NamedTuple):
     """What is the same for all calls with tensors of the same shapes."""
 
     missing: Pair  # rows and columns of zeros that make the kernel a multiple of the stride
-    phases: tuple[int, ...]  # (G s t C/G, C'/G, I1, I2)
+    phases: tuple[int, ...]  # (G s t C/G, C'/G, I1, I2), the first rounded up to a multiple of the block
     strides: tuple[int, ...]  # of the phases, which lie in memory as (G s t C/G, I1, I2, C'/G)
     padding: tuple[int, int, int, int] | None  # of the cotangent, as `pad` takes it, where the convolution has none
     flat: Geometry  # of the convolution with stride 1
@@ -58,7 +58,9 @@ class _Plan(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _plan(geometry: Geometry, dilation: Pair, kernel: tuple[int, ...], positions: Pair, size: Pair) -> _Plan:
+def _plan(
+    geometry: Geometry, dilation: Pair, kernel: tuple[int, ...], positions: Pair, size: Pair, block: int
+) -> _Plan:
     """The plan for a kernel of this shape (C', C/G, K1, K2), a cotangent (H', W') and a result (H, W)."""
     G, (s, t), inner = geometry.groups, geometry.stride, kernel[0] // geometry.groups
     parts = (-(-kernel[2] // s), -(-kernel[3] // t))  # (I1, I2)
@@ -71,9 +73,12 @@ def _plan(geometry: Geometry, dilation: Pair, kernel: tuple[int, ...], positions
     if before != after or min(before) < 0:
         padding = (before[1], after[1], before[0], after[0])
         before = [0, 0]
+    channels = G * s * t * kernel[1]
+    if G == 1 and (s, t) != (1, 1):
+        channels = -(-channels // block) * block
     return _Plan(
         missing=(parts[0] * s - kernel[2], parts[1] * t - kernel[3]),
-        phases=(G * s * t * kernel[1], inner, *parts),
+        phases=(channels, inner, *parts),
         strides=(parts[0] * parts[1] * inner, 1, parts[1] * inner, inner),
         padding=padding,
         flat=Geometry(kernel=parts, padding=(before[0], before[1]), dilation=dilation, groups=G),
@@ -82,19 +87,21 @@ def _plan(geometry: Geometry, dilation: Pair, kernel: tuple[int, ...], positions
 
 
 @lru_cache(maxsize=64)
-def _phase_order(shape: tuple[int, ...], groups: int, stride: Pair, device: torch.device) -> Tensor:
+def _phase_order(shape: tuple[int, ...], groups: int, stride: Pair, size: int, device: torch.device) -> Tensor:
     """Where in a kernel of this shape, (C', C/G, I1 s, I2 t), the entries (G s t C/G, I1, I2, C'/G) of its phases are.
 
-    Kept, because it depends on the shape alone, and one gather is faster than the copies that it stands for.
+    Kept, because it depends on the shape alone, and one gather is faster than the copies that it stands for. Beyond the
+    entries that there are, up to this size, is the first one again.
     """
     per_group, (s, t) = shape[1], stride
     places = torch.arange(torch.Size(shape).numel(), device=device)
     places = places.view(groups, -1, per_group, shape[2] // s, s, shape[3] // t, t).flip(3, 5)
-    return places.permute(0, 4, 6, 2, 3, 5, 1).flatten()
+    order = places.permute(0, 4, 6, 2, 3, 5, 1).flatten()
+    return torch.cat([order, order.new_zeros(size - len(order))])
 
 
 def adjoint_by_phases(
-    convolve: Convolve, g: Tensor, w: Tensor, geometry: Geometry, size: Pair, bias: Tensor | None
+    convolve: Convolve, g: Tensor, w: Tensor, geometry: Geometry, size: Pair, bias: Tensor | None, block: int = 1
 ) -> Tensor:
     """The adjoint in x plus a bias: from g (N, C', H', W') and w (C', C/G, K1, K2) to (N, C, *size).
 
@@ -104,19 +111,22 @@ def adjoint_by_phases(
         geometry: of the convolution whose adjoint this is.
         size: (H, W).
         bias: (C,), or None.
+        block: the number of channels of which a convolution for several phases is asked for a multiple; those that are
+            added are not looked at.
     """
     N, G, per_group, (s, t) = g.shape[0], geometry.groups, w.shape[1], geometry.stride
     w, dilation = _write_out(w, geometry)
-    plan = _plan(geometry, dilation, w.shape, spatial(g), size)
+    plan = _plan(geometry, dilation, w.shape, spatial(g), size, block)
     if plan.missing != (0, 0):
         w = pad(w, (0, plan.missing[1], 0, plan.missing[0]))
     if plan.padding is not None:
         g = pad(g, plan.padding)
     if bias is not None and (s, t) != (1, 1):
-        bias = torch.cat([bias.view(G, per_group)] * (s * t), dim=1).flatten()
-    order = _phase_order(w.shape, G, (s, t), w.device)
+        times = -(-plan.phases[0] // len(bias))  # s t, or more where channels are rounded up
+        bias = torch.cat([bias.view(G, per_group)] * times, dim=1).flatten()[: plan.phases[0]]
+    order = _phase_order(w.shape, G, (s, t), torch.Size(plan.phases).numel(), w.device)
     phases = w.reshape(-1).index_select(0, order).as_strided(plan.phases, plan.strides)  # (G s t C/G, C'/G, I1, I2)
-    y = convolve(g, phases, plan.flat, bias)  # (N, G s t C/G, M1, M2)
+    y = convolve(g, phases, plan.flat, bias)  # (N, G s t C/G or more, M1, M2)
     (top, left), C = plan.offset, G * per_group
     if (s, t) != (1, 1):
         (_, _, M1, M2), (sample, channel, row, column) = y.shape, y.stride()

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nn_from_scratch.convolutions import ALGORITHMS, Geometry, Pair
+from nn_from_scratch.convolutions import ALGORITHMS, Geometry, Pair, native
 from nn_from_scratch.convolutions.phases import adjoint_by_phases
+from nn_from_scratch.convolutions.shifted import convolve_full
 
 SIZE = (13, 10)
 GEOMETRIES = [
@@ -71,3 +72,56 @@ def test_a_phase_has_as_many_entries_as_its_share_of_the_kernel(geometry: Geomet
         expected = (K, d) if s == 1 else (-(-geometry.extent[axis] // s), 1)
         assert (asked.kernel[axis], asked.dilation[axis]) == expected
     assert asked.stride == (1, 1)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["", "bias"])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_channels_come_in_blocks_where_that_is_asked_for(geometry: Geometry, bias: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    g = torch.randn(2, 4, *geometry.output_size(SIZE), generator=generator)
+    w = torch.randn(4, 6 // geometry.groups, *geometry.kernel, generator=generator)
+    b = torch.randn(6, generator=generator) if bias else None
+    widths = []
+
+    def convolve(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None) -> Tensor:
+        widths.append(len(w))
+        return Plain()(x, w, geometry, bias)
+
+    found = adjoint_by_phases(convolve, g, w, geometry, SIZE, b, block=16)
+    torch.testing.assert_close(found, ALGORITHMS["im2col"].conv2d_input(g, w, geometry, SIZE, b))
+    phases = 6 * geometry.stride[0] * geometry.stride[1]
+    blocks = geometry.groups == 1 and geometry.stride != (1, 1)
+    assert widths == [-(-phases // 16) * 16 if blocks else phases]
+
+
+@pytest.mark.parametrize("block", [1, 8])
+@pytest.mark.parametrize("channels", [3, 8], ids=["narrow", "wide"])
+@pytest.mark.parametrize("bias", [False, True], ids=["", "bias"])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("samples", [0, 1, 3])
+def test_native_on_either_kind_of_processor(
+    samples: int, padding: int, bias: bool, channels: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "_block", lambda device, dtype: block)
+    products: list[int] = []
+
+    def counted(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+        products.append(len(w))
+        return convolve_full(x, w, bias)
+
+    monkeypatch.setattr(native, "convolve_full", counted)
+    geometry, size = Geometry((4, 4), stride=(2, 2), padding=(padding, padding)), (10, 8)
+    generator = torch.Generator().manual_seed(0)
+    g = torch.randn(samples, 5, *geometry.output_size(size), generator=generator)
+    w = torch.randn(5, channels, 4, 4, generator=generator)
+    b = torch.randn(channels, generator=generator) if bias else None
+    found = native.conv2d_input(g, w, geometry, size, b)
+    torch.testing.assert_close(found, ALGORITHMS["im2col"].conv2d_input(g, w, geometry, size, b))
+    # Products where the channels are many and the phases' padding is full; what padding 2 cuts off needs none.
+    assert products == ([32] if block == 8 and channels == 8 and samples and padding < 2 else [])
+
+
+def test_native_asks_the_processor() -> None:
+    avx2 = torch.backends.cpu.get_cpu_capability() == "AVX2"
+    assert native._block("cpu", torch.float32) == (8 if avx2 else 1)
+    assert native._block("cpu", torch.bfloat16) == native._block("cuda", torch.float32) == 1
