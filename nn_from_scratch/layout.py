@@ -44,9 +44,9 @@ def in_order(x: Tensor, size: tuple[int, ...], stride: tuple[int, ...]) -> Tenso
     even = all(n % 2 == 0 for n in (run, x.numel(), x.storage_offset(), *outer))
     if not even or x.dtype != _BLOCKS or x.device.type != "cpu":
         return x.as_strided(size, stride).contiguous()
-    pairs = x.as_strided((x.numel(),), (1,)).view(torch.float64)
+    pairs = torch.view_as_complex(x.as_strided((x.numel() // 2, 2), (2, 1)))
     view = pairs.as_strided((*size[:-2], run // 2), (*[n // 2 for n in outer], 1))
-    return view.contiguous().view(torch.float32).view(size)
+    return torch.view_as_real(view.contiguous()).view(size)
 
 
 def alike(x: Tensor, other: Tensor) -> Tensor:

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nn_from_scratch.capture.binding import shortest_way
+from nn_from_scratch.capture.instructions import Instruction, Listing, Program, Register
+from nn_from_scratch.capture.interpreted import interpreted_program
 from nn_from_scratch.capture.liveness import Liveness
 from nn_from_scratch.capture.memory import Arena
 from nn_from_scratch.capture.recording import Call, Overload, storage_of, tensors_in
-
-Program = Callable[..., Tensor]
+from nn_from_scratch.capture.written import written_program
 
 
 def compile_program(calls: Sequence[Call], inputs: Sequence[Tensor], result: Tensor) -> Program:
@@ -39,7 +39,13 @@ def compile_program(calls: Sequence[Call], inputs: Sequence[Tensor], result: Ten
     Returns:
         A function of tensors in the place of `inputs` that gives the result, a new tensor. For one thread at a time.
     """
-    return _Compiler(calls, inputs, result).program()
+    listing = list_instructions(calls, inputs, result)
+    return interpreted_program(listing) or written_program(listing)
+
+
+def list_instructions(calls: Sequence[Call], inputs: Sequence[Tensor], result: Tensor) -> Listing:
+    """What the program does, with arguments as those of `compile_program`."""
+    return _Compiler(calls, inputs, result).listing()
 
 
 #: Operators that ask for memory and compute nothing; it is a place in the program's own.
@@ -52,21 +58,18 @@ _ALLOCATIONS = {
 }
 
 
-class _Register(str):
-    """The name of a variable in the program, which holds a tensor that is another one in each run."""
-
-
 class _Compiler:
     def __init__(self, calls: Sequence[Call], inputs: Sequence[Tensor], result: Tensor) -> None:
         self.live = Liveness(calls, result)
         self.inputs = inputs
         self.result = result
-        self.lines: list[str] = []
-        self.constants: dict[str, Any] = {}
+        self.found = Listing([Register(f"input{place}") for place in range(len(inputs))])
         self.over: dict[int, Tensor] = {}  # by place of a call, the argument that its result is written over
         # What stands for each recorded tensor: a register, or a tensor that stays where it is.
-        self.now: dict[int, _Register | Tensor] = {id(x): _Register(f"input{place}") for place, x in enumerate(inputs)}
-        self.registers: dict[int, list[_Register]] = {}  # by recorded storage
+        self.now: dict[int, Register | Tensor] = {
+            id(x): name for x, name in zip(inputs, self.found.inputs, strict=True)
+        }
+        self.registers: dict[int, list[Register]] = {}  # by recorded storage
         self.arena = Arena(self._requests())
         self.static: dict[int, Tensor] = self.arena.place()
 
@@ -128,19 +131,14 @@ class _Compiler:
                 return x
         return None
 
-    # ---- the program's text
+    # ---- what is done
 
-    def program(self) -> Program:
+    def listing(self) -> Listing:
         for place, call in self.live.calls:
             self._add(place, call)
             self._free(place)
-        names = ", ".join(f"input{place}" for place in range(len(self.inputs)))
-        self.lines.append(f"return {self._text(self.result)}.clone()")
-        text = f"def program({names}):\n" + "\n".join(f"    {line}" for line in self.lines)
-        namespace = dict(self.constants)
-        exec(compile(text, "<captured>", "exec"), namespace)
-        function: Program = namespace["program"]
-        return function
+        self.found.result = self._current(self.result)
+        return self.found
 
     def _add(self, place: int, call: Call) -> None:
         if place in self.live.constant:
@@ -148,15 +146,15 @@ class _Compiler:
                 self.now[id(y)] = y
             return
         if call.is_view and all(isinstance(self._current(x), Tensor) for x in call.inputs):
-            again = call.function(*map(self._value, call.arguments), **_mapped(self._value, call.options))
+            again = call.function(*map(self._operand, call.arguments), **_mapped(self._operand, call.options))
             for old, new in zip(call.outputs, tensors_in(again), strict=True):
                 self.now[id(old)] = new
             return
-        arguments = [self._text(value) for value in call.arguments]
-        options = {name: self._text(value) for name, value in call.options.items()}
-        way = shortest_way(call.function, call.arguments, call.options, call.result)
+        arguments = list(map(self._operand, call.arguments))
+        options = _mapped(self._operand, call.options)
+        plain = Instruction(call.function, arguments, options, (call.arguments, call.options, call.result))
         if call.written:
-            self.lines.append(self._call(way, arguments, options))
+            self.found.instructions.append(plain)
             self._alias_written(call)
             return
         target = self._target(place, call)
@@ -164,30 +162,20 @@ class _Compiler:
             self.now[id(call.result)] = target
             return
         if target is not None:
-            form = _writing_form(call)
-            assert form is not None
-            recorded = (call.arguments, call.options)
-            if form.is_copy:
-                arguments, options = [self._text_of(target), arguments[0]], {}
-                recorded = ((call.result, call.arguments[0]), {})
-            elif form.out:
-                options[form.out] = self._text_of(target)
-                recorded = (call.arguments, {**call.options, form.out: call.result})
-            way = shortest_way(form.function, *recorded, call.result)
-            self.lines.append(self._call(way, arguments, options))
+            self.found.instructions.append(_writing(call, plain, target))
             self.now[id(call.result)] = target
             return
-        register = _Register(f"r{place}")
-        self.lines.append(f"{register} = {self._call(way, arguments, options)}")
+        plain.target = Register(f"r{place}")
+        self.found.instructions.append(plain)
         if isinstance(call.result, Tensor):
-            self._assign(call.result, register)
+            self._assign(call.result, plain.target)
         else:
-            for part, y in enumerate(call.outputs):
-                self.lines.append(f"{register}_{part} = {register}[{part}]")
-                self._assign(y, _Register(f"{register}_{part}"))
-            self.registers.setdefault(storage_of(call.outputs[0]), []).append(register)
+            plain.parts = [Register(f"{plain.target}_{part}") for part in range(len(call.outputs))]
+            for y, part in zip(call.outputs, plain.parts, strict=True):
+                self._assign(y, part)
+            self.registers.setdefault(storage_of(call.outputs[0]), []).append(plain.target)
 
-    def _assign(self, y: Tensor, register: _Register) -> None:
+    def _assign(self, y: Tensor, register: Register) -> None:
         self.now[id(y)] = register
         self.registers.setdefault(storage_of(y), []).append(register)
 
@@ -198,48 +186,24 @@ class _Compiler:
             if id(y) not in self.now and storage_of(y) in written:
                 self.now[id(y)] = self._current(written[storage_of(y)])
 
-    def _target(self, place: int, call: Call) -> _Register | Tensor | None:
+    def _target(self, place: int, call: Call) -> Register | Tensor | None:
         """Where the result of a call is written: over an argument, or into a place of its own, if either."""
         if place in self.over:
             target = self._current(self.over[place])
-            if isinstance(target, _Register):
+            if isinstance(target, Register):
                 self.registers.setdefault(storage_of(call.result), []).append(target)
             return target
         return self.static.get(place)
 
-    def _current(self, x: Tensor) -> _Register | Tensor:
+    def _current(self, x: Tensor) -> Register | Tensor:
         return self.now.get(id(x), x)
 
-    def _value(self, value: Any) -> Any:
+    def _operand(self, value: Any) -> Any:
         if isinstance(value, Tensor):
             return self._current(value)
         if isinstance(value, list | tuple):
-            return type(value)(map(self._value, value))
+            return type(value)(map(self._operand, value))
         return value
-
-    def _text(self, value: Any) -> str:
-        if isinstance(value, Tensor):
-            return self._text_of(self._current(value))
-        if isinstance(value, list) and any(True for _ in tensors_in(value)):
-            parts = [self._current(part) for part in value]
-            if all(isinstance(part, Tensor) for part in parts):
-                return self._constant(parts)
-            return f"[{', '.join(map(self._text_of, parts))}]"
-        return self._constant(value)
-
-    def _text_of(self, held: _Register | Tensor) -> str:
-        return held if isinstance(held, _Register) else self._constant(held)
-
-    def _constant(self, value: Any) -> str:
-        if value is None or isinstance(value, bool | int) or (isinstance(value, str) and value.isidentifier()):
-            return repr(value)
-        name = f"k{len(self.constants)}"
-        self.constants[name] = value
-        return name
-
-    def _call(self, way: Callable[..., Any], arguments: list[str], options: dict[str, str]) -> str:
-        given = [*arguments, *(f"{name}={value}" for name, value in options.items())]
-        return f"{self._constant(way)}({', '.join(given)})"
 
     def _free(self, place: int) -> None:
         """Let go of what is not used after this call: its memory serves the next ones."""
@@ -248,7 +212,21 @@ class _Compiler:
             still = {name for held in self.registers.values() for name in held}
             gone = sorted(set(names) - still)
             if gone:
-                self.lines.append(f"{' = '.join(gone)} = None")
+                last = self.found.instructions[-1]
+                last.gone = [*last.gone, *gone]
+
+
+def _writing(call: Call, plain: Instruction, target: Register | Tensor) -> Instruction:
+    """The operator in the form that writes its result where it is told to."""
+    form = _writing_form(call)
+    assert form is not None
+    if form.is_copy:
+        x, y = call.arguments[0], call.result
+        return Instruction(form.function, [target, plain.arguments[0]], {}, ((y, x), {}, y))
+    recorded, options = dict(call.options), dict(plain.options)
+    if form.out:
+        recorded[form.out], options[form.out] = call.result, target
+    return Instruction(form.function, plain.arguments, options, (call.arguments, recorded, call.result))
 
 
 def _mapped(change: Callable[[Any], Any], options: Any) -> dict[str, Any]:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.capture.program import compile_program
+from nn_from_scratch.capture.interpreted import interpreted_program
+from nn_from_scratch.capture.program import compile_program, list_instructions
 from nn_from_scratch.capture.recording import record
+from nn_from_scratch.capture.written import written_program
 from nn_from_scratch.catalogue import Case, Spec
 from nn_from_scratch.catalogue.building import build, draw_inputs
 from nn_from_scratch.errors import CaptureError
@@ -36,11 +38,14 @@ def program_of(computation: Computation, *inputs: Tensor) -> Computation:
 
 def agree(computation: Computation, *draws: tuple[Tensor, ...]) -> None:
     """A program recorded with the first inputs gives what the computation gives, for all of them and over again."""
-    program = program_of(computation, *draws[0])
+    result, calls = record(lambda: computation(*draws[0]))
+    listing = list_instructions(calls, draws[0], result)
+    programs = [program for program in (written_program(listing), interpreted_program(listing)) if program is not None]
     for inputs in (*draws, *draws):
         with torch.no_grad():
             expected = computation(*[x.clone() for x in inputs])
-            assert torch.equal(program(*inputs), expected) or bool(expected.isnan().any())
+            for program in programs:
+                assert torch.equal(program(*inputs), expected) or bool(expected.isnan().any())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])

@@ -1,0 +1,54 @@
+"""What a program consists of: operators with their operands, before anybody decides how they are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from nn_from_scratch.capture.recording import Overload
+
+Program = Callable[..., Tensor]
+
+
+class Register(str):
+    """The name of a variable in the program, which holds a tensor that is another one in each run."""
+
+
+@dataclass(eq=False)
+class Instruction:
+    """One operator. An operand is a register, a tensor that stays where it is, a list of such, or a plain value.
+
+    Attributes:
+        function: the operator.
+        arguments, options: positional and keyword operands.
+        recorded: arguments, options and result of a call like this one, as it was recorded.
+        target: what holds the result, if anything needs it.
+        parts: what holds the tensors of a result that is a list of them.
+        gone: what nothing needs after this.
+    """
+
+    function: Overload
+    arguments: Sequence[Any]
+    options: Mapping[str, Any]
+    recorded: tuple[Sequence[Any], Mapping[str, Any], Any]
+    target: Register | None = None
+    parts: Sequence[Register] = ()
+    gone: Sequence[Register] = ()
+
+
+@dataclass(eq=False)
+class Listing:
+    """A whole program.
+
+    Attributes:
+        inputs: what holds them.
+        instructions: in their order.
+        result: of which the program gives a copy.
+    """
+
+    inputs: Sequence[Register]
+    instructions: list[Instruction] = field(default_factory=list)
+    result: Register | Tensor | None = None
