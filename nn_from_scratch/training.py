@@ -76,6 +76,7 @@ def train(
     stop: Callable[[], bool] | None = None,
     replicas: Replicas | None = None,
     capture: bool = True,
+    workers: int = 1,
 ) -> Progress:
     """Train a model on noisy pairs with the mean squared error.
 
@@ -93,6 +94,7 @@ def train(
             same arguments, apart from `validate` and the callbacks. `stop` must be the same everywhere.
         capture: whether steps are captured once and replayed, which is faster and changes no number; see
             `TrainingStep` for the models that cannot be.
+        workers: threads that share each batch on a CPU, as `TrainingStep` has them; only in float32, in one process.
 
     Returns:
         The state that model and optimizer are in now.
@@ -115,7 +117,8 @@ def train(
         raise ArgumentError(
             f"progress is at {state.describe()}, which is beyond {settings.epochs} epochs of {steps} steps"
         )
-    step = _make_step(model, optimizer, settings, state, capture=capture and replicas is None)
+    alone = replicas is None
+    step = _make_step(model, optimizer, settings, state, capture=capture and alone, workers=workers if alone else 1)
     while state.epoch < settings.epochs:
         started = time.perf_counter() - state.seconds
         for reached in _windows(step, pairs, settings, state, replicas):
@@ -143,10 +146,10 @@ def train(
 
 
 def _make_step(
-    model: Module, optimizer: Optimizer, settings: TrainingSettings, state: Progress, *, capture: bool
+    model: Module, optimizer: Optimizer, settings: TrainingSettings, state: Progress, *, capture: bool, workers: int
 ) -> TrainingStep | LowPrecisionStep:
     if settings.precision == "float32":
-        return TrainingStep(model, MSE(), optimizer, capture=capture)
+        return TrainingStep(model, MSE(), optimizer, capture=capture, workers=workers)
     dtype: torch.dtype = getattr(torch, settings.precision)
     scale = LossScale(state.scale, state.good_steps) if state.scale else None
     return LowPrecisionStep(model, MSE(), optimizer, dtype=dtype, scale=scale)

@@ -112,10 +112,14 @@ def torch_model(channels: int = 16, *, device: torch.device | str = "cpu") -> to
 def our_step(
     x: Tensor, optimizer_name: str, *, algorithm: str = "auto", channels: int = 16, capture: bool = True
 ) -> Step:
-    """A step of this package, as `training` makes it, with the convolutions by this algorithm."""
+    """A step of this package, as `training` makes it, with the convolutions by this algorithm.
+
+    Where torch has several threads on a CPU, a captured step's batch is shared among as many.
+    """
     name, options = OPTIMIZERS[optimizer_name]
     model = our_model(channels, device=x.device)
-    train = nn.TrainingStep(model, nn.MSE(), getattr(nn, name)(model, **options), capture=capture)
+    workers = torch.get_num_threads() if capture and not x.is_cuda else 1
+    train = nn.TrainingStep(model, nn.MSE(), getattr(nn, name)(model, **options), capture=capture, workers=workers)
 
     def step(x: Tensor, y: Tensor) -> Tensor:
         with nn.convolution_algorithm(algorithm):

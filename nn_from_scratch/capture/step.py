@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from operator import is_
 from typing import Any
 
@@ -11,13 +12,16 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.capture.graph import capture_graph, warmed_up
+from nn_from_scratch.capture.instructions import Program
 from nn_from_scratch.capture.liveness import storages_made
 from nn_from_scratch.capture.program import compile_program
 from nn_from_scratch.capture.recording import record, storage_of
+from nn_from_scratch.capture.shares import added_up, expect_shareable, shares_of, team_of, weights_of
 from nn_from_scratch.convolutions import surrounding_algorithm, unshared_workspaces
 from nn_from_scratch.errors import CaptureError
+from nn_from_scratch.layers.initialization import positive
 from nn_from_scratch.losses import Loss
-from nn_from_scratch.module import Module
+from nn_from_scratch.module import Module, backward
 from nn_from_scratch.optimizers import Optimizer
 
 #: Kinds of batches whose steps are kept; more of them would only fill memory.
@@ -39,16 +43,24 @@ class TrainingStep:
         criterion: called with prediction and target; its value has shape ().
         optimizer: of the model.
         capture: False for ordinary steps only.
+        workers: threads that share each batch on a CPU, in captured steps at the same time. Sums over the batch are
+            then sums of those over the shares, so another number gives other bits; capturing changes none here either.
 
     Raises:
+        ArgumentError: there is no such number of workers, or they cannot share the batches of this model.
         CaptureError: the optimizer has a `step` of its own.
     """
 
-    def __init__(self, model: Module, criterion: Loss, optimizer: Optimizer, *, capture: bool = True) -> None:
+    def __init__(
+        self, model: Module, criterion: Loss, optimizer: Optimizer, *, capture: bool = True, workers: int = 1
+    ) -> None:
         self.model = model
         self.criterion = criterion
         self.optimizer = optimizer
         self.capture = capture
+        self.workers = positive(workers, name="workers")
+        if workers > 1:
+            expect_shareable(model, criterion)
         if capture and type(optimizer).step is not Optimizer.step:
             raise CaptureError(
                 f"{type(optimizer).__name__} has a step of its own, which a captured step would pass over; write an "
@@ -91,12 +103,16 @@ class TrainingStep:
             self.optimizer.zero_grad()
         captured = self._kept[key]
         if captured is None:
-            captured = self._kept[key] = _Captured(self)
+            kind = _CapturedByShares if self.workers > 1 and not x.is_cuda else _Captured
+            captured = self._kept[key] = kind(self)
             return captured.first(x, target)
         return captured(x, target)
 
     def _ordinary(self, x: Tensor, target: Tensor) -> Tensor:
         self.optimizer.zero_grad()
+        if self.workers > 1 and not x.is_cuda:
+            (loss,) = team_of(self.workers).together([lambda: self._ordinary_by_shares(x, target)])
+            return loss
 
         def step() -> Tensor:
             loss = self.criterion(self.model(x), target)
@@ -107,6 +123,31 @@ class TrainingStep:
             return loss.detach()
 
         return warmed_up(step) if self.capture and x.is_cuda else step()
+
+    def _ordinary_by_shares(self, x: Tensor, target: Tensor) -> Tensor:
+        xs, targets = shares_of(x, self.workers), shares_of(target, self.workers)
+        parts = [self.gradients(*share) for share in zip(xs, targets, weights_of(xs, self.criterion), strict=True)]
+        loss = self.add_up(parts)
+        self.groups = [list(named) for named in self.optimizer.groups().values()]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss
+
+    def gradients(self, x: Tensor, target: Tensor, weight: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a share and its gradients, all times the share's weight; nothing is left behind."""
+        loss = self.criterion(self.model(x), target)
+        backward(loss, torch.full_like(loss, weight))
+        found = {name: p.grad for name, p in self.model.parameters().items() if p.grad is not None}
+        self.optimizer.zero_grad()
+        return loss.detach() * weight, found
+
+    def add_up(self, parts: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> Tensor:
+        """Give the parameters the gradients of the whole batch; its loss."""
+        loss, *sums = added_up([[loss, *gradients.values()] for loss, gradients in parts])
+        parameters = self.model.parameters()
+        for name, gradient in zip(parts[0][1], sums, strict=True):
+            parameters[name].grad = gradient
+        return loss
 
 
 class _Captured:
@@ -126,10 +167,7 @@ class _Captured:
         if x.is_cuda:
             self.run = capture_graph(self._compute, (x, target))
             return self.run(x, target)
-        with unshared_workspaces():
-            loss, calls = record(lambda: self._compute(x, target))
-        self._refuse_leftovers({*storages_made(calls)})
-        self.run = compile_program(calls, (x, target), loss)
+        loss, self.run = self._recorded(lambda: self._compute(x, target), x, target)
         return loss.clone()
 
     def __call__(self, x: Tensor, target: Tensor) -> Tensor:
@@ -140,15 +178,24 @@ class _Captured:
             loss = self.run(x, target)
         return loss.clone()
 
+    def _recorded(self, computation: Callable[[], Tensor], *inputs: Tensor) -> tuple[Tensor, Program]:
+        with unshared_workspaces():
+            result, calls = record(computation)
+        self._refuse_leftovers({*storages_made(calls)})
+        return result, compile_program(calls, inputs, result)
+
     def _compute(self, x: Tensor, target: Tensor) -> Tensor:
         step = self.step
         loss = step.criterion(step.model(x), target)
         step.criterion.backward()
-        parameters = step.model.parameters()
-        for group in self.groups:
-            step.optimizer.apply({name: parameters[name] for name in group.names}, group.tensors)
-        step.optimizer.zero_grad()
+        self._update()
         return loss.detach()
+
+    def _update(self) -> None:
+        parameters = self.step.model.parameters()
+        for group in self.groups:
+            self.step.optimizer.apply({name: parameters[name] for name in group.names}, group.tensors)
+        self.step.optimizer.zero_grad()
 
     def _refuse_leftovers(self, made: set[int]) -> None:
         """A tensor that is kept for the next step must be one that the program writes to."""
@@ -160,6 +207,57 @@ class _Captured:
                     f"{name!r} was replaced by another tensor during the step, but a captured step can only write to "
                     "the one that was there; change it in place, or leave the step uncaptured (capture=False)"
                 )
+
+
+class _CapturedByShares(_Captured):
+    """The steps for one kind of batch that several workers share: a program for each share, and one for the rest."""
+
+    def first(self, x: Tensor, target: Tensor) -> Tensor:
+        for group in self.groups:
+            group.advance()
+        self.team = team_of(self.step.workers)
+        (loss,) = self.team.together([lambda: self._record(x.detach(), target.detach())])
+        return loss
+
+    def _record(self, x: Tensor, target: Tensor) -> Tensor:
+        step = self.step
+        parameters = step.model.parameters()
+        xs, targets = shares_of(x, step.workers), shares_of(target, step.workers)
+        programs: list[Program] = []
+        parts: list[tuple[Tensor, dict[str, Tensor]]] = []
+        for x, target, weight in zip(xs, targets, weights_of(xs, step.criterion), strict=True):
+            # Where each run of a share's program leaves what the last one takes.
+            kept = {name: torch.empty_like(parameters[name]) for group in self.groups for name in group.names}
+            compute = partial(self._compute_share, x, target, weight, kept)
+            loss, program = self._recorded(compute, x, target)
+            parts.append((loss.clone(), kept))
+            programs.append(program)
+        losses = [loss for loss, _ in parts]
+        loss, finish = self._recorded(lambda: self._finish(parts), *losses)
+
+        def run(x: Tensor, target: Tensor) -> Tensor:
+            shares = zip(programs, shares_of(x, step.workers), shares_of(target, step.workers), strict=True)
+            losses = self.team.together([partial(_without_autograd, *share) for share in shares])
+            return finish(*losses)
+
+        self.run = run
+        return loss.clone()
+
+    def _compute_share(self, x: Tensor, target: Tensor, weight: float, kept: dict[str, Tensor]) -> Tensor:
+        loss, gradients = self.step.gradients(x, target, weight)
+        for name, place in kept.items():
+            place.copy_(gradients[name])
+        return loss
+
+    def _finish(self, parts: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> Tensor:
+        loss = self.step.add_up(parts)
+        self._update()
+        return loss
+
+
+def _without_autograd(program: Program, *inputs: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return program(*inputs)
 
 
 class _Group:

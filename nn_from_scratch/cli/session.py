@@ -163,6 +163,7 @@ def _go_on(session: _Session, json_path: Path | None) -> int:
                 stop=stop if s.replicas is None else s.replicas.agreed(stop),
                 replicas=s.replicas,
                 capture=s.settings.capture,
+                workers=s.settings.threads,
             )
         if reached != s.progress:
             s.save(reached)

@@ -1,0 +1,140 @@
+"""Batches that several threads share."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+import nn_from_scratch as nn
+from nn_from_scratch.capture.shares import Team, team_of
+from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.models import report_model
+
+
+def losses_and_parameters(
+    workers: int, *, capture: bool = True, dtype: torch.dtype = torch.float64, reduction: str = "mean"
+) -> tuple[list[float], Tensor]:
+    model = report_model(generator=torch.Generator().manual_seed(0), dtype=dtype)
+    lr = 0.1 if reduction == "mean" else 1e-5
+    optimizer = nn.SGD(model, lr=lr, momentum=0.9)
+    step = nn.TrainingStep(model, nn.MSE(reduction=reduction), optimizer, capture=capture, workers=workers)
+    generator = torch.Generator().manual_seed(1)
+    losses = []
+    for size in (7, 7, 7, 1, 1, 7):
+        x, y = (torch.rand(size, 3, 8, 12, generator=generator, dtype=dtype) for _ in range(2))
+        losses.append(float(step(x, y)))
+    return losses, torch.cat([p.flatten() for p in model.parameters().values()])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("workers", [2, 3])
+def test_shares_make_the_step_of_the_batch(workers: int, reduction: str) -> None:
+    losses, parameters = losses_and_parameters(workers, reduction=reduction)
+    expected_losses, expected = losses_and_parameters(1, reduction=reduction)
+    assert losses == pytest.approx(expected_losses, rel=1e-13)
+    torch.testing.assert_close(parameters, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_capturing_changes_no_bit(dtype: torch.dtype) -> None:
+    losses, parameters = losses_and_parameters(2, dtype=dtype)
+    for _ in range(2):  # nor does which thread is first
+        again, same = losses_and_parameters(2, dtype=dtype)
+        assert again == losses and torch.equal(same, parameters)
+    ordinary, same = losses_and_parameters(2, dtype=dtype, capture=False)
+    assert ordinary == losses and torch.equal(same, parameters)
+
+
+def test_a_batch_without_samples_has_one_share() -> None:
+    model = nn.Linear(2, 1)
+    step = nn.TrainingStep(model, nn.MSE(reduction="sum"), nn.SGD(model, lr=0.1), workers=2)
+    before = model.weight.clone()
+    for _ in range(3):
+        assert float(step(torch.ones(0, 2), torch.ones(0, 1))) == 0
+    assert torch.equal(model.weight, before)
+
+
+class Mixing(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(dim=0)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [lambda: nn.BatchNorm2d(3), lambda: nn.Dropout(0.5), lambda: nn.Softmax(dim=0), Mixing],
+    ids=["batch statistics", "drawn numbers", "across the batch", "a subclass"],
+)
+def test_what_looks_beyond_a_sample_is_refused(layer: Callable[[], nn.Module]) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), layer())
+    name = type(model[1]).__name__
+    with pytest.raises(ArgumentError, match=f"{name} is not known to treat each sample by itself; use workers=1"):
+        nn.TrainingStep(model, nn.MSE(), nn.SGD(model, lr=0.1), workers=2)
+
+
+def test_losses_and_numbers_that_make_no_sense_are_refused() -> None:
+    model = nn.Linear(2, 1)
+    with pytest.raises(ArgumentError, match="BCEWithLogits is not known"):
+        nn.TrainingStep(model, nn.BCEWithLogits(), nn.SGD(model, lr=0.1), workers=2)
+    with pytest.raises(ArgumentError, match="reduction"):
+        nn.TrainingStep(model, nn.MSE(reduction="none"), nn.SGD(model, lr=0.1), workers=2)
+    with pytest.raises(ArgumentError, match="workers is 0"):
+        nn.TrainingStep(model, nn.MSE(), nn.SGD(model, lr=0.1), workers=0)
+
+
+def test_a_team_works_at_the_same_time_with_a_thread_each() -> None:
+    meeting = threading.Barrier(3, timeout=20)
+    before = torch.get_num_threads()
+
+    def work() -> tuple[int, int]:
+        meeting.wait()  # all three are here, or none gets on
+        return threading.get_ident(), torch.get_num_threads()
+
+    torch.set_num_threads(2)
+    try:
+        found = Team(3).together([work] * 3)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert found[0][0] == threading.get_ident() and len({ident for ident, _ in found}) == 3
+    assert [threads for _, threads in found] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_error_ends_no_thread_and_leaves_none_running(place: int) -> None:
+    done = []
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    def work() -> None:
+        done.append(1)
+
+    team = team_of(2)
+    with pytest.raises(ValueError, match="no"):
+        team.together([fail, work] if place == 0 else [work, fail])
+    assert done == [1]
+    assert team.together([lambda: 1, lambda: 2]) == [1, 2]
+
+
+def test_shares_are_computed_by_the_algorithm_of_the_caller() -> None:
+    def parameters(algorithm: str) -> Tensor:
+        with nn.convolution_algorithm(algorithm):
+            return losses_and_parameters(2, dtype=torch.float32)[1]
+
+    assert torch.equal(parameters("unfold"), parameters("unfold"))
+    assert not torch.equal(parameters("im2col"), parameters("native"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_has_a_team_of_its_own() -> None:
+    team_of(2)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if team_of(2).together([lambda: 1, lambda: 2]) == [1, 2] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
