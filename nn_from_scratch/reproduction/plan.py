@@ -72,7 +72,7 @@ class Plan:
     memory_batch: int = 128
     compared: int = 1_000
     table_samples: int = 50_000
-    table_epochs: int = 5
+    table_epochs: int = 3
     device: str = "cpu"
     data: str | None = None
     quick: bool = False
