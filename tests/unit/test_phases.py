@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.convolutions import ALGORITHMS, Geometry, Pair, native
-from nn_from_scratch.convolutions.phases import adjoint_by_phases
+from nn_from_scratch.convolutions.phases import _phase_order, adjoint_by_phases
 from nn_from_scratch.convolutions.shifted import convolve_full
 
 SIZE = (13, 10)
@@ -94,7 +94,7 @@ def test_channels_come_in_blocks_where_that_is_asked_for(geometry: Geometry, bia
     assert widths == [-(-phases // 16) * 16 if blocks else phases]
 
 
-@pytest.mark.parametrize("block", [1, 8])
+@pytest.mark.parametrize("block", [1, 2, 8])
 @pytest.mark.parametrize("channels", [3, 8], ids=["narrow", "wide"])
 @pytest.mark.parametrize("bias", [False, True], ids=["", "bias"])
 @pytest.mark.parametrize("padding", [0, 1, 2])
@@ -118,7 +118,54 @@ def test_native_on_either_kind_of_processor(
     found = native.conv2d_input(g, w, geometry, size, b)
     torch.testing.assert_close(found, ALGORITHMS["im2col"].conv2d_input(g, w, geometry, size, b))
     # Products where the channels are many and the phases' padding is full; what padding 2 cuts off needs none.
-    assert products == ([32] if block == 8 and channels == 8 and samples and padding < 2 else [])
+    assert products == ([32] if block > 1 and channels == 8 and samples and padding < 2 else [])
+
+
+@pytest.mark.parametrize(
+    ("stride", "kernel", "padded"),
+    [
+        ((2, 2), (4, 4), (1, 1)),
+        ((2, 2), (4, 2), (1, 0)),
+        ((2, 2), (2, 4), (0, 1)),
+        ((2, 2), (2, 2), (0, 0)),
+        ((2, 1), (4, 1), (1, 0)),
+        ((1, 2), (1, 4), (0, 1)),
+        ((1, 1), (3, 2), None),
+    ],
+)
+def test_native_pads_a_cotangent_beforehand(
+    stride: Pair, kernel: Pair, padded: Pair | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On AVX2, where there are several phases; without padding nothing is copied."""
+    asked: list[tuple[Tensor, Geometry]] = []
+    convolve = native._convolve
+
+    def noted(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None) -> Tensor:
+        asked.append((x, geometry))
+        return convolve(x, w, geometry, bias)
+
+    def block(device: str, dtype: torch.dtype) -> int:
+        assert (device, dtype) == ("cpu", torch.float32)
+        return 8
+
+    monkeypatch.setattr(native, "_convolve", noted)
+    monkeypatch.setattr(native, "_block", block)
+    geometry, size = Geometry(kernel, stride=stride), (12, 8)
+    g, w = torch.randn(2, 5, *geometry.output_size(size)), torch.randn(5, 3, *kernel)
+    found = native.conv2d_input(g, w, geometry, size)
+    torch.testing.assert_close(found, ALGORITHMS["im2col"].conv2d_input(g, w, geometry, size))
+    ((x, flat),) = asked
+    if padded is None:
+        assert x is g and flat.padding == (2, 1)  # stride 1: as the vendor's kernel likes it
+    else:
+        assert flat.padding == (0, 0)
+        assert x.shape[2:] == (g.shape[2] + 2 * padded[0], g.shape[3] + 2 * padded[1])
+        assert (x is g) == (padded == (0, 0))
+
+
+def test_the_order_of_phases_is_as_long_as_they_are() -> None:
+    order = _phase_order((4, 3, 4, 2), 1, (2, 1), 100, torch.device("cpu"))
+    assert sorted(order[:96].tolist()) == list(range(96)) and order[96:].tolist() == [0] * 4
 
 
 def test_native_asks_the_processor() -> None:
