@@ -91,7 +91,7 @@ class Team:
 
         All have ended when this returns, or raises what one of them raised.
         """
-        with self._lock, _single_thread():
+        with self._lock, single_thread():
             replies: list[SimpleQueue[_Outcome]] = []
             for queue, work in zip(self._others[: len(works) - 1], works[1:], strict=True):
                 replies.append(SimpleQueue())  # a new one: an interrupt leaves no reply for later
@@ -123,7 +123,7 @@ def _serve(queue: SimpleQueue[_Work]) -> None:
 
 
 @contextmanager
-def _single_thread() -> Iterator[None]:
+def single_thread() -> Iterator[None]:
     """Within it, torch computes with one thread, here and (MKL's number is one for all) in threads that are told so."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -16,7 +16,7 @@ from nn_from_scratch.capture.instructions import Program
 from nn_from_scratch.capture.liveness import storages_made
 from nn_from_scratch.capture.program import compile_program
 from nn_from_scratch.capture.recording import record, storage_of
-from nn_from_scratch.capture.shares import added_up, expect_shareable, shares_of, team_of, weights_of
+from nn_from_scratch.capture.shares import added_up, expect_shareable, shares_of, single_thread, team_of, weights_of
 from nn_from_scratch.convolutions import surrounding_algorithm, unshared_workspaces
 from nn_from_scratch.errors import CaptureError
 from nn_from_scratch.layers.initialization import positive
@@ -237,8 +237,9 @@ class _CapturedByShares(_Captured):
 
         def run(x: Tensor, target: Tensor) -> Tensor:
             shares = zip(programs, shares_of(x, step.workers), shares_of(target, step.workers), strict=True)
-            losses = self.team.together([partial(_without_autograd, *share) for share in shares])
-            return finish(*losses)
+            with single_thread():  # a pool of torch's, once used, keeps a core busy that the next step needs
+                losses = self.team.together([partial(_without_autograd, *share) for share in shares])
+                return finish(*losses)
 
         self.run = run
         return loss.clone()
