@@ -89,7 +89,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--threads",
         type=int,
         metavar="N",
-        help="processor threads, which share each batch (default: 1; two are faster by a fifth on an idle machine, and "
+        help="processor threads, which share each batch (default: 1; two are faster by a quarter on idle cores, and "
         "slower on a busy one)",
     )
 
