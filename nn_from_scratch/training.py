@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.capture import TrainingStep
+from nn_from_scratch.capture.shares import single_thread
 from nn_from_scratch.data import PairSet, batches, on_device
 from nn_from_scratch.errors import ArgumentError, DeviceError, DivergenceError, ShapeError
 from nn_from_scratch.losses import MSE
@@ -118,16 +120,20 @@ def train(
             f"progress is at {state.describe()}, which is beyond {settings.epochs} epochs of {steps} steps"
         )
     alone = replicas is None
-    step = _make_step(model, optimizer, settings, state, capture=capture and alone, workers=workers if alone else 1)
+    if not alone or settings.precision != "float32":
+        workers = 1
+    step = _make_step(model, optimizer, settings, state, capture=capture and alone, workers=workers)
     while state.epoch < settings.epochs:
         started = time.perf_counter() - state.seconds
-        for reached in _windows(step, pairs, settings, state, replicas):
-            state = replace(reached, seconds=time.perf_counter() - started)
-            if on_progress is not None:
-                on_progress(state)
-            if state.step < steps and stop is not None and stop():
-                expect_finite(model, state)
-                return state
+        # torch's own pool, once used to draw a batch, keeps the core busy that a worker needs.
+        with single_thread() if workers > 1 else nullcontext():
+            for reached in _windows(step, pairs, settings, state, replicas):
+                state = replace(reached, seconds=time.perf_counter() - started)
+                if on_progress is not None:
+                    on_progress(state)
+                if state.step < steps and stop is not None and stop():
+                    expect_finite(model, state)
+                    return state
         expect_finite(model, state)
         quality = psnr(apply_to_images(model, pairs.validation_noisy), pairs.validation_clean) if validate else None
         result = EpochResult(
