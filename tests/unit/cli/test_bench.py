@@ -81,7 +81,10 @@ def simulated(project: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[...
 
 def test_two_commits_are_told_apart_by_real_processes(project: Command) -> None:
     write(40_000, "sum", "new")
-    status, text, error = project("bench", "compare", "--base", "HEAD", "--time-cap", "20", "--json", "found.json")
+    for _ in range(3):  # on a busy machine a run may end without a verdict, and says so
+        status, text, error = project("bench", "compare", "--base", "HEAD", "--time-cap", "20", "--json", "found.json")
+        if "REGRESSED: sum  " in text:
+            break
     assert (status, error) == (1, "")
     assert "REGRESSED: sum  " in text
     assert "REMOVED: old (allow it with --allow-removed)" in text
