@@ -58,7 +58,7 @@ class _Probe(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leave
     """Notes which operators are asked for, computes nothing, and gives the same result for each."""
 
     def __init__(self, result: Any) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it so
         self.result = result
         self.asked: list[tuple[Overload, dict[str, Any]]] = []
 

@@ -3,7 +3,8 @@
 The kernels of oneDNN (CPU) and cuDNN (CUDA) read and write channels-last images without the layout copies that they
 make around other ones. All three maps run on the same forward kernel: the adjoint in x is a convolution with stride 1
 of the kernel's phases, and the adjoint in w is one with the roles of batch and channels exchanged. Where the vendor has
-no fast kernel for that, it is one long matrix product with the columns of x.
+no fast kernel for that, it is one long matrix product with the columns of x; and wide phases are matrix products where
+the processor has AVX2 alone.
 """
 
 from __future__ import annotations
