@@ -24,14 +24,13 @@ PART_BYTES = 1 << 20
 
 
 def _image(x: Tensor, padding: Pair = (0, 0)) -> Tensor:
-    """The tensor x (N, C, H, W) as (N, H + 2 padding, W + 2 padding, C), contiguous; no copy if it lies so already."""
-    image = x.permute(0, 2, 3, 1)  # (N, H, W, C)
+    """The images x (N, H, W, C) with a border of zeros, contiguous; no copy if they are so already."""
     a, b = padding
     if not (a or b):
-        return image.contiguous()
-    N, H, W, C = image.shape
+        return x.contiguous()
+    N, H, W, C = x.shape
     padded = workspace("image", (N, H + 2 * a, W + 2 * b, C), x).zero_()
-    padded[:, a : a + H, b : b + W].copy_(image)
+    padded[:, a : a + H, b : b + W].copy_(x)
     return padded
 
 
@@ -52,41 +51,92 @@ def _columns(image: Tensor, geometry: Geometry, positions: Pair) -> Tensor:
     return columns.copy_(windows).view(G, rows, entries)
 
 
-def _parts(x: Tensor, geometry: Geometry, positions: Pair) -> Iterator[slice]:
+def _part(x: Tensor, geometry: Geometry, positions: Pair) -> int:
+    """Samples of x (N, C, H, W) in one part."""
     size = x.shape[1] * geometry.kernel[0] * geometry.kernel[1] * positions[0] * positions[1] * x.element_size()
     count = -(-len(x) * size // PART_BYTES) if x.device.type == "cpu" else 1  # elsewhere a launch costs more
-    step = max(1, -(-len(x) // max(1, count)))
-    return (slice(first, first + step) for first in range(0, len(x), step))
+    return max(1, -(-len(x) // max(1, count)))
+
+
+def _columns_in_parts(x: Tensor, geometry: Geometry, positions: Pair, part: int) -> Iterator[Tensor]:
+    """The columns (G, R, K) of these many samples of x (N, C, H, W) after the other; each lasts until the next."""
+    for image in torch.split(x.permute(0, 2, 3, 1), part):
+        yield _columns(_image(image, geometry.padding), geometry, positions)
 
 
 def convolve(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None) -> Tensor:
     """s[r, j] = sum_m x~[r, m] w~[j, m] + b[j]: from x (N, C, H, W), w (C', C/G, K1, K2) to (N, C', P, Q)."""
-    G = geometry.groups
     positions = geometry.output_size(spatial(x))
-    kernels = w.reshape(G, -1, *w.shape[1:]).permute(0, 3, 4, 2, 1).flatten(1, 3)  # (G, K, C'/G)
-    s = x.new_empty(len(x), *positions, len(w))  # (N, P, Q, C')
-    for part in _parts(x, geometry, positions):
-        columns = _columns(_image(x[part], geometry.padding), geometry, positions)  # (G, R, K)
-        rows = s[part].view(-1, len(w))  # (R, C')
-        if G > 1:
-            rows.view(len(rows), G, -1).copy_(torch.bmm(columns, kernels).transpose(0, 1))
-        elif bias is not None:
-            torch.addmm(bias, columns[0], kernels[0], out=rows)
-        else:
-            torch.mm(columns[0], kernels[0], out=rows)
-    if G > 1 and bias is not None:
-        s += bias
-    return s.permute(0, 3, 1, 2)  # (N, C', P, Q)
+    part, product = _part(x, geometry, positions), _Product(x, w, geometry, positions, bias)
+    for columns in _columns_in_parts(x, geometry, positions, part):
+        product.add(columns)
+    return product.result()
 
 
 def correlate(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
     """dl/dw~[j, m] = sum_r g[r, j] x~[r, m]: from x (N, C, H, W), g (N, C', P, Q) to (C', C/G, K1, K2)."""
-    G, per_group, out = geometry.groups, x.shape[1] // geometry.groups, g.shape[1] // geometry.groups
-    K = geometry.kernel[0] * geometry.kernel[1] * per_group
-    w = x.new_empty(G, out, K) if len(x) else x.new_zeros(G, out, K)  # (G, C'/G, K)
-    for part in _parts(x, geometry, spatial(g)):
-        columns = _columns(_image(x[part], geometry.padding), geometry, spatial(g))  # (G, R, K)
-        rows = _image(g[part]).view(-1, G, out).permute(1, 2, 0)  # (G, C'/G, R)
-        torch.baddbmm(w, rows, columns, beta=min(part.start, 1), out=w)  # what w held is ignored at first
-    kernels = w.view(G * out, *geometry.kernel, per_group)  # (C', K1, K2, C/G)
-    return kernels.permute(0, 3, 1, 2).contiguous()
+    part = _part(x, geometry, spatial(g))
+    correlation = _Correlation(x, g, geometry, part)
+    for columns in _columns_in_parts(x, geometry, spatial(g), part):
+        correlation.add(columns)
+    return correlation.result()
+
+
+def convolve_and_correlate(x: Tensor, w: Tensor, g: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """Both, without a bias, from the same columns of x, which are copied once."""
+    part = _part(x, geometry, spatial(g))
+    product, correlation = _Product(x, w, geometry, spatial(g), None), _Correlation(x, g, geometry, part)
+    for columns in _columns_in_parts(x, geometry, spatial(g), part):
+        product.add(columns)
+        correlation.add(columns)
+    return product.result(), correlation.result()
+
+
+class _Product:
+    """Columns times kernels w (C', C/G, K1, K2), plus a bias (C',), part by part."""
+
+    def __init__(self, x: Tensor, w: Tensor, geometry: Geometry, positions: Pair, bias: Tensor | None) -> None:
+        self.bias, self.size = bias, (len(x), *positions, len(w))
+        kernels = w.reshape(geometry.groups, -1, *w.shape[1:]).permute(0, 3, 4, 2, 1).contiguous()
+        self.kernels = kernels.view(geometry.groups, -1, kernels.shape[4])  # (G, K, C'/G)
+        self.rows = x.new_empty(torch.Size(self.size[:3]).numel(), len(w))  # (R, C')
+        self.done = 0
+
+    def add(self, columns: Tensor) -> None:
+        """Multiply the columns (G, R, K) of the samples that come next."""
+        G, R, _ = columns.shape
+        rows = self.rows[self.done : self.done + R]
+        self.done += R
+        if G > 1:
+            rows.view(R, G, self.kernels.shape[2]).copy_(torch.bmm(columns, self.kernels).transpose(0, 1))
+            if self.bias is not None:
+                rows += self.bias
+        elif self.bias is not None:
+            torch.addmm(self.bias, columns[0], self.kernels[0], out=rows)
+        else:
+            torch.mm(columns[0], self.kernels[0], out=rows)
+
+    def result(self) -> Tensor:
+        """All products, as (N, C', P, Q)."""
+        return self.rows.view(self.size).permute(0, 3, 1, 2)
+
+
+class _Correlation:
+    """The sum over all samples of cotangents g (N, C', P, Q) times columns of x, part by part."""
+
+    def __init__(self, x: Tensor, g: Tensor, geometry: Geometry, part: int) -> None:
+        G, K, per_group = geometry.groups, geometry.kernel, x.shape[1] // geometry.groups
+        self.kernel, self.out, self.first = (*K, per_group), g.shape[1] // G, True
+        size = (G, self.out, K[0] * K[1] * per_group)
+        self.sum = x.new_empty(size) if len(x) else x.new_zeros(size)  # (G, C'/G, K)
+        self.parts = iter(torch.split(g.permute(0, 2, 3, 1), part))
+
+    def add(self, columns: Tensor) -> None:
+        """Add the products with the columns (G, R, K) of the samples that come next."""
+        rows = _image(next(self.parts)).view(-1, len(columns), self.out).permute(1, 2, 0)  # (G, C'/G, R)
+        torch.baddbmm(self.sum, rows, columns, beta=0 if self.first else 1, out=self.sum)  # 0: what it holds is ignored
+        self.first = False
+
+    def result(self) -> Tensor:
+        """The sum, as (C', C/G, K1, K2)."""
+        return self.sum.view(-1, *self.kernel).permute(0, 3, 1, 2).contiguous()

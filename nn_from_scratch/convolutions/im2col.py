@@ -63,3 +63,8 @@ def conv2d_weight(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
     # would first have to copy them into another order, which costs more than it saves.
     w = (_rows_of_cotangent(g, geometry) @ _columns(x, geometry).mT).sum(dim=0)  # (G, C'/G, K)
     return w.reshape(g.shape[1], x.shape[1] // geometry.groups, *geometry.kernel)  # (C', C/G, K1, K2)
+
+
+def conv2d_and_weight(x: Tensor, w: Tensor, g: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """The convolution of x with w, and the adjoint in w for x and g (N, C', H', W')."""
+    return conv2d(x, w, geometry), conv2d_weight(x, g, geometry)

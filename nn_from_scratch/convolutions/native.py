@@ -3,8 +3,8 @@
 The kernels of oneDNN (CPU) and cuDNN (CUDA) read and write channels-last images without the layout copies that they
 make around other ones. All three maps run on the same forward kernel: the adjoint in x is a convolution with stride 1
 of the kernel's phases, and the adjoint in w is one with the roles of batch and channels exchanged. Where the vendor has
-no fast kernel for that, it is one long matrix product with the columns of x; and wide phases are matrix products where
-the processor has AVX2 alone.
+no fast kernel for that, or columns hold each pixel only a few times, it is one long matrix product with the columns of
+x; and wide phases are matrix products where the processor has AVX2 alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from nn_from_scratch.convolutions.columns import correlate
+from nn_from_scratch.convolutions.columns import convolve_and_correlate, correlate
 from nn_from_scratch.convolutions.geometry import Geometry, Pair
 from nn_from_scratch.convolutions.phases import adjoint_by_phases
 from nn_from_scratch.convolutions.shifted import convolve_full, is_full
@@ -27,6 +27,10 @@ from nn_from_scratch.layout import channels_last
 FEW = 8
 #: Channels of phases from which matrix products are faster than oneDNN's kernels for AVX2.
 WIDE = 32
+#: Times that the columns hold a pixel, up to which a product with them is faster than to turn image and cotangent ...
+FEW_COPIES = 4
+#: ... if there are more pairs of a channel in and one out than this: each column is short, and hardly used, otherwise.
+FEW_PAIRS = 128
 
 
 def _convolve(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None) -> Tensor:
@@ -72,4 +76,20 @@ def conv2d_input(g: Tensor, w: Tensor, geometry: Geometry, size: Pair, bias: Ten
 
 def conv2d_weight(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
     """The adjoint in w: from x (N, C, H, W) and g (N, C', H', W') to (C', C/G, K1, K2)."""
-    return correlate_swapped(x, g, geometry) if suits(x, geometry) else correlate(x, g, geometry)
+    few = _has_few_copies(geometry) and x.shape[1] * g.shape[1] > FEW_PAIRS
+    return correlate_swapped(x, g, geometry) if suits(x, geometry) and not few else correlate(x, g, geometry)
+
+
+def conv2d_and_weight(x: Tensor, w: Tensor, g: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """The convolution of x with w, and the adjoint in w for x and g (N, C', H', W').
+
+    Columns that serve both are worth their copies where either alone would do without them.
+    """
+    if suits(x, geometry) and _has_few_copies(geometry):
+        return convolve_and_correlate(x, w, g, geometry)
+    return conv2d(x, w, geometry), conv2d_weight(x, g, geometry)
+
+
+def _has_few_copies(geometry: Geometry) -> bool:
+    (K1, K2), (s, t) = geometry.kernel, geometry.stride
+    return FEW_COPIES * s * t >= K1 * K2

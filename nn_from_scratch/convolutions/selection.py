@@ -39,6 +39,9 @@ class Algorithm(Protocol):
     def conv2d_weight(self, x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
         """The adjoint in w: (C', C/G, K1, K2)."""
 
+    def conv2d_and_weight(self, x: Tensor, w: Tensor, g: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
+        """The convolution and the adjoint in w for the same x: the two gradients of a transposed convolution."""
+
 
 ALGORITHMS: dict[str, Algorithm] = {"im2col": im2col, "native": native, "unfold": unfold}
 

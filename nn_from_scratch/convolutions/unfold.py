@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nn_from_scratch.convolutions.columns import convolve, correlate
+from nn_from_scratch.convolutions.columns import convolve, convolve_and_correlate, correlate
 from nn_from_scratch.convolutions.geometry import Geometry, Pair
 from nn_from_scratch.convolutions.phases import adjoint_by_phases
 
@@ -31,3 +31,8 @@ def conv2d_input(g: Tensor, w: Tensor, geometry: Geometry, size: Pair, bias: Ten
 def conv2d_weight(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
     """The adjoint in w: from x (N, C, H, W) and g (N, C', H', W') to (C', C/G, K1, K2)."""
     return correlate(x, g, geometry)
+
+
+def conv2d_and_weight(x: Tensor, w: Tensor, g: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """The convolution of x with w, and the adjoint in w for x and g (N, C', H', W'), from the same columns of x."""
+    return convolve_and_correlate(x, w, g, geometry)

@@ -18,6 +18,7 @@ from nn_from_scratch.errors import GeometryError, ShapeError
 from nn_from_scratch.layer import Layer, expect_dimensions
 from nn_from_scratch.layers.initialization import positive, uniform
 from nn_from_scratch.records import Record
+from nn_from_scratch.sums import channel_sums
 
 
 class ConvolutionOptions(TypedDict, total=False):
@@ -99,7 +100,7 @@ class _Convolution(Layer):
             )
 
     def _with_bias_vjp(self, weight: Tensor, g: Tensor) -> dict[str, Tensor]:
-        return {"weight": weight} if self.bias is None else {"weight": weight, "bias": g.sum(dim=(0, 2, 3))}
+        return {"weight": weight} if self.bias is None else {"weight": weight, "bias": channel_sums(g)}
 
     def __repr__(self) -> str:
         g = self.geometry
@@ -246,3 +247,8 @@ class TransposeConv2d(_Convolution):
     def parameter_vjps(self, g: Tensor, record: Record) -> dict[str, Tensor]:
         reached, geometry = self._reached(g, record)
         return self._with_bias_vjp(self._maps.conv2d_weight(reached, record.x, geometry), g)
+
+    def vjps(self, g: Tensor, record: Record) -> tuple[Tensor, dict[str, Tensor]]:
+        reached, geometry = self._reached(g, record)
+        x, weight = self._maps.conv2d_and_weight(reached, self.weight, record.x, geometry)
+        return x, self._with_bias_vjp(weight, g)

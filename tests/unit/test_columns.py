@@ -53,6 +53,18 @@ def test_a_part_is_as_many_samples_as_fit_and_at_least_one(
         assert len(parts) <= max(-(-whole // PART_BYTES), 1)
 
 
+def test_columns_that_serve_two_maps_are_copied_once(parts: list[tuple[int, int]]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, w = torch.randn(700, 6, 12, 9, generator=generator), torch.randn(2, 6, 5, 3, generator=generator)
+    g = torch.randn(700, 2, 12, 7, generator=generator)
+    s, gradient = unfold.conv2d(x, w, GEOMETRY), unfold.conv2d_weight(x, g, GEOMETRY)
+    alone = len(parts)
+    parts.clear()
+    both = unfold.conv2d_and_weight(x, w, g, GEOMETRY)
+    assert len(parts) == alone // 2 > 1
+    assert torch.equal(both[0], s) and torch.equal(both[1], gradient)
+
+
 def test_elsewhere_than_on_the_cpu_all_samples_are_one_part(parts: list[tuple[int, int]]) -> None:
     x, w = torch.zeros(700, 6, 12, 9, device="meta"), torch.zeros(2, 6, 5, 3, device="meta")
     unfold.conv2d(x, w, GEOMETRY)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import nn_from_scratch as nn
-from nn_from_scratch.convolutions import ALGORITHMS, Geometry, convolution_algorithm, fastest, find_algorithm
+from nn_from_scratch.convolutions import ALGORITHMS, Geometry, convolution_algorithm, fastest, find_algorithm, native
 from nn_from_scratch.convolutions.columns import PART_BYTES
 from nn_from_scratch.convolutions.swapped import PART, TILE, correlate_swapped, suits
 from nn_from_scratch.convolutions.workspace import KEPT_BYTES, workspace
@@ -58,8 +61,10 @@ def test_the_maps_are_the_same_in_float32_and_in_either_layout(
         maps.conv2d(single[0], single[1], geometry),
         maps.conv2d_input(single[2], single[1], geometry, size),
         maps.conv2d_weight(single[0], single[2], geometry),
+        *maps.conv2d_and_weight(single[0], single[1], single[2], geometry),
     )
-    expected = (s, oracle.conv2d_input(g, w, geometry, size), oracle.conv2d_weight(x, g, geometry))
+    in_w = oracle.conv2d_weight(x, g, geometry)
+    expected = (s, oracle.conv2d_input(g, w, geometry, size), in_w, s, in_w)
     for mine, reference in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, reference.float(), rtol=1e-4, atol=1e-4)
     assert all(torch.equal(one, other) for one, other in zip(single, before, strict=True))
@@ -102,6 +107,68 @@ def test_what_no_vendors_kernel_suits_is_left_to_the_columns() -> None:
     assert not suits(x.double(), plain) and not suits(x[:0], plain)
     assert not suits(x, Geometry((1, 1))) and not suits(x, Geometry((2, 2), groups=2))
     assert not suits(x, Geometry((2, 2), dilation=(1, 2)))
+
+
+def _watched(function: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
+    def watched(*arguments: Any) -> Any:
+        calls.append(function.__name__)
+        return function(*arguments)
+
+    return watched
+
+
+@pytest.mark.parametrize(
+    ("channels", "out", "geometry", "alone", "beside"),
+    [
+        (3, 16, Geometry((4, 4), stride=(2, 2)), False, True),  # four copies of a pixel in short columns
+        (9, 16, Geometry((4, 4), stride=(2, 2)), True, True),
+        (3, 43, Geometry((4, 4), stride=(2, 2)), True, True),
+        (16, 32, Geometry((4, 4), stride=(2, 1)), False, False),  # eight
+        (16, 32, Geometry((4, 2), stride=(2, 1)), True, True),
+        (16, 32, Geometry((3, 3)), False, False),  # nine
+    ],
+)
+def test_columns_are_taken_where_they_hold_a_pixel_few_times(
+    channels: int, out: int, geometry: Geometry, alone: bool, beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    for name in ("correlate", "convolve_and_correlate"):
+        monkeypatch.setattr(native, name, _watched(getattr(native, name), taken))
+    x, w = torch.ones(2, channels, 6, 6), torch.ones(out, channels, *geometry.kernel)
+    g = native.conv2d(x, w, geometry)
+    native.conv2d_weight(x, g, geometry)
+    assert taken == ["correlate"] * alone
+    taken.clear()
+    native.conv2d_and_weight(x, w, g, geometry)
+    assert taken == ["convolve_and_correlate"] * beside
+    taken.clear()
+    native.conv2d_and_weight(x.double(), w.double(), g.double(), geometry)  # no vendor's kernel to compare with
+    assert taken == ["correlate"]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("output_padding", [0, 1, 2])
+def test_both_gradients_of_a_transposed_convolution_at_once_are_those_one_by_one(
+    output_padding: int, algorithm: str
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.TransposeConv2d(
+        4,
+        3,
+        3,
+        stride=2,
+        padding=1,
+        dilation=3 if output_padding == 2 else 1,  # output padding beyond the stride
+        output_padding=output_padding,
+        generator=generator,
+        algorithm=algorithm,
+    )
+    y = layer(torch.randn(2, 4, 5, 6, generator=generator))
+    (record,) = layer._records.values()
+    g = torch.randn(y.shape, generator=generator)
+    x, parameters = layer.vjps(g, record)
+    torch.testing.assert_close(x, layer.input_vjp(g, record))
+    torch.testing.assert_close(parameters, layer.parameter_vjps(g, record))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64], ids=str)
