@@ -12,6 +12,7 @@ from nn_from_scratch.layout import alike
 from nn_from_scratch.losses.base import Loss
 from nn_from_scratch.module import Saving
 from nn_from_scratch.records import Record
+from nn_from_scratch.sums import sum_of_squares
 
 
 class _Difference(Loss):
@@ -25,9 +26,13 @@ class _Difference(Loss):
         """f'(e) g, for a cotangent that is a scalar or has the shape of e."""
         raise TypeError(f"{type(self).__name__} defines no error_vjp; write one that returns the gradient in e")
 
+    def value(self, e: Tensor) -> Tensor:
+        """The loss of the errors: f(e), reduced."""
+        return self.reduced(self.of_error(e))
+
     def forward(self, prediction: Tensor, target: Tensor) -> Saving:
         e = prediction - alike(target, prediction)  # a convolution's output lies with its channels last
-        return Saving(self.reduced(self.of_error(e)), (e,))
+        return Saving(self.value(e), (e,))
 
     def input_vjp(self, g: Tensor, record: Record) -> tuple[Tensor | None, ...]:
         (e,) = record.saved
@@ -52,6 +57,12 @@ class MSE(_Difference):
 
     def of_error(self, e: Tensor) -> Tensor:
         return e.square()
+
+    def value(self, e: Tensor) -> Tensor:
+        if self.reduction == "none":
+            return self.of_error(e)
+        total = sum_of_squares(e)
+        return total / e.numel() if self.reduction == "mean" else total
 
     def error_vjp(self, e: Tensor, g: Tensor) -> Tensor:
         return e * (2 * g)
