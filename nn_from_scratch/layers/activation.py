@@ -65,7 +65,8 @@ class Sigmoid(Layer):
 
     def input_vjp(self, g: Tensor, record: Record) -> Tensor:
         (y,) = record.saved
-        return (1 - y).mul_(y).mul_(g)
+        # On the way from y to 0, the part y of it: y - y y below a half, else y (1 - y), so no digits are lost near 1.
+        return torch.lerp(y, y.new_zeros(()), y).mul_(g)
 
 
 class Tanh(Layer):

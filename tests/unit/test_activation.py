@@ -51,6 +51,16 @@ def test_an_infinite_cotangent_stays_where_the_derivative_is_zero() -> None:
     torch.testing.assert_close(found, torch.tensor([0.0, 0.0, torch.inf, 0.0, torch.nan]), equal_nan=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_sigmoids_derivative_keeps_its_digits_where_it_is_flat(dtype: torch.dtype) -> None:
+    layer, x = nn.Sigmoid(), torch.linspace(-20, 20, 401, dtype=dtype)
+    y = layer(x)
+    (record,) = layer._records.values()
+    slope = layer.input_vjp(torch.ones_like(y), record).double()
+    exact = y.double() * (1 - y.double())
+    assert ((slope - exact).abs() <= 4 * torch.finfo(dtype).eps * exact).all()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
