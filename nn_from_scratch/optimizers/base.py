@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, StateDictError
 from nn_from_scratch.module import Module
+from nn_from_scratch.optimizers.packing import Pack, joined, packable, parted
 
 #: Numbers that change from step to step, by name.
 Coefficients = Mapping[str, float | Tensor]
@@ -33,6 +34,7 @@ class Optimizer:
         self.weight_decay = checked(weight_decay, name="weight_decay", least=0.0)
         self._state: dict[str, dict[str, Tensor]] = {}
         self._steps: dict[str, int] = {}
+        self._packs: dict[tuple[str, ...], Pack] = {}
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -63,8 +65,34 @@ class Optimizer:
 
     def apply(self, named: dict[str, Tensor], c: Coefficients) -> None:
         """Update these parameters, which have gradients and have made equally many steps, with these coefficients."""
-        parameters = list(named.values())
-        self.update(list(named), parameters, [p.grad for p in parameters if p.grad is not None], c)
+        gradients = {name: p.grad for name, p in named.items() if p.grad is not None}
+        for name in named:
+            self._state.setdefault(name, {})  # in the order of the parameters, whoever is updated first
+        small = packable(named, self._state)
+        large = {name: p for name, p in named.items() if name not in small}
+        of_large = [gradients[name] for name in large]
+        if not small:
+            self.update(list(large), list(large.values()), of_large, c)
+            return
+        pack = self._pack(small)
+        together, gradient = joined(small.values()), joined(gradients[name] for name in small)
+        self._state[pack.name] = pack.state
+        try:
+            self.update([pack.name, *large], [together, *large.values()], [gradient, *of_large], c)
+        finally:
+            del self._state[pack.name]
+        pack.share(small, self._state)
+        torch._foreach_copy_(list(small.values()), parted(together, small.values()))
+
+    def _pack(self, small: dict[str, Tensor]) -> Pack:
+        """The state of these parameters in one, as long as it is theirs."""
+        names = tuple(small)
+        pack = self._packs.get(names)
+        if pack is None or not pack.is_shared(self._state):
+            for others in [others for others in self._packs if {*others} & {*names}]:
+                del self._packs[others]
+            pack = self._packs[names] = Pack(small, self._state)
+        return pack
 
     def coefficients(self, t: int) -> dict[str, float]:
         """The numbers of the update that change from step to step, where t counts a parameter's steps from 1.
@@ -76,10 +104,11 @@ class Optimizer:
     def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> None:
         """Update parameters, at least one, in place; gradients must not be modified.
 
-        An operation on a whole list (`torch._foreach_...`) costs one call where the parameters are small and many.
+        On a CPU small parameters come as one, with one axis, because an operation on each would cost more than what it
+        does; elsewhere an operation on a whole list (`torch._foreach_...`) costs one call.
 
         Args:
-            names: of the parameters.
+            names: of the parameters, as `state` knows them.
             parameters: those with a gradient that have made equally many steps.
             gradients: of each, of its shape.
             c: what `coefficients` gave; tensors of shape () while a step is captured.

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
 import nn_from_scratch as nn
 from nn_from_scratch.errors import ArgumentError, StateDictError
-from nn_from_scratch.optimizers import Optimizer
+from nn_from_scratch.optimizers import Optimizer, packing
+from nn_from_scratch.optimizers.base import Coefficients
 
 MAKERS: list[Callable[[nn.Module], Optimizer]] = [
     lambda model: nn.SGD(model, lr=0.1),
@@ -42,6 +44,74 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(make: Callable[[nn.Module], Op
     steps(model, optimizer, 3)
     steps(other, restored, 3)
     assert torch.equal(model.weight, other.weight)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_small_parameters_are_updated_as_one_and_to_the_same_bits(
+    make: Callable[[nn.Module], Optimizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train() -> tuple[nn.Module, Optimizer]:
+        generator = torch.Generator().manual_seed(1)
+        model = nn.Sequential(nn.Linear(3, 4, generator=generator), nn.Tanh(), nn.Linear(4, 2, generator=generator))
+        optimizer = make(model)
+        steps(model, optimizer, 2)
+        optimizer.load_state_dict(optimizer.state_dict())  # the state is no longer what the next step left
+        steps(model, optimizer, 2)
+        optimizer.zero_grad()
+        nn.backward(model[2](torch.ones(1, 4)))  # from here on some are a step ahead of the others
+        optimizer.step()
+        steps(model, optimizer, 2)
+        return model, optimizer
+
+    model, optimizer = train()
+    for kind in optimizer.state_names:
+        kept = [tensor for name, tensor in optimizer.state_dict().items() if name.startswith(f"{kind}.")]
+        assert len({x.untyped_storage().data_ptr() for x in kept}) == 2  # in two groups, since then
+    monkeypatch.setattr(packing, "SMALL", 0)
+    alone, of_alone = train()
+    for one, other in ((model, alone), (optimizer, of_alone)):
+        found, expected = one.state_dict(), other.state_dict()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_large_parameters_are_updated_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "SMALL", 6)
+    model, taken = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4)), []
+
+    class Watched(nn.SGD):
+        def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> None:
+            taken.append([tuple(p.shape) for p in parameters])
+            assert [g.shape for g in gradients] == [p.shape for p in parameters]
+            super().update(names, parameters, gradients, c)
+
+    optimizer = Watched(model, lr=0.1, momentum=0.9)
+    nn.backward(model(torch.ones(2, 3)))
+    optimizer.step()
+    assert taken == [[(6 + 2 + 4,), (4, 2)]]
+    assert [name for name in optimizer.state_dict() if "momentum" in name] == [
+        f"momentum.{name}" for name in model.parameters()
+    ]
+
+
+def test_a_state_that_somebody_writes_to_is_the_one_of_the_next_step() -> None:
+    model = nn.Linear(3, 2)
+    optimizer = nn.SGD(model, lr=1.0, momentum=0.5)
+    for _ in range(2):
+        for parameter in model.parameters().values():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        before = model.weight.clone()
+        optimizer.state_dict()["momentum.weight"].fill_(2.0)
+    optimizer.step()
+    assert torch.equal(model.weight, before - 1)
+
+
+def test_parameters_of_several_dtypes_or_kinds_of_state_are_not_joined() -> None:
+    named = {"a": torch.ones(2), "b": torch.ones(2, dtype=torch.float64), "c": torch.ones(3)}
+    assert list(packing.packable(named, {})) == ["a", "c"]
+    assert not packing.packable(named, {"c": {"momentum": torch.ones(3)}})
+    assert not packing.packable({"a": torch.ones(2, device="meta"), "c": torch.ones(3, device="meta")}, {})
 
 
 def test_a_parameter_without_gradient_is_left_alone() -> None:
