@@ -15,6 +15,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from nn_from_scratch.convolutions.doubled import (
+    doubled_geometry,
+    doubled_kernels,
+    doubled_results,
+    single_kernels,
+    single_results,
+    worth_doubling,
+)
 from nn_from_scratch.convolutions.geometry import Geometry, Pair, spatial
 from nn_from_scratch.convolutions.workspace import workspace
 
@@ -67,6 +75,9 @@ def _columns_in_parts(x: Tensor, geometry: Geometry, positions: Pair, part: int)
 def convolve(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None) -> Tensor:
     """s[r, j] = sum_m x~[r, m] w~[j, m] + b[j]: from x (N, C, H, W), w (C', C/G, K1, K2) to (N, C', P, Q)."""
     positions = geometry.output_size(spatial(x))
+    if worth_doubling(x, geometry, positions, len(w)):
+        twice = None if bias is None else torch.cat([bias, bias])
+        return single_results(convolve(x, doubled_kernels(w, geometry), doubled_geometry(geometry), twice))
     part, product = _part(x, geometry, positions), _Product(x, w, geometry, positions, bias)
     for columns in _columns_in_parts(x, geometry, positions, part):
         product.add(columns)
@@ -75,6 +86,8 @@ def convolve(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None) -> T
 
 def correlate(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
     """dl/dw~[j, m] = sum_r g[r, j] x~[r, m]: from x (N, C, H, W), g (N, C', P, Q) to (C', C/G, K1, K2)."""
+    if worth_doubling(x, geometry, spatial(g), g.shape[1]):
+        return single_kernels(correlate(x, doubled_results(g), doubled_geometry(geometry)), geometry)
     part = _part(x, geometry, spatial(g))
     correlation = _Correlation(x, g, geometry, part)
     for columns in _columns_in_parts(x, geometry, spatial(g), part):
@@ -84,6 +97,10 @@ def correlate(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
 
 def convolve_and_correlate(x: Tensor, w: Tensor, g: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
     """Both, without a bias, from the same columns of x, which are copied once."""
+    if worth_doubling(x, geometry, spatial(g), len(w)):
+        kernels, wider = doubled_kernels(w, geometry), doubled_geometry(geometry)
+        s, kernels = convolve_and_correlate(x, kernels, doubled_results(g), wider)
+        return single_results(s), single_kernels(kernels, geometry)
     part = _part(x, geometry, spatial(g))
     product, correlation = _Product(x, w, geometry, spatial(g), None), _Correlation(x, g, geometry, part)
     for columns in _columns_in_parts(x, geometry, spatial(g), part):
