@@ -5,6 +5,8 @@ Axes: N batch, C channels, H and W height and width, M entries of one sample.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -22,17 +24,16 @@ def _shuffled(x: Tensor, matrices: int, rows: int) -> Tensor:
     return torch.channel_shuffle(pixels, rows)
 
 
-def samples_last(x: Tensor, most: int) -> list[Tensor]:
+def samples_last(x: Tensor, most: int) -> Iterator[Tensor]:
     """What lies in the memory of a dense x (N, M entries in whatever order), as new matrices (M, n) with n <= most."""
     N, M = x.shape[0], x.numel() // x.shape[0]
-    if x.dtype != _BLOCKS or x.device.type != "cpu" or min(N, most) < _LEAST:
-        parts = (x[first : first + most] for first in range(0, N, most))
-        return [part.as_strided((M, len(part)), (1, M)).contiguous() for part in parts]
-    if most >= N:
-        return [_shuffled(x, 1, N).view(M, N)]
-    whole = N // most
-    found = [*_shuffled(x[: whole * most], whole, most).view(whole, M, most)]  # at once, each on a thread of its own
-    return found if whole * most == N else [*found, *samples_last(x[whole * most :], most)]
+    for first in range(0, N, most):
+        part = x[first : first + most]
+        n = len(part)
+        if x.dtype == _BLOCKS and x.device.type == "cpu" and n >= _LEAST:
+            yield _shuffled(part, 1, n).view(M, n)
+        else:
+            yield part.as_strided((M, n), (1, M)).contiguous()
 
 
 def in_order(x: Tensor, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:

@@ -28,7 +28,7 @@ from nn_from_scratch.convolutions.workspace import workspace
 
 #: Bytes of columns in one part. Above the cache of a core the columns go to memory and back, and freshly mapped
 #: pages cost more than the product; far below it, the Python work for a part is felt.
-PART_BYTES = 1 << 20
+PART_BYTES = 1 << 19
 
 
 def _image(x: Tensor, padding: Pair = (0, 0)) -> Tensor:

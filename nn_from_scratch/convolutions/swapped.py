@@ -16,6 +16,8 @@ t C, and (l, c) is one output position: longer rows, and no C in the place of th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -72,17 +74,15 @@ def _part(image: Tensor, kernels: Tensor, shape: torch.Size, geometry: Geometry,
     return y.as_strided((y.shape[1], C, K1, K2), strides)  # (C', C, K1, K2)
 
 
-def _kernels(g: Tensor) -> list[Tensor]:
+def _kernels(g: Tensor) -> Iterator[Tensor]:
     """The cotangent g (N, C', P, Q) as (C', n, P, Q) for each part, with the samples last in memory."""
     _, out, P, Q = g.shape
     planar = g.is_contiguous()
-    found = []
     for part in samples_last(g if planar else channels_last(g), PART):
         n = part.shape[1]
         strides = (P * Q * n, 1, Q * n, n) if planar else (n, 1, Q * out * n, out * n)
         kernels = part.as_strided((out, n, P, Q), strides)
-        found.append(kernels.contiguous(memory_format=torch.channels_last))
-    return found
+        yield kernels.contiguous(memory_format=torch.channels_last)
 
 
 def _convolve(images: Tensor, kernels: Tensor, width: int, dilation: Pair, padding: Pair) -> Tensor:

@@ -183,9 +183,9 @@ def test_layouts_change_where_entries_lie_and_nothing_else(shape: tuple[int, ...
         entries = x[0].numel()
         offset = torch.cat([x, x])[len(x) :]  # not from the beginning of its memory
         for most in (4, 8, 9, 64):
-            whole = torch.cat(samples_last(x, most), dim=1)
+            whole = torch.cat([*samples_last(x, most)], dim=1)
             assert torch.equal(whole, x.reshape(len(x), entries).mT)
-            assert torch.equal(torch.cat(samples_last(offset, most), dim=1), whole)
+            assert torch.equal(torch.cat([*samples_last(offset, most)], dim=1), whole)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
