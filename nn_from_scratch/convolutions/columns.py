@@ -29,6 +29,8 @@ from nn_from_scratch.convolutions.workspace import workspace
 #: Bytes of columns in one part. Above the cache of a core the columns go to memory and back, and freshly mapped
 #: pages cost more than the product; far below it, the Python work for a part is felt.
 PART_BYTES = 1 << 19
+#: Parts of a batch at least, so that its columns are little beside the images; not if they are small altogether.
+PARTS, SMALL_BYTES = 8, 1 << 18
 
 
 def _image(x: Tensor, padding: Pair = (0, 0)) -> Tensor:
@@ -61,9 +63,12 @@ def _columns(image: Tensor, geometry: Geometry, positions: Pair) -> Tensor:
 
 def _part(x: Tensor, geometry: Geometry, positions: Pair) -> int:
     """Samples of x (N, C, H, W) in one part."""
-    size = x.shape[1] * geometry.kernel[0] * geometry.kernel[1] * positions[0] * positions[1] * x.element_size()
-    count = -(-len(x) * size // PART_BYTES) if x.device.type == "cpu" else 1  # elsewhere a launch costs more
-    return max(1, -(-len(x) // max(1, count)))
+    if x.device.type != "cpu":  # a launch costs more
+        return max(1, len(x))
+    entries = len(x) * x.shape[1] * geometry.kernel[0] * geometry.kernel[1] * positions[0] * positions[1]
+    size = entries * x.element_size()
+    count = max(-(-size // PART_BYTES), PARTS if size > SMALL_BYTES else 1)
+    return max(1, -(-len(x) // count))
 
 
 def _columns_in_parts(x: Tensor, geometry: Geometry, positions: Pair, part: int) -> Iterator[Tensor]:

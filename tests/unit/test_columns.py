@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.convolutions import ALGORITHMS, Geometry, columns, unfold
-from nn_from_scratch.convolutions.columns import PART_BYTES
+from nn_from_scratch.convolutions.columns import PART_BYTES, PARTS, SMALL_BYTES
 from nn_from_scratch.convolutions.workspace import workspace
 
 # A kernel and positions of unequal sides, so that no factor of a part's size stands in for another one.
@@ -34,6 +34,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     [
         (1, (12, 9)),  # far less than a part
         (4, (12, 9)),  # four samples, one part
+        (30, (12, 9)),  # as many parts as there are at least
         (700, (12, 9)),  # many samples in each of many parts
         (3, (130, 160)),  # a sample is more than a part
     ],
@@ -50,7 +51,7 @@ def test_a_part_is_as_many_samples_as_fit_and_at_least_one(
         assert whole == N * 6 * 5 * 3 * s.shape[2] * s.shape[3] * x.element_size()
         assert sum(n for n, _ in parts) == N
         assert all((n - 1) * (nbytes // n) < PART_BYTES for n, nbytes in parts)
-        assert len(parts) <= max(-(-whole // PART_BYTES), 1)
+        assert len(parts) <= max(-(-whole // PART_BYTES), PARTS if whole > SMALL_BYTES else 1)
 
 
 def test_columns_that_serve_two_maps_are_copied_once(parts: list[tuple[int, int]]) -> None:
