@@ -87,7 +87,7 @@ def measure(
     seconds: dict[str, list[list[float]]] = {name: [] for name in names}
     counts: dict[str, Mapping[str, int | None]] = {}
     machine: Mapping[str, str] = {}
-    with alone():
+    with alone(on_wait=on_round):
         for number in range(processes):
             on_round(f"process {number + 1} of {processes}: {len(names)} benchmarks")
             with side.process() as process:

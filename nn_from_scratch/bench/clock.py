@@ -42,16 +42,19 @@ def no_collection() -> Iterator[None]:
 
 
 @contextmanager
-def alone(name: str = "bench") -> Iterator[None]:
+def alone(name: str = "bench", *, on_wait: Callable[[str], None] = lambda words: None) -> Iterator[None]:
     """Within it, no other process that measures in this way does so; the others of this user wait.
 
     Args:
         name: of the lock, in the folder for temporary files.
+        on_wait: called with what is waited for, in words, where it is not free.
     """
     user = os.getuid() if hasattr(os, "getuid") else 0
     path = Path(tempfile.gettempdir()) / f"nn_from_scratch-{name}-{user}.lock"
     with path.open("a+b") as file:
-        _lock(file)
+        if not _try_to_lock(file):
+            on_wait("another process is measuring; this one waits until it has ended")
+            _lock(file)
         try:
             yield
         finally:
@@ -60,6 +63,14 @@ def alone(name: str = "bench") -> Iterator[None]:
 
 if sys.platform == "win32":
     import msvcrt
+
+    def _try_to_lock(file: IO[bytes]) -> bool:
+        try:
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
 
     def _lock(file: IO[bytes]) -> None:
         while True:
@@ -76,6 +87,13 @@ if sys.platform == "win32":
 
 else:
     import fcntl
+
+    def _try_to_lock(file: IO[bytes]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def _lock(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)

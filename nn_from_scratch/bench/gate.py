@@ -99,7 +99,7 @@ class Gate:
         shared = [name for name in names if name in names_of_base]
         records = {name: _Record() for name in shared}
         rule = self.rule.shared_by(len(shared))
-        with alone():
+        with alone(on_wait=self.on_round):
             outcomes = self._measure(records, rule)
         allowed = [name for name in (*missing, *shared) if name in self.allow_removed]
         not_run = {name for name in shared if outcomes[name].interval is None and name in self.allow_removed}

@@ -21,7 +21,7 @@ STEP = 3e-3
 @pytest.fixture(autouse=True)
 def _no_waiting_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time is simulated here, so nobody has to be alone on the machine."""
-    monkeypatch.setattr("nn_from_scratch.bench.baselines.alone", nullcontext)
+    monkeypatch.setattr("nn_from_scratch.bench.baselines.alone", lambda **options: nullcontext())
 
 
 class QuietMachine(Machine):

@@ -22,7 +22,7 @@ STEP = 3e-3
 def _no_waiting_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time is simulated here, so nobody has to be alone on the machine."""
     for name in ("gate", "pairs"):
-        monkeypatch.setattr(f"nn_from_scratch.bench.{name}.alone", nullcontext)
+        monkeypatch.setattr(f"nn_from_scratch.bench.{name}.alone", lambda **options: nullcontext())
 
 
 def in_process(seed: int, factor: float, *, jitter: float = 0.05) -> Verdict:
