@@ -26,7 +26,8 @@ def machine_info() -> dict[str, str]:
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
         "GPU": "none",
-        "precision of float32 products": torch.get_float32_matmul_precision(),
+        # Of oneDNN. torch's older function raises an error where products on a GPU have a precision of their own.
+        "precision of float32 products": torch.backends.mkldnn.matmul.fp32_precision,
     }
     if torch.cuda.is_available():
         found |= {

@@ -23,6 +23,7 @@ __all__ = [
     "OPTIMIZERS",
     "ROWS",
     "Batch",
+    "OurStep",
     "Row",
     "Step",
     "our_model",
@@ -109,9 +110,22 @@ def torch_model(channels: int = 16, *, device: torch.device | str = "cpu") -> to
     return model
 
 
+@dataclass(frozen=True)
+class OurStep:
+    """A training step with the convolutions by one algorithm."""
+
+    train: nn.TrainingStep
+    algorithm: str
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """Train on a batch; the loss before."""
+        with nn.convolution_algorithm(self.algorithm):
+            return self.train(x, y)
+
+
 def our_step(
     x: Tensor, optimizer_name: str, *, algorithm: str = "auto", channels: int = 16, capture: bool = True
-) -> Step:
+) -> OurStep:
     """A step of this package, as `training` makes it, with the convolutions by this algorithm.
 
     Where torch has several threads on a CPU, a captured step's batch is shared among as many.
@@ -120,12 +134,7 @@ def our_step(
     model = our_model(channels, device=x.device)
     workers = torch.get_num_threads() if capture and not x.is_cuda else 1
     train = nn.TrainingStep(model, nn.MSE(), getattr(nn, name)(model, **options), capture=capture, workers=workers)
-
-    def step(x: Tensor, y: Tensor) -> Tensor:
-        with nn.convolution_algorithm(algorithm):
-            return train(x, y)
-
-    return step
+    return OurStep(train, algorithm)
 
 
 def torch_step(x: Tensor, optimizer_name: str, *, compiled: bool = False, channels: int = 16) -> Step:

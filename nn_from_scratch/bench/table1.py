@@ -8,172 +8,29 @@ eager PyTorch is void.
 from __future__ import annotations
 
 import random
-import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from nn_from_scratch.bench.clock import Clock, alone, no_collection, synchronised_clock
-from nn_from_scratch.bench.counts import Counts, count
+from nn_from_scratch.bench.counts import count
 from nn_from_scratch.bench.intervals import Interval, bootstrap, log_ratios
 from nn_from_scratch.bench.machine import machine_info
-from nn_from_scratch.bench.rows import COMPILED, EAGER, OPTIMIZERS, ROWS, Batch, Row, Step, split_into_batches
+from nn_from_scratch.bench.rows import COMPILED, EAGER, OPTIMIZERS, ROWS, Batch, OurStep, Row, Step, split_into_batches
+from nn_from_scratch.bench.timings import REPORT, Settings, Table, Timing
+from nn_from_scratch.catalogue.precision import tensor_cores
 from nn_from_scratch.errors import ArgumentError
 
 __all__ = ["REPORT", "Settings", "Table", "Timing", "run_table"]
 
-#: Mean and standard deviation of the report's Table I, in seconds, on a laptop's RTX 3060: its own, and PyTorch's.
-REPORT: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
-    "SGD": ((3.846, 0.187), (0.844, 0.070)),
-    "SGD with momentum": ((3.932, 0.131), (0.770, 0.022)),
-    "Adam": ((3.986, 0.143), (0.856, 0.060)),
-}
 _TIMES_READY = 3
-_SAMPLES, _QUICK_SAMPLES = 50_000, 2_560
 # Relative differences to eager's losses: of the first steps, before rounding has grown, and of an epoch's mean.
 _FIRST_STEPS = 10
 _SAME_STEP = {"ieee": 1e-4, "tf32": 1e-2}
 _SAME_MEAN = {"ieee": 1e-2, "tf32": 5e-2}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What is run.
-
-    Attributes:
-        samples: in an epoch.
-        batch: samples in a step; the last one of an epoch may be smaller.
-        epochs: that are measured, after one that warms up.
-        slices: of an epoch.
-        device: where.
-        precision: of float32 products and convolutions on CUDA, "tf32" or "ieee", the same for every row.
-        quick: whether this is no whole epoch; for the title.
-        seed: of the data and of the order.
-
-    Raises:
-        ArgumentError: a number makes no sense.
-    """
-
-    samples: int = _SAMPLES
-    batch: int = 128
-    epochs: int = 5
-    slices: int = 10
-    device: str = "cpu"
-    precision: str = "ieee"
-    quick: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("samples", "batch", "epochs", "slices"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"{name} is {getattr(self, name)}, but at least 1 is expected")
-        if self.precision not in _SAME_STEP:
-            raise ArgumentError(f"precision is {self.precision!r}, but 'ieee' or 'tf32' is expected")
-
-    @classmethod
-    def chosen(cls, *, quick: bool, device: str, **options: Any) -> Settings:
-        """Those of the whole table, or of a quick one; TF32 where there is a GPU, as its users have it."""
-        precision = "tf32" if device.startswith("cuda") else "ieee"
-        samples = _QUICK_SAMPLES if quick else _SAMPLES
-        return cls(samples=samples, quick=quick, device=device, precision=precision, **options)
-
-    @property
-    def steps(self) -> int:
-        """Of an epoch."""
-        return -(-self.samples // self.batch)
-
-    @property
-    def title(self) -> str:
-        """What the numbers are of."""
-        quick = ", QUICK: not a whole epoch" if self.quick else ""
-        return (
-            f"Table I on {self.device}{quick}: one epoch of {self.samples} samples of 3x32x32, batch {self.batch}, "
-            f"mean and standard deviation over {self.epochs} epochs"
-        )
-
-
-@dataclass
-class Timing:
-    """One row under one optimizer.
-
-    Attributes:
-        row, optimizer: which.
-        seconds: of each slice of each epoch.
-        losses: mean loss of each epoch, the one that warms up included.
-        void: why the row does not count; empty if it does.
-        counts: exact ones of a step.
-        ratio, to_compiled: to eager and to torch.compile, slice by slice.
-    """
-
-    row: str
-    optimizer: str
-    seconds: list[list[float]] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    void: str = ""
-    counts: Counts | None = None
-    ratio: Interval | None = None
-    to_compiled: Interval | None = None
-
-    @property
-    def epochs(self) -> list[float]:
-        """Seconds of each epoch."""
-        return [sum(slices) for slices in self.seconds]
-
-    @property
-    def mean(self) -> float:
-        """Of the epochs, in seconds."""
-        return statistics.fmean(self.epochs)
-
-    @property
-    def deviation(self) -> float:
-        """The standard deviation of the epochs, in seconds; of a single one 0."""
-        return statistics.stdev(self.epochs) if len(self.seconds) > 1 else 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values; intervals as ratios: middle, lower, upper."""
-        void = bool(self.void)
-        return {
-            "row": self.row,
-            "optimizer": self.optimizer,
-            "void": self.void,
-            "mean": None if void else self.mean,
-            "deviation": None if void else self.deviation,
-            "seconds": self.seconds,
-            "losses": self.losses,
-            "counts": None if self.counts is None else self.counts.to_json(),
-            "ratio": None if self.ratio is None else [self.ratio.ratio, *self.ratio.ratios],
-            "to_compiled": None if self.to_compiled is None else [self.to_compiled.ratio, *self.to_compiled.ratios],
-        }
-
-
-@dataclass(frozen=True)
-class Table:
-    """All rows under all optimizers.
-
-    Attributes:
-        settings: what was run.
-        machine: where.
-        timings: in the order of optimizers and rows.
-    """
-
-    settings: Settings
-    machine: Mapping[str, str]
-    timings: tuple[Timing, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "what": "table1",
-            "title": self.settings.title,
-            "settings": asdict(self.settings),
-            "machine": dict(self.machine),
-            "timings": [timing.to_json() for timing in self.timings],
-            "report": {name: [list(ours), list(theirs)] for name, (ours, theirs) in REPORT.items()},
-        }
 
 
 def run_table(
@@ -198,7 +55,6 @@ def run_table(
     """
     if EAGER not in {row.name for row in rows}:
         raise ArgumentError(f"rows are {', '.join(row.name for row in rows)}, but {EAGER!r} must be one of them")
-    _set_precision(settings.precision)
     kind = torch.device(settings.device).type
     rows = [row for row in rows if kind in row.devices]
     generator = torch.Generator().manual_seed(settings.seed)
@@ -208,10 +64,10 @@ def run_table(
         for last in {kind in row.channels_last for row in rows}
     }
     timings = []
-    with alone():
+    with alone(on_wait=on_progress), tensor_cores(tf32=settings.precision == "tf32"):
         for optimizer in optimizers:
             timings += _run(settings, rows, optimizer, batches, clock, on_progress)
-    return Table(settings, machine_info(), tuple(timings))
+        return Table(settings, machine_info(), tuple(timings))
 
 
 def _run(
@@ -261,7 +117,9 @@ def _make_ready(row: Row, timing: Timing, steps: dict[str, Step], batches: Seque
     """
     try:
         counted = row.make(batches[0][0], timing.optimizer)
-        timing.counts = count(lambda: counted(*batches[0]), operators=row.dispatches)
+        counts = count(lambda: counted(*batches[0]), operators=row.dispatches)
+        kept = counted.train.kept_bytes if isinstance(counted, OurStep) else 0
+        timing.counts = replace(counts, peak_bytes=counts.peak_bytes + kept)
         step = row.make(batches[0][0], timing.optimizer)
         for batch in (batches[0], batches[-1]):
             for _ in range(_TIMES_READY):
@@ -306,9 +164,3 @@ def _slices(steps: int, slices: int) -> list[range]:
     number = min(slices, steps)
     bounds = [steps * place // number for place in range(number + 1)]
     return [range(start, end) for start, end in pairwise(bounds)]
-
-
-def _set_precision(precision: str) -> None:
-    # Both, because a convolution's own setting does not follow the global one.
-    torch.backends.cuda.matmul.fp32_precision = precision
-    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]  # torch's types lack it

@@ -47,8 +47,10 @@ class Listing:
         inputs: what holds them.
         instructions: in their order.
         result: of which the program gives a copy.
+        kept_bytes: of the memory that stays its own between runs.
     """
 
     inputs: Sequence[Register]
     instructions: list[Instruction] = field(default_factory=list)
     result: Register | Tensor | None = None
+    kept_bytes: int = 0

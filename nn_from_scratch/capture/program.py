@@ -39,7 +39,11 @@ def compile_program(calls: Sequence[Call], inputs: Sequence[Tensor], result: Ten
     Returns:
         A function of tensors in the place of `inputs` that gives the result, a new tensor. For one thread at a time.
     """
-    listing = list_instructions(calls, inputs, result)
+    return program_of(list_instructions(calls, inputs, result))
+
+
+def program_of(listing: Listing) -> Program:
+    """The program for a listing."""
     return interpreted_program(listing) or written_program(listing)
 
 
@@ -71,6 +75,7 @@ class _Compiler:
         }
         self.registers: dict[int, list[Register]] = {}  # by recorded storage
         self.arena = Arena(self._requests())
+        self.found.kept_bytes = self.arena.size
         self.static: dict[int, Tensor] = self.arena.place()
 
     # ---- what goes where

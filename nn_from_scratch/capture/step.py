@@ -104,6 +104,11 @@ class TrainingStep:
             return captured.first(x, target)
         return captured(x, target)
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of memory on a CPU that captured steps keep between steps, beside parameters and the optimizer's state."""
+        return sum(captured.kept_bytes for captured in self._kept.values() if captured is not None)
+
     def _ordinary(self, x: Tensor, target: Tensor) -> Tensor:
         self.optimizer.zero_grad()
         if self.workers > 1 and not x.is_cuda:

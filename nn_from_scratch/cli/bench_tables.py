@@ -22,7 +22,8 @@ from nn_from_scratch.training import check_device
 __all__ = ["run_table", "show_duels", "show_table"]
 
 _OF_MEMORY = (
-    "Peak memory is what a step needs beyond what lives between steps; a captured step keeps its buffers between them."
+    "Peak memory is what a step needs beyond parameters and the optimizer's state; a captured step's includes the "
+    "buffers that it keeps between steps."
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from nn_from_scratch.bench import table1
 from nn_from_scratch.bench.counts import Counts
 from nn_from_scratch.bench.rows import COMPILED, EAGER, ROWS, Row, Step
 from nn_from_scratch.bench.table1 import Settings, Table, Timing, run_table
+from nn_from_scratch.catalogue.precision import tensor_cores
 from nn_from_scratch.cli.bench_tables import show_table
 from nn_from_scratch.errors import ArgumentError
 
@@ -48,12 +49,9 @@ class Rows:
 
 
 @pytest.fixture
-def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rows]:
+def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
     monkeypatch.setattr(table1, "count", lambda function, operators: Counts(7 if operators else None, None, 2**20))
-    before = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]  # torch's types lack it
-    yield Rows()
-    torch.backends.cuda.matmul.fp32_precision = before[0]
-    torch.backends.cudnn.conv.fp32_precision = before[1]  # type: ignore[attr-defined]  # torch's types lack it
+    return Rows()
 
 
 def measured(rows: Rows, *listed: Row, settings: Settings = SETTINGS) -> dict[str, Timing]:
@@ -110,6 +108,38 @@ def test_a_row_for_another_device_is_left_out(rows: Rows) -> None:
 def test_eager_pytorch_must_be_there(rows: Rows) -> None:
     with pytest.raises(ArgumentError, match="'PyTorch eager' must be one of them"):
         measured(rows, rows.row("ours", 1.0))
+
+
+def test_the_precision_on_a_gpu_is_that_of_the_table_only_while_it_is_measured(rows: Rows) -> None:
+    seen = set()
+
+    def make(x: Tensor, optimizer: str) -> Step:
+        seen.add(torch.backends.cuda.matmul.fp32_precision)
+        seen.add(torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]  # torch's types lack it
+        return rows.row(EAGER, 1.0).make(x, optimizer)
+
+    for precision, other in (("tf32", False), ("ieee", True)):
+        seen.clear()
+        with tensor_cores(tf32=other):
+            before = torch.backends.cuda.matmul.fp32_precision
+            run_table(replace(SETTINGS, precision=precision), rows=[Row(EAGER, make)], clock=rows.clock)
+            assert seen == {precision}
+            assert torch.backends.cuda.matmul.fp32_precision == before != precision
+
+
+def test_the_memory_of_a_captured_step_includes_what_it_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count(function: Callable[[], object], operators: bool) -> Counts:
+        for _ in range(3):
+            function()
+        return Counts(1, None, 7)
+
+    monkeypatch.setattr(table1, "count", count)
+    names = [EAGER, "auto", "native, uncaptured"]
+    settings = Settings(samples=2, batch=2, epochs=1, slices=1, quick=True)
+    table = run_table(settings, rows=[row for row in ROWS if row.name in names], optimizers=["SGD"])
+    needed = {timing.row: timing.counts.peak_bytes for timing in table.timings if timing.counts is not None}
+    assert needed[EAGER] == needed["native, uncaptured"] == 7
+    assert needed["auto"] > 2 * 3 * 32 * 32 * 4  # a prediction at least
 
 
 @pytest.mark.parametrize("options", [{"samples": 0}, {"batch": 0}, {"epochs": 0}, {"precision": "bf16"}])

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
+from nn_from_scratch.bench.counts import count
+from nn_from_scratch.bench.rows import our_step, torch_step
 from nn_from_scratch.capture import TrainingStep
 from nn_from_scratch.capture.step import KEPT_STEPS
 from nn_from_scratch.errors import CaptureError, ShapeError
@@ -223,3 +225,28 @@ def test_a_graph_on_cuda_gives_the_losses_of_ordinary_steps(name: str) -> None:
         own = model(torch.float64).cuda()
         found.append(run(own, OPTIMIZERS[name](own), data, capture=capture))
     torch.testing.assert_close(torch.tensor(found[1]), torch.tensor(found[0]), rtol=1e-12, atol=0.0)
+
+
+def test_what_captured_steps_keep_is_counted() -> None:
+    own = model()
+    step = TrainingStep(own, nn.MSE(), nn.SGD(own, lr=0.1))
+    kept = []
+    for x, y in batches(4, 4, 4, 2, 2):
+        step(x, y)
+        kept.append(step.kept_bytes)
+    assert kept[0] == 0 < kept[1] == kept[2] == kept[3] < kept[4]
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="elsewhere native takes other ways")
+@pytest.mark.parametrize("batch", [16, 128])
+def test_a_captured_step_takes_no_more_memory_than_pytorchs(batch: int) -> None:
+    x, y = torch.rand(batch, 3, 32, 32), torch.rand(batch, 3, 32, 32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ours, theirs = our_step(x, "Adam"), torch_step(x, "Adam")
+        last = [z.contiguous(memory_format=torch.channels_last) for z in (x, y)]
+        found = count(lambda: ours(*last)).peak_bytes + ours.train.kept_bytes
+        assert found <= count(lambda: theirs(x, y)).peak_bytes
+    finally:
+        torch.set_num_threads(threads)
