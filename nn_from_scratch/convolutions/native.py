@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from nn_from_scratch.convolutions.columns import convolve_and_correlate, correlate
-from nn_from_scratch.convolutions.geometry import Geometry, Pair
+from nn_from_scratch.convolutions.doubled import worth_doubling
+from nn_from_scratch.convolutions.geometry import Geometry, Pair, spatial
 from nn_from_scratch.convolutions.phases import adjoint_by_phases
 from nn_from_scratch.convolutions.shifted import convolve_full, is_full
 from nn_from_scratch.convolutions.swapped import correlate_swapped, suits
@@ -29,7 +30,8 @@ FEW = 8
 WIDE = 32
 #: Times that the columns hold a pixel, up to which a product with them is faster than to turn image and cotangent ...
 FEW_COPIES = 4
-#: ... if there are more pairs of a channel in and one out than this: each column is short, and hardly used, otherwise.
+#: ... if there are more pairs of a channel in and one out than this, or positions are taken two by two: each column is
+#: short, and hardly used, otherwise.
 FEW_PAIRS = 128
 
 
@@ -76,8 +78,9 @@ def conv2d_input(g: Tensor, w: Tensor, geometry: Geometry, size: Pair, bias: Ten
 
 def conv2d_weight(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
     """The adjoint in w: from x (N, C, H, W) and g (N, C', H', W') to (C', C/G, K1, K2)."""
-    few = _has_few_copies(geometry) and x.shape[1] * g.shape[1] > FEW_PAIRS
-    return correlate_swapped(x, g, geometry) if suits(x, geometry) and not few else correlate(x, g, geometry)
+    worth = x.shape[1] * g.shape[1] > FEW_PAIRS or worth_doubling(x, geometry, spatial(g), g.shape[1])
+    by_columns = not suits(x, geometry) or (_has_few_copies(geometry) and worth)
+    return correlate(x, g, geometry) if by_columns else correlate_swapped(x, g, geometry)
 
 
 def conv2d_and_weight(x: Tensor, w: Tensor, g: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import nn_from_scratch as nn
-from nn_from_scratch.convolutions import ALGORITHMS, Geometry, convolution_algorithm, fastest, find_algorithm, native
-from nn_from_scratch.convolutions.columns import PART_BYTES
+from nn_from_scratch.convolutions import (
+    ALGORITHMS,
+    Geometry,
+    convolution_algorithm,
+    doubled,
+    fastest,
+    find_algorithm,
+    native,
+)
+from nn_from_scratch.convolutions.columns import PART_BYTES, correlate
 from nn_from_scratch.convolutions.swapped import PART, TILE, correlate_swapped, suits
 from nn_from_scratch.convolutions.workspace import KEPT_BYTES, workspace
 from nn_from_scratch.errors import ArgumentError, GeometryError, ShapeError
@@ -143,6 +151,18 @@ def test_columns_are_taken_where_they_hold_a_pixel_few_times(
     assert taken == ["convolve_and_correlate"] * beside
     taken.clear()
     native.conv2d_and_weight(x.double(), w.double(), g.double(), geometry)  # no vendor's kernel to compare with
+    assert taken == ["correlate"]
+
+
+def test_columns_are_taken_where_they_are_those_of_two_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr(native, "correlate", _watched(correlate, taken))
+    geometry = Geometry((4, 4), stride=(2, 2))
+    x, g = torch.ones(2, 3, 6, 6), torch.ones(2, 8, 2, 2)
+    before = native.conv2d_weight(x, g, geometry)
+    assert not taken
+    monkeypatch.setattr(doubled, "MANY", 8)
+    torch.testing.assert_close(native.conv2d_weight(x, g, geometry), before)
     assert taken == ["correlate"]
 
 
