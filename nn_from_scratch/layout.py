@@ -36,18 +36,19 @@ def samples_last(x: Tensor, most: int) -> Iterator[Tensor]:
             yield part.as_strided((M, n), (1, M)).contiguous()
 
 
-def in_order(x: Tensor, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    """The entries that a view of a dense x gives, one after another: new, contiguous, of this size.
+def copy_in_order(x: Tensor, size: tuple[int, ...], stride: tuple[int, ...], *, out: Tensor) -> None:
+    """Write the entries that a view of a dense x gives, of this size, one after another to a contiguous tensor.
 
     The last two axes of the view must be one run of memory. Two numbers are moved at once where all lie in pairs.
     """
     run, outer = size[-1] * size[-2], stride[:-2]
-    even = all(n % 2 == 0 for n in (run, x.numel(), x.storage_offset(), *outer))
+    even = all(n % 2 == 0 for n in (run, x.numel(), x.storage_offset(), out.storage_offset(), *outer))
     if not even or x.dtype != _BLOCKS or x.device.type != "cpu":
-        return x.as_strided(size, stride).contiguous()
+        out.view(size).copy_(x.as_strided(size, stride))
+        return
     pairs = torch.view_as_complex(x.as_strided((x.numel() // 2, 2), (2, 1)))
     view = pairs.as_strided((*size[:-2], run // 2), (*[n // 2 for n in outer], 1))
-    return torch.view_as_real(view.contiguous()).view(size)
+    torch.view_as_complex(out.view(-1, 2)).view(view.shape).copy_(view)
 
 
 def alike(x: Tensor, other: Tensor) -> Tensor:

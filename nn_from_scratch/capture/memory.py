@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ ALIGNMENT = 64
 class Arena:
     """A block of memory, and who is where in it at which time.
 
-    The largest tensors are placed first, each at the lowest address that is free throughout its life.
+    Tensors are placed one after the other, each at the lowest address that is free throughout its life: the largest
+    first, or as they are born, whichever needs less.
 
     Args:
         requests: for each key a tensor, the first and the last moment of its life.
@@ -23,10 +24,18 @@ class Arena:
 
     def __init__(self, requests: Mapping[int, tuple[Tensor, int, int]]) -> None:
         self.requests = requests
-        self.offsets: dict[int, int] = {}
-        self.size = 0
+        orders = (
+            sorted(requests, key=lambda key: (-_bytes(requests[key][0]), requests[key][1])),
+            sorted(requests, key=lambda key: (requests[key][1], -_bytes(requests[key][0]))),
+        )
+        self.size, self.offsets = min((self._offsets(order) for order in orders), key=lambda found: found[0])
+
+    def _offsets(self, order: Sequence[int]) -> tuple[int, dict[int, int]]:
+        """The bytes needed, and where each is, if they are placed in this order."""
+        offsets: dict[int, int] = {}
         placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
-        for key, (tensor, first, last) in sorted(requests.items(), key=lambda item: (-_bytes(item[1][0]), item[1][1])):
+        for key in order:
+            tensor, first, last = self.requests[key]
             size = -(-_bytes(tensor) // ALIGNMENT) * ALIGNMENT
             offset = 0
             for start, end, born, dies in sorted(placed):
@@ -35,8 +44,8 @@ class Arena:
                         break
                     offset = max(offset, end)
             placed.append((offset, offset + size, first, last))
-            self.offsets[key] = offset
-            self.size = max(self.size, offset + size)
+            offsets[key] = offset
+        return max((end for _, end, _, _ in placed), default=0), offsets
 
     def place(self) -> dict[int, Tensor]:
         """For each key a tensor of the shape, strides and dtype of the one requested, on the CPU, with any values.

@@ -33,7 +33,7 @@ PART_BYTES = 1 << 19
 PARTS, SMALL_BYTES = 8, 1 << 18
 
 
-def _image(x: Tensor, padding: Pair = (0, 0)) -> Tensor:
+def image_of(x: Tensor, padding: Pair = (0, 0)) -> Tensor:
     """The images x (N, H, W, C) with a border of zeros, contiguous; no copy if they are so already."""
     a, b = padding
     if not (a or b):
@@ -74,7 +74,7 @@ def _part(x: Tensor, geometry: Geometry, positions: Pair) -> int:
 def _columns_in_parts(x: Tensor, geometry: Geometry, positions: Pair, part: int) -> Iterator[Tensor]:
     """The columns (G, R, K) of these many samples of x (N, C, H, W) after the other; each lasts until the next."""
     for image in torch.split(x.permute(0, 2, 3, 1), part):
-        yield _columns(_image(image, geometry.padding), geometry, positions)
+        yield _columns(image_of(image, geometry.padding), geometry, positions)
 
 
 def convolve(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None) -> Tensor:
@@ -155,7 +155,7 @@ class _Correlation:
 
     def add(self, columns: Tensor) -> None:
         """Add the products with the columns (G, R, K) of the samples that come next."""
-        rows = _image(next(self.parts)).view(-1, len(columns), self.out).permute(1, 2, 0)  # (G, C'/G, R)
+        rows = image_of(next(self.parts)).view(-1, len(columns), self.out).permute(1, 2, 0)  # (G, C'/G, R)
         torch.baddbmm(self.sum, rows, columns, beta=0 if self.first else 1, out=self.sum)  # 0: what it holds is ignored
         self.first = False
 

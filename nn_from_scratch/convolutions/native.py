@@ -14,9 +14,8 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from nn_from_scratch.convolutions.columns import convolve_and_correlate, correlate
+from nn_from_scratch.convolutions.columns import convolve_and_correlate, correlate, image_of
 from nn_from_scratch.convolutions.doubled import worth_doubling
 from nn_from_scratch.convolutions.geometry import Geometry, Pair, spatial
 from nn_from_scratch.convolutions.phases import adjoint_by_phases
@@ -28,6 +27,8 @@ from nn_from_scratch.layout import channels_last
 FEW = 8
 #: Channels of phases from which matrix products are faster than oneDNN's kernels for AVX2.
 WIDE = 32
+#: Of a batch, whose phases are computed one after the other there: the border and further channels take memory.
+PARTS = 2
 #: Times that the columns hold a pixel, up to which a product with them is faster than to turn image and cotangent ...
 FEW_COPIES = 4
 #: ... if there are more pairs of a channel in and one out than this, or positions are taken two by two: each column is
@@ -60,7 +61,8 @@ def _convolve_phases(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | No
     if len(w) >= WIDE and is_full(geometry) and x.numel():
         return convolve_full(x, w, bias)
     if a or b:
-        x, geometry = pad(x, (b, b, a, a)), replace(geometry, padding=(0, 0))
+        x = image_of(x.permute(0, 2, 3, 1), (a, b)).permute(0, 3, 1, 2)
+        geometry = replace(geometry, padding=(0, 0))
     return _convolve(x, w, geometry, bias)
 
 
@@ -72,8 +74,10 @@ def conv2d(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None = None)
 def conv2d_input(g: Tensor, w: Tensor, geometry: Geometry, size: Pair, bias: Tensor | None = None) -> Tensor:
     """The adjoint in x, plus a bias (C,): from g (N, C', H', W') and w (C', C/G, K1, K2) to (N, C, *size)."""
     block = _block(g.device.type, g.dtype)
-    convolve = _convolve_phases if block > 1 and geometry.stride != (1, 1) else _convolve
-    return adjoint_by_phases(convolve, g, w, geometry, size, bias, block)
+    if block == 1:
+        return adjoint_by_phases(_convolve, g, w, geometry, size, bias)
+    convolve = _convolve if geometry.stride == (1, 1) else _convolve_phases
+    return adjoint_by_phases(convolve, g, w, geometry, size, bias, block, parts=PARTS)
 
 
 def conv2d_weight(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from nn_from_scratch.convolutions.geometry import Geometry, Pair, spatial
-from nn_from_scratch.layout import in_order
+from nn_from_scratch.layout import copy_in_order
 
 Convolve = Callable[[Tensor, Tensor, Geometry, Tensor | None], Tensor]
 
@@ -101,7 +101,14 @@ def _phase_order(shape: tuple[int, ...], groups: int, stride: Pair, size: int, d
 
 
 def adjoint_by_phases(
-    convolve: Convolve, g: Tensor, w: Tensor, geometry: Geometry, size: Pair, bias: Tensor | None, block: int = 1
+    convolve: Convolve,
+    g: Tensor,
+    w: Tensor,
+    geometry: Geometry,
+    size: Pair,
+    bias: Tensor | None,
+    block: int = 1,
+    parts: int = 1,
 ) -> Tensor:
     """The adjoint in x plus a bias: from g (N, C', H', W') and w (C', C/G, K1, K2) to (N, C, *size).
 
@@ -113,6 +120,7 @@ def adjoint_by_phases(
         bias: (C,), or None.
         block: the number of channels of which a convolution for several phases is asked for a multiple; those that are
             added are not looked at.
+        parts: of the batch, of which the phases are computed one after the other: each needs memory beside the result.
     """
     N, G, per_group, (s, t) = g.shape[0], geometry.groups, w.shape[1], geometry.stride
     w, dilation = _write_out(w, geometry)
@@ -126,17 +134,34 @@ def adjoint_by_phases(
         bias = torch.cat([bias.view(G, per_group)] * times, dim=1).flatten()[: plan.phases[0]]
     order = _phase_order(w.shape, G, (s, t), torch.Size(plan.phases).numel(), w.device)
     phases = w.reshape(-1).index_select(0, order).as_strided(plan.phases, plan.strides)  # (G s t C/G, C'/G, I1, I2)
-    y = convolve(g, phases, plan.flat, bias)  # (N, G s t C/G or more, M1, M2)
-    (top, left), C = plan.offset, G * per_group
-    if (s, t) != (1, 1):
-        (_, _, M1, M2), (sample, channel, row, column) = y.shape, y.stride()
-        step = per_group * channel
-        if G == 1 and channel == 1:
-            pixels = in_order(y, (N, M1, s, M2, t, per_group), (sample, row, t * step, column, step, channel))
-        else:
-            pixels = y.as_strided(
-                (N, M1, s, M2, t, G, per_group), (sample, row, t * step, column, step, s * t * step, channel)
-            ).contiguous()  # (N, M1 s, M2 t, C)
-        row, column = M2 * t * C, C
-        return pixels.as_strided((N, C, *size), (M1 * s * row, 1, row, column), top * row + left * column)
-    return y  # of one phase, which begins with the first row and column and has the size asked for
+    if (s, t) == (1, 1):  # one phase, which begins with the first row and column and has the size asked for
+        return convolve(g, phases, plan.flat, bias)
+    (M1, M2), (top, left), C = plan.flat.output_size(spatial(g)), plan.offset, G * per_group
+    pixels: Tensor | None = None
+    for part in _parts(N, parts):
+        y = convolve(g if parts == 1 else g[part], phases, plan.flat, bias)
+        if pixels is None:
+            pixels = g.new_empty(N, M1 * s, M2 * t, C)  # only now: its memory may have served until here
+        _shuffle(y, (s, t), G, per_group, out=pixels[part])
+    assert pixels is not None  # an empty batch is one part too
+    row, column = M2 * t * C, C
+    return pixels.as_strided((N, C, *size), (M1 * s * row, 1, row, column), top * row + left * column)
+
+
+def _parts(N: int, parts: int) -> list[slice]:
+    step = max(1, -(-N // parts))
+    return [slice(first, first + step) for first in range(0, max(1, N), step)]
+
+
+def _shuffle(y: Tensor, stride: Pair, groups: int, per_group: int, *, out: Tensor) -> None:
+    """Put the phases y (N, G s t C/G or more, M1, M2) side by side: to (N, M1 s, M2 t, C)."""
+    (N, _, M1, M2), (sample, channel, row, column), (s, t) = y.shape, y.stride(), stride
+    step = per_group * channel
+    if groups == 1 and channel == 1:
+        strides = (sample, row, t * step, column, step, channel)
+        copy_in_order(y, (N, M1, s, M2, t, per_group), strides, out=out)
+    else:
+        view = y.as_strided(
+            (N, M1, s, M2, t, groups, per_group), (sample, row, t * step, column, step, s * t * step, channel)
+        )
+        out.view(view.shape).copy_(view)

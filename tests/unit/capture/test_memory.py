@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from nn_from_scratch.capture.memory import ALIGNMENT, Arena
@@ -20,6 +21,18 @@ def test_tensors_that_live_at_the_same_time_are_apart_and_others_share() -> None
                 assert spans[one][1] <= spans[other][0] or spans[other][1] <= spans[one][0]
     assert spans[2] == spans[0]
     assert arena.size == 2 * 448 + 64
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        [(48, 1, 2), (80, 3, 3), (64, 0, 1), (64, 3, 3), (80, 2, 3)],  # the largest first
+        [(16, 1, 3), (32, 2, 2), (48, 0, 3), (48, 2, 2), (64, 3, 3)],  # as they are born
+    ],
+)
+def test_the_order_that_needs_less_is_taken(requests: list[tuple[int, int, int]]) -> None:
+    arena = Arena({key: (floats(count), first, last) for key, (count, first, last) in enumerate(requests)})
+    assert arena.size == max(sum(4 * n for n, first, last in requests if first <= now <= last) for now in range(4))
 
 
 def test_places_have_the_shape_strides_and_dtype_asked_for_and_are_aligned() -> None:

@@ -237,7 +237,9 @@ def test_what_captured_steps_keep_is_counted() -> None:
     assert kept[0] == 0 < kept[1] == kept[2] == kept[3] < kept[4]
 
 
-@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="elsewhere native takes other ways")
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="nobody has looked at other processors"
+)
 @pytest.mark.parametrize("batch", [16, 128])
 def test_a_captured_step_takes_no_more_memory_than_pytorchs(batch: int) -> None:
     x, y = torch.rand(batch, 3, 32, 32), torch.rand(batch, 3, 32, 32)
