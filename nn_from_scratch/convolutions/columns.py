@@ -64,7 +64,7 @@ def _columns(image: Tensor, geometry: Geometry, positions: Pair) -> Tensor:
 def _part(x: Tensor, geometry: Geometry, positions: Pair) -> int:
     """Samples of x (N, C, H, W) in one part."""
     if x.device.type != "cpu":  # a launch costs more
-        return max(1, len(x))
+        return len(x) or 1
     entries = len(x) * x.shape[1] * geometry.kernel[0] * geometry.kernel[1] * positions[0] * positions[1]
     size = entries * x.element_size()
     count = max(-(-size // PART_BYTES), PARTS if size > SMALL_BYTES else 1)
@@ -150,7 +150,7 @@ class _Correlation:
         G, K, per_group = geometry.groups, geometry.kernel, x.shape[1] // geometry.groups
         self.kernel, self.out, self.first = (*K, per_group), g.shape[1] // G, True
         size = (G, self.out, K[0] * K[1] * per_group)
-        self.sum = x.new_empty(size) if len(x) else x.new_zeros(size)  # (G, C'/G, K)
+        self.sum = x.new_empty(size)  # (G, C'/G, K)
         self.parts = iter(torch.split(g.permute(0, 2, 3, 1), part))
 
     def add(self, columns: Tensor) -> None:

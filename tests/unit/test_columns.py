@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -52,6 +54,31 @@ def test_a_part_is_as_many_samples_as_fit_and_at_least_one(
         assert sum(n for n, _ in parts) == N
         assert all((n - 1) * (nbytes // n) < PART_BYTES for n, nbytes in parts)
         assert len(parts) <= max(-(-whole // PART_BYTES), PARTS if whole > SMALL_BYTES else 1)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_parts_of_a_batch_come_to_the_whole(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "PART_BYTES", 3 * 6 * 5 * 3 * 12 * 7 * 8)  # three samples
+    generator, geometry = torch.Generator().manual_seed(0), replace(GEOMETRY, groups=groups)
+    x, w, b, g = (
+        torch.randn(shape, dtype=torch.float64, generator=generator)
+        for shape in ((11, 6, 12, 9), (4, 6 // groups, 5, 3), (4,), (11, 4, 12, 7))
+    )
+    oracle = ALGORITHMS["im2col"]
+    s, in_w = oracle.conv2d(x, w, geometry), oracle.conv2d_weight(x, g, geometry)
+    torch.testing.assert_close(unfold.conv2d(x, w, geometry, b), s + b[:, None, None])
+    torch.testing.assert_close(unfold.conv2d(x, w, geometry), s)
+    torch.testing.assert_close(unfold.conv2d_weight(x, g, geometry), in_w)
+    torch.testing.assert_close(unfold.conv2d_and_weight(x, w, g, geometry), (s, in_w))
+
+
+def test_small_columns_are_one_part(parts: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = torch.zeros(8, 6, 12, 9), torch.zeros(2, 6, 5, 3)
+    for limit, expected in ((8 * 6 * 5 * 3 * 12 * 7 * 4, 1), (8 * 6 * 5 * 3 * 12 * 7 * 4 - 1, PARTS)):
+        monkeypatch.setattr(columns, "SMALL_BYTES", limit)
+        parts.clear()
+        unfold.conv2d(x, w, GEOMETRY)
+        assert len(parts) == expected
 
 
 def test_columns_that_serve_two_maps_are_copied_once(parts: list[tuple[int, int]]) -> None:

@@ -22,6 +22,7 @@ from nn_from_scratch.convolutions import (
     native,
 )
 from nn_from_scratch.convolutions.columns import PART_BYTES, correlate
+from nn_from_scratch.convolutions.doubled import few
 from nn_from_scratch.convolutions.swapped import PART, TILE, correlate_swapped, suits
 from nn_from_scratch.convolutions.workspace import KEPT_BYTES, workspace
 from nn_from_scratch.errors import ArgumentError, GeometryError, ShapeError
@@ -129,6 +130,7 @@ def _watched(function: Callable[..., Any], calls: list[str]) -> Callable[..., An
     ("channels", "out", "geometry", "alone", "beside"),
     [
         (3, 16, Geometry((4, 4), stride=(2, 2)), False, True),  # four copies of a pixel in short columns
+        (8, 16, Geometry((4, 4), stride=(2, 2)), False, True),
         (9, 16, Geometry((4, 4), stride=(2, 2)), True, True),
         (3, 43, Geometry((4, 4), stride=(2, 2)), True, True),
         (16, 32, Geometry((4, 4), stride=(2, 1)), False, False),  # eight
@@ -164,6 +166,23 @@ def test_columns_are_taken_where_they_are_those_of_two_positions(monkeypatch: py
     monkeypatch.setattr(doubled, "MANY", 8)
     torch.testing.assert_close(native.conv2d_weight(x, g, geometry), before)
     assert taken == ["correlate"]
+    taken.clear()
+    native.conv2d_weight(x, torch.ones(2, few() + 1, 2, 2), geometry)  # more channels out than it is worth
+    assert not taken
+
+
+@pytest.mark.parametrize(("make", "shape"), [(nn.Conv2d, (2, 3, 6, 6)), (nn.TransposeConv2d, (2, 3, 3, 3))])
+def test_the_gradient_of_an_input_that_nobody_wants_is_not_computed(
+    make: type[nn.Conv2d | nn.TransposeConv2d], shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make(3, 4, 4, stride=2)
+    for name in ("input_vjp", "vjps"):
+        monkeypatch.setattr(make, name, lambda *a: pytest.fail("asked for"))
+    loss = nn.MSE()
+    y = first(torch.ones(shape))
+    loss(y, torch.zeros_like(y))
+    loss.backward()
+    assert first.weight.grad is not None
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

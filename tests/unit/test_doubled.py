@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
-from nn_from_scratch.convolutions import ALGORITHMS, Geometry, doubled
+from nn_from_scratch.convolutions import ALGORITHMS, Geometry, columns, doubled
 from nn_from_scratch.convolutions.columns import convolve, convolve_and_correlate, correlate
 from nn_from_scratch.convolutions.doubled import (
     doubled_geometry,
@@ -14,6 +15,7 @@ from nn_from_scratch.convolutions.doubled import (
     single_kernels,
     worth_doubling,
 )
+from nn_from_scratch.convolutions.workspace import workspace
 
 WORTH = Geometry((4, 4), stride=(2, 2), padding=(1, 1))
 
@@ -54,6 +56,28 @@ def test_the_results_are_those_of_the_oracle(
     torch.testing.assert_close(both, (s, in_w))
 
 
+def test_columns_are_those_of_two_positions_by_the_channels_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def watched(purpose: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        if purpose == "columns":
+            shapes.append(shape)
+        return workspace(purpose, shape, like)
+
+    monkeypatch.setattr(columns, "workspace", watched)
+    x = torch.zeros(2, 3, 60, 8)
+    for out, width, windows in ((4, 6, 2), (few() + 1, 4, 4)):
+        w, g = torch.zeros(out, 3, 4, 4), torch.zeros(2, out, 30, 4)
+        for compute in (
+            lambda w=w: convolve(x, w, WORTH, None),
+            lambda g=g: correlate(x, g, WORTH),
+            lambda w=w, g=g: convolve_and_correlate(x, w, g, WORTH),
+        ):
+            shapes.clear()
+            compute()
+            assert {shape[2:6] for shape in shapes} == {(30, windows, 4, width)}
+
+
 def test_the_kernels_two_ways_are_adjoint() -> None:
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(5, 3, 4, 4, dtype=torch.float64, generator=generator)
@@ -77,6 +101,7 @@ def test_it_is_done_for_short_runs_of_many_positions_and_few_channels_only(monke
         assert not worth_doubling(x, other, positions, 3)
     monkeypatch.setattr(doubled, "MANY", 32)
     assert worth_doubling(x, WORTH, positions, 4) and not worth_doubling(x[:1], WORTH, positions, 4)
+    assert worth_doubling(x, WORTH, (8, 2), 4) and not worth_doubling(x, WORTH, (3, 4), 4)
 
 
 @pytest.mark.parametrize(("capability", "most"), [("AVX512", 24), ("AVX2", 12)])

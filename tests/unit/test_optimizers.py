@@ -64,9 +64,14 @@ def test_small_parameters_are_updated_as_one_and_to_the_same_bits(
         return model, optimizer
 
     model, optimizer = train()
+    assert len(optimizer._packs) == 2
+    kept = dict(optimizer._state)
+    steps(model, optimizer, 1)
+    assert all(optimizer._state[name] is views for name, views in kept.items())  # nothing is made anew
+    model, optimizer = train()
     for kind in optimizer.state_names:
-        kept = [tensor for name, tensor in optimizer.state_dict().items() if name.startswith(f"{kind}.")]
-        assert len({x.untyped_storage().data_ptr() for x in kept}) == 2  # in two groups, since then
+        of_kind = [tensor for name, tensor in optimizer.state_dict().items() if name.startswith(f"{kind}.")]
+        assert len({x.untyped_storage().data_ptr() for x in of_kind}) == 2  # in two groups, since then
     monkeypatch.setattr(packing, "SMALL", 0)
     alone, of_alone = train()
     for one, other in ((model, alone), (optimizer, of_alone)):

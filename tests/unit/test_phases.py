@@ -169,7 +169,12 @@ def test_the_order_of_phases_is_as_long_as_they_are() -> None:
     assert sorted(order[:96].tolist()) == list(range(96)) and order[96:].tolist() == [0] * 4
 
 
-def test_native_asks_the_processor() -> None:
-    avx2 = torch.backends.cpu.get_cpu_capability() == "AVX2"
-    assert native._block("cpu", torch.float32) == (8 if avx2 else 1)
-    assert native._block("cpu", torch.bfloat16) == native._block("cuda", torch.float32) == 1
+@pytest.mark.parametrize(("capability", "block"), [("AVX2", 8), ("AVX512", 1), ("DEFAULT", 1)])
+def test_native_asks_the_processor(capability: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    native._block.cache_clear()
+    try:
+        assert native._block("cpu", torch.float32) == block
+        assert native._block("cpu", torch.bfloat16) == native._block("cuda", torch.float32) == 1
+    finally:
+        native._block.cache_clear()

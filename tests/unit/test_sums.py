@@ -56,9 +56,38 @@ def test_the_sums_of_channels(shape: tuple[int, ...], memory: torch.memory_forma
     torch.testing.assert_close(found, x.sum(dim=(0, 2, 3)))
 
 
-def test_rows_of_few_channels_are_summed_as_longer_ones() -> None:
-    x = _images(8, 3, 16, 16)
-    with torch.profiler.profile(record_shapes=True) as profile:
-        channel_sums(x)
-    shapes = [event.input_shapes[0] for event in profile.key_averages(group_by_input_shape=True) if "sum" in event.key]
-    assert [2048 // 16, 48] in shapes
+@pytest.mark.parametrize(("channels", "row"), [(1, 32), (3, 48), (8, 32), (15, 60), (16, 32), (31, 62), (32, None)])
+def test_rows_of_few_channels_are_summed_as_longer_ones(
+    channels: int, row: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, real = _images(8, channels, 16, 16), Tensor.as_strided
+    taken: list[tuple[int, ...]] = []
+
+    def watched(x: Tensor, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+        taken.append(size)
+        return real(x, size, stride)
+
+    monkeypatch.setattr(Tensor, "as_strided", watched)
+    channel_sums(x)
+    assert taken == ([] if row is None else [(2048 * channels // row, row)])
+
+
+def test_the_squares_are_not_written_where_the_entries_are_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[tuple[int, ...]] = []
+    real = torch.linalg.vector_norm
+
+    def watched(x: Tensor, dim: int) -> Tensor:
+        taken.append(tuple(x.shape))
+        found: Tensor = real(x, dim=dim)
+        return found
+
+    monkeypatch.setattr(torch.linalg, "vector_norm", watched)
+    x = _images(4, 8, 16, 16)
+    for dense in (x, x.contiguous(), x.flatten()):
+        taken.clear()
+        sum_of_squares(dense)
+        assert taken == [(8, RUN)]
+    for other in (x.transpose(2, 3), x.half(), x[:, :7], x[:0]):
+        taken.clear()
+        sum_of_squares(other)
+        assert not taken
