@@ -98,7 +98,7 @@ def test_channels_come_in_blocks_where_that_is_asked_for(geometry: Geometry, bia
 @pytest.mark.parametrize("channels", [3, 8], ids=["narrow", "wide"])
 @pytest.mark.parametrize("bias", [False, True], ids=["", "bias"])
 @pytest.mark.parametrize("padding", [0, 1, 2])
-@pytest.mark.parametrize("samples", [0, 1, 3, 4])
+@pytest.mark.parametrize("samples", [0, 1, 2, 3, 4])
 def test_native_on_either_kind_of_processor(
     samples: int, padding: int, bias: bool, channels: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
