@@ -1,9 +1,10 @@
-"""A convolution is three maps of one bilinear form, and an algorithm is those three functions.
+"""A convolution is three maps of one bilinear form, and an algorithm is those three functions, and two of them at once.
 
 For a fixed geometry `<conv2d(x, w), g>` is linear in x, in w and in g, so there are exactly three maps:
 `conv2d(x, w)`, its adjoint `conv2d_input(g, w)` in x, and its adjoint `conv2d_weight(x, g)` in w. `Conv2d` and
-`TransposeConv2d` are made of the same three in other roles. A further algorithm is one file and one line in
-`selection.py`, where the choice among them is made too.
+`TransposeConv2d` are made of the same three in other roles. `conv2d_and_weight` is the first and the last for the same
+x, the two gradients of a transposed convolution, for algorithms in which they share work. A further algorithm is one
+file and one line in `selection.py`, where the choice among them is made too.
 """
 
 from nn_from_scratch.convolutions.geometry import Geometry, Pair, pair, spatial
