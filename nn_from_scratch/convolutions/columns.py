@@ -29,8 +29,9 @@ from nn_from_scratch.convolutions.workspace import workspace
 #: Bytes of columns in one part. Above the cache of a core the columns go to memory and back, and freshly mapped
 #: pages cost more than the product; far below it, the Python work for a part is felt.
 PART_BYTES = 1 << 19
-#: Parts of a batch at least, so that its columns are little beside the images; not if they are small altogether.
-PARTS, SMALL_BYTES = 8, 1 << 18
+#: Bytes of columns that are little beside all else that a step takes; and how many parts are made, at most, so that
+#: theirs are no more.
+SMALL_BYTES, PARTS = 100 << 10, 8
 
 
 def image_of(x: Tensor, padding: Pair = (0, 0)) -> Tensor:
@@ -61,13 +62,13 @@ def _columns(image: Tensor, geometry: Geometry, positions: Pair) -> Tensor:
     return columns.copy_(windows).view(G, rows, entries)
 
 
-def _part(x: Tensor, geometry: Geometry, positions: Pair) -> int:
-    """Samples of x (N, C, H, W) in one part."""
+def _part(x: Tensor, geometry: Geometry, positions: Pair, parts: int = PARTS) -> int:
+    """Samples of x (N, C, H, W) in one part, where small ones need not be more than this."""
     if x.device.type != "cpu":  # a launch costs more
         return len(x) or 1
     entries = len(x) * x.shape[1] * geometry.kernel[0] * geometry.kernel[1] * positions[0] * positions[1]
     size = entries * x.element_size()
-    count = max(-(-size // PART_BYTES), PARTS if size > SMALL_BYTES else 1)
+    count = max(-(-size // PART_BYTES), min(parts, -(-size // SMALL_BYTES)), 1)
     return max(1, -(-len(x) // count))
 
 
@@ -77,13 +78,16 @@ def _columns_in_parts(x: Tensor, geometry: Geometry, positions: Pair, part: int)
         yield _columns(image_of(image, geometry.padding), geometry, positions)
 
 
-def convolve(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None) -> Tensor:
-    """s[r, j] = sum_m x~[r, m] w~[j, m] + b[j]: from x (N, C, H, W), w (C', C/G, K1, K2) to (N, C', P, Q)."""
+def convolve(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None, parts: int = PARTS) -> Tensor:
+    """s[r, j] = sum_m x~[r, m] w~[j, m] + b[j]: from x (N, C, H, W), w (C', C/G, K1, K2) to (N, C', P, Q).
+
+    With fewer parts than usual where memory is not short, as in a forward pass.
+    """
     positions = geometry.output_size(spatial(x))
     if worth_doubling(x, geometry, positions, len(w)):
         twice = None if bias is None else torch.cat([bias, bias])
         return single_results(convolve(x, doubled_kernels(w, geometry), doubled_geometry(geometry), twice))
-    part, product = _part(x, geometry, positions), _Product(x, w, geometry, positions, bias)
+    part, product = _part(x, geometry, positions, parts), _Product(x, w, geometry, positions, bias)
     for columns in _columns_in_parts(x, geometry, positions, part):
         product.add(columns)
     return product.result()
@@ -119,8 +123,11 @@ class _Product:
 
     def __init__(self, x: Tensor, w: Tensor, geometry: Geometry, positions: Pair, bias: Tensor | None) -> None:
         self.bias, self.size = bias, (len(x), *positions, len(w))
-        kernels = w.reshape(geometry.groups, -1, *w.shape[1:]).permute(0, 3, 4, 2, 1).contiguous()
-        self.kernels = kernels.view(geometry.groups, -1, kernels.shape[4])  # (G, K, C'/G)
+        kernels = w.reshape(geometry.groups, -1, *w.shape[1:]).permute(0, 1, 3, 4, 2)
+        if kernels.is_contiguous():  # the transposed one serves as well
+            self.kernels = kernels.view(*kernels.shape[:2], -1).transpose(1, 2)  # (G, K, C'/G)
+        else:
+            self.kernels = kernels.permute(0, 2, 3, 4, 1).contiguous().view(geometry.groups, -1, kernels.shape[1])
         self.rows = x.new_empty(torch.Size(self.size[:3]).numel(), len(w))  # (R, C')
         self.done = 0
 

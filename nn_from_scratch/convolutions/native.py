@@ -15,7 +15,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from nn_from_scratch.convolutions.columns import convolve_and_correlate, correlate, image_of
+from nn_from_scratch.convolutions.columns import convolve, convolve_and_correlate, correlate, image_of
 from nn_from_scratch.convolutions.doubled import worth_doubling
 from nn_from_scratch.convolutions.geometry import Geometry, Pair, spatial
 from nn_from_scratch.convolutions.phases import adjoint_by_phases
@@ -34,10 +34,23 @@ FEW_COPIES = 4
 #: ... if there are more pairs of a channel in and one out than this, or positions are taken two by two: each column is
 #: short, and hardly used, otherwise.
 FEW_PAIRS = 128
+#: Rows of columns, and entries in them, up to which the vendor's kernels take longer to begin than to compute.
+FEW_ROWS, FEW_ENTRIES = 1024, 1 << 18
+
+
+def _is_short(x: Tensor, w: Tensor, geometry: Geometry) -> bool:
+    """Whether a product with columns is faster than the vendor's kernel, which takes long to begin."""
+    if not suits(x, geometry):
+        return False
+    P, Q = geometry.output_size(spatial(x))
+    rows, entries = len(x) * P * Q, w.numel() // len(w)
+    return rows <= FEW_ROWS and w.numel() <= rows * entries < FEW_ENTRIES
 
 
 def _convolve(x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None) -> Tensor:
     g = geometry
+    if _is_short(x, w, geometry):
+        return convolve(x, w, geometry, bias, parts=2)
     if x.shape[1] >= FEW:
         x = channels_last(x)  # the kernel's layout then follows
     return channels_last(torch.conv2d(x, w, bias, g.stride, g.padding, g.dilation, g.groups))

@@ -53,7 +53,7 @@ def test_a_part_is_as_many_samples_as_fit_and_at_least_one(
         assert whole == N * 6 * 5 * 3 * s.shape[2] * s.shape[3] * x.element_size()
         assert sum(n for n, _ in parts) == N
         assert all((n - 1) * (nbytes // n) < PART_BYTES for n, nbytes in parts)
-        assert len(parts) <= max(-(-whole // PART_BYTES), PARTS if whole > SMALL_BYTES else 1)
+        assert len(parts) <= max(-(-whole // PART_BYTES), min(PARTS, -(-whole // SMALL_BYTES)))
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -72,13 +72,31 @@ def test_the_parts_of_a_batch_come_to_the_whole(groups: int, monkeypatch: pytest
     torch.testing.assert_close(unfold.conv2d_and_weight(x, w, g, geometry), (s, in_w))
 
 
-def test_small_columns_are_one_part(parts: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    x, w = torch.zeros(8, 6, 12, 9), torch.zeros(2, 6, 5, 3)
-    for limit, expected in ((8 * 6 * 5 * 3 * 12 * 7 * 4, 1), (8 * 6 * 5 * 3 * 12 * 7 * 4 - 1, PARTS)):
+def test_parts_are_small_as_long_as_they_are_few(parts: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w, sample = torch.zeros(16, 6, 12, 9), torch.zeros(2, 6, 5, 3), 6 * 5 * 3 * 12 * 7 * 4
+    for limit, expected in ((16 * sample, 1), (16 * sample - 1, 2), (4 * sample, 4), (2 * sample, 8), (1, PARTS)):
         monkeypatch.setattr(columns, "SMALL_BYTES", limit)
         parts.clear()
         unfold.conv2d(x, w, GEOMETRY)
         assert len(parts) == expected
+
+
+def test_where_memory_is_not_short_parts_are_fewer(parts: list[tuple[int, int]]) -> None:
+    x, w = torch.randn(64, 6, 12, 9), torch.randn(2, 6, 5, 3)
+    expected = unfold.conv2d(x, w, GEOMETRY)
+    for fewer in (1, 2, 3):
+        parts.clear()
+        s = columns.convolve(x, w, GEOMETRY, None, parts=fewer)
+        assert len(parts) == max(fewer, -(-64 * 6 * 5 * 3 * 12 * 7 * 4 // PART_BYTES))
+        torch.testing.assert_close(s, expected)
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_kernels_may_lie_either_way(groups: int, memory: torch.memory_format) -> None:
+    geometry = replace(GEOMETRY, groups=groups)
+    x, w = torch.randn(3, 6, 12, 9), torch.randn(4, 6 // groups, 5, 3).contiguous(memory_format=memory)
+    torch.testing.assert_close(columns.convolve(x, w, geometry, None), ALGORITHMS["im2col"].conv2d(x, w, geometry))
 
 
 def test_columns_that_serve_two_maps_are_copied_once(parts: list[tuple[int, int]]) -> None:
