@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, StateDictError
 from nn_from_scratch.module import Module
-from nn_from_scratch.optimizers.packing import Pack, joined, packable, parted
+from nn_from_scratch.optimizers.packing import Pack, adjacent, joined, packable, parted
 
 #: Numbers that change from step to step, by name.
 Coefficients = Mapping[str, float | Tensor]
@@ -75,7 +75,10 @@ class Optimizer:
             self.update(list(large), list(large.values()), of_large, c)
             return
         pack = self._pack(small)
-        together, gradient = joined(small.values()), joined(gradients[name] for name in small)
+        together, of_small = joined(small.values()), [gradients[name] for name in small]
+        gradient = adjacent(of_small)
+        if gradient is None:
+            gradient = joined(of_small)
         self._state[pack.name] = pack.state
         try:
             self.update([pack.name, *large], [together, *large.values()], [gradient, *of_large], c)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -27,6 +27,20 @@ def packable(named: Mapping[str, Tensor], state: State) -> dict[str, Tensor]:
         if parameter.dtype == named[first].dtype and state.get(name, {}).keys() == state.get(first, {}).keys():
             found[name] = parameter
     return found if len(found) > 1 else {}
+
+
+def adjacent(tensors: Sequence[Tensor]) -> Tensor | None:
+    """A view of all of them as one, with one axis, if they lie in memory one after the other."""
+    first, place = tensors[0], tensors[0].storage_offset()
+    for x in tensors:
+        if (
+            not x.is_contiguous()
+            or x.storage_offset() != place
+            or x.untyped_storage().data_ptr() != first.untyped_storage().data_ptr()
+        ):
+            return None
+        place += x.numel()
+    return first.as_strided((place - first.storage_offset(),), (1,))
 
 
 def joined(tensors: Iterable[Tensor]) -> Tensor:

@@ -119,6 +119,38 @@ def test_parameters_of_several_dtypes_or_kinds_of_state_are_not_joined() -> None
     assert not packing.packable({"a": torch.ones(2, device="meta"), "c": torch.ones(3, device="meta")}, {})
 
 
+def test_gradients_that_lie_one_after_the_other_are_not_copied() -> None:
+    flat = torch.arange(14.0)
+    parts = [flat[1:7].view(2, 3), flat[7:8].view(()), flat[8:12]]
+    found = packing.adjacent(parts)
+    assert found is not None and found.data_ptr() == parts[0].data_ptr() and torch.equal(found, flat[1:12])
+    for others in (
+        [parts[0], parts[2]],  # a gap
+        [parts[1], parts[0], parts[2]],  # another order
+        [parts[0].t(), *parts[1:]],
+        [parts[0], flat.clone()[7:8], parts[2]],  # another tensor's memory
+    ):
+        assert packing.adjacent(others) is None
+
+
+def test_where_gradients_lie_changes_no_step() -> None:
+    found = []
+    for together in (False, True):
+        generator = torch.Generator().manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 2, generator=generator), nn.Linear(2, 4, generator=generator))
+        optimizer = nn.SGD(model, lr=0.1, momentum=0.9, weight_decay=0.1)
+        for _ in range(3):
+            parameters = list(model.parameters().values())
+            flat = torch.randn(sum(p.numel() for p in parameters), generator=generator)
+            before = flat.clone()
+            for p, part in zip(parameters, packing.parted(flat, parameters), strict=True):
+                p.grad = part if together else part.clone()
+            optimizer.step()
+            assert torch.equal(flat, before)
+        found.append(torch.cat([p.flatten() for p in parameters]))
+    assert torch.equal(*found)
+
+
 def test_a_parameter_without_gradient_is_left_alone() -> None:
     used, unused = nn.Linear(3, 2), nn.Linear(3, 2)
     model = nn.Sequential(used, unused)
