@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.capture import TrainingStep
-from nn_from_scratch.capture.shares import single_thread
+from nn_from_scratch.capture.team import single_thread
 from nn_from_scratch.data import PairSet, batches, on_device
 from nn_from_scratch.errors import ArgumentError, DeviceError, DivergenceError, ShapeError
 from nn_from_scratch.losses import MSE

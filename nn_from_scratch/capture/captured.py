@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from nn_from_scratch.capture.graph import capture_graph
-from nn_from_scratch.capture.instructions import Program
+from nn_from_scratch.capture.instructions import Listing, Program
+from nn_from_scratch.capture.interpreted import interpreted_program
 from nn_from_scratch.capture.liveness import storages_made
+from nn_from_scratch.capture.memory import Blocks
 from nn_from_scratch.capture.program import list_instructions, program_of
 from nn_from_scratch.capture.recording import record, storage_of
-from nn_from_scratch.capture.shares import shares_of, single_thread, team_of, weights_of
+from nn_from_scratch.capture.shares import shares_of, weights_of
+from nn_from_scratch.capture.team import Task, team_of
+from nn_from_scratch.capture.waiting import IN_ORDER
 from nn_from_scratch.convolutions import unshared_workspaces
 from nn_from_scratch.errors import CaptureError
 from nn_from_scratch.optimizers import Optimizer
+from nn_from_scratch.optimizers.packing import parted
 
 if TYPE_CHECKING:
     from nn_from_scratch.capture.step import TrainingStep
@@ -49,7 +54,8 @@ class Captured:
         if x.is_cuda:
             self.run = capture_graph(self._compute, (x, target))
             return self.run(x, target)
-        loss, self.run = self._recorded(lambda: self._compute(x, target), x, target)
+        loss, listing = self._listed(lambda: self._compute(x, target), x, target)
+        self.run = program_of(listing)
         return loss.clone()
 
     def __call__(self, x: Tensor, target: Tensor) -> Tensor:
@@ -61,13 +67,19 @@ class Captured:
             loss = self.run(x, target)
         return loss.clone()
 
-    def _recorded(self, computation: Callable[[], Tensor], *inputs: Tensor) -> tuple[Tensor, Program]:
+    def _listed(
+        self,
+        computation: Callable[[], Tensor],
+        *inputs: Tensor,
+        wanted: Sequence[Tensor] = (),
+        spare: Blocks = (),
+    ) -> tuple[Tensor, Listing]:
         with unshared_workspaces():
             result, calls = record(computation)
         self._refuse_leftovers({*storages_made(calls)})
-        listing = list_instructions(calls, inputs, result)
+        listing = list_instructions(calls, inputs, result, wanted, spare)
         self.kept_bytes += listing.kept_bytes
-        return result, program_of(listing)
+        return result, listing
 
     def _compute(self, x: Tensor, target: Tensor) -> Tensor:
         step = self.step
@@ -95,7 +107,10 @@ class Captured:
 
 
 class CapturedByShares(Captured):
-    """The steps for one kind of batch that several workers share: a program for each share, and one for the rest."""
+    """The steps for one kind of batch that several workers share: a program for each share, and one for the rest.
+
+    A share's gradients and loss lie in memory one after the other, so that those of all shares are added by one call.
+    """
 
     def first(self, x: Tensor, target: Tensor) -> Tensor:
         """Make a step while it is captured; its loss."""
@@ -105,47 +120,72 @@ class CapturedByShares(Captured):
         (loss,) = self.team.together([lambda: self._record(x.detach(), target.detach())])
         return loss
 
-    def _record(self, x: Tensor, target: Tensor) -> Tensor:
-        step = self.step
-        parameters = step.model.parameters()
-        xs, targets = shares_of(x, step.workers), shares_of(target, step.workers)
-        programs: list[Program] = []
-        parts: list[tuple[Tensor, dict[str, Tensor]]] = []
-        for x, target, weight in zip(xs, targets, weights_of(xs, step.criterion), strict=True):
-            # Where each run of a share's program leaves what the last one takes.
-            kept = {name: torch.empty_like(parameters[name]) for group in self.groups for name in group.names}
-            self.kept_bytes += sum(place.nbytes for place in kept.values())
-            compute = partial(self._compute_share, x, target, weight, kept)
-            loss, program = self._recorded(compute, x, target)
-            parts.append((loss.clone(), kept))
-            programs.append(program)
-        losses = [loss for loss, _ in parts]
-        loss, finish = self._recorded(lambda: self._finish(parts), *losses)
-
-        def run(x: Tensor, target: Tensor) -> Tensor:
-            shares = zip(programs, shares_of(x, step.workers), shares_of(target, step.workers), strict=True)
-            with single_thread():  # a pool of torch's, once used, keeps a core busy that the next step needs
-                losses = self.team.together([partial(_without_autograd, *share) for share in shares])
-                return finish(*losses)
-
-        self.run = run
+    def __call__(self, x: Tensor, target: Tensor) -> Tensor:
+        """Make a step by what was captured; its loss."""
+        workers, shares = self.step.workers, self.shares
+        for share, *inputs in zip(shares, shares_of(x, workers), shares_of(target, workers), strict=True):
+            share.inputs = inputs
+        with self.team.at_work():  # to the end: a pool of torch's, once used, keeps a core busy that others need
+            self.team.start(self.tasks)
+            try:
+                for group in self.groups:
+                    group.advance()
+                shares[0]()
+            finally:
+                self.team.wait(self.tasks)
+            loss = self.finish()
         return loss.clone()
 
-    def _compute_share(self, x: Tensor, target: Tensor, weight: float, kept: dict[str, Tensor]) -> Tensor:
+    def _record(self, x: Tensor, target: Tensor) -> Tensor:
+        xs, targets = shares_of(x, self.step.workers), shares_of(target, self.step.workers)
+        parameters = self.step.model.parameters()
+        names = [name for group in self.groups for name in group.names]
+        places: list[Tensor] = []  # where each run of a share's program leaves what the last one takes
+        listings: list[Listing] = []
+        for x, target, weight in zip(xs, targets, weights_of(xs, self.step.criterion), strict=True):
+            place = torch.empty(sum(parameters[name].numel() for name in names) + 1, dtype=x.dtype)
+            compute = partial(self._compute_share, x, target, weight, names, place)
+            listings.append(self._listed(compute, x, target, wanted=[place])[1])
+            places.append(place)
+        spare = [listing.block for listing in listings]  # nobody needs it while the last program runs
+        loss, last = self._listed(partial(self._finish, names, places), spare=spare)
+        self.kept_bytes += sum(place.nbytes for place in places)
+        self.shares = [_Share(program_of(listings[0]))]
+        self.tasks: list[Task] = []
+        for listing, bell in zip(listings[1:], self.team.bells, strict=False):
+            ringing = interpreted_program(listing, bell) if IN_ORDER else None
+            self.shares.append(_Share(ringing or program_of(listing)))
+            self.tasks.append(Task(self.shares[-1], rings=ringing is not None))
+        self.finish = _Share(program_of(last))
+        return loss.clone()
+
+    def _compute_share(self, x: Tensor, target: Tensor, weight: float, names: list[str], place: Tensor) -> Tensor:
         loss, gradients = self.step.gradients(x, target, weight)
-        for name, place in kept.items():
-            place.copy_(gradients[name])
-        return loss
+        found = [gradients[name] for name in names]
+        for part, gradient in zip(parted(place[:-1], found), found, strict=True):
+            part.copy_(gradient)
+        return place[-1].copy_(loss)
 
-    def _finish(self, parts: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> Tensor:
-        loss = self.step.add_up(parts)
+    def _finish(self, names: list[str], places: Sequence[Tensor]) -> Tensor:
+        total = reduce(torch.add, places)
+        parameters = [self.step.model.parameters()[name] for name in names]
+        for parameter, gradient in zip(parameters, parted(total[:-1], parameters), strict=True):
+            parameter.grad = gradient
         self._update()
-        return loss
+        return total[-1]
 
 
-def _without_autograd(program: Program, *inputs: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return program(*inputs)
+class _Share:
+    """A program with inputs of its own, for a thread of its own."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.inputs: Sequence[Tensor] = ()
+        self._inference = torch.inference_mode()
+
+    def __call__(self) -> Tensor:
+        with self._inference:
+            return self.program(*self.inputs)
 
 
 class _Group:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nn_from_scratch.capture.recording import Overload
@@ -48,9 +50,11 @@ class Listing:
         instructions: in their order.
         result: of which the program gives a copy.
         kept_bytes: of the memory that stays its own between runs.
+        block: the memory that it uses while it runs, its own or not.
     """
 
     inputs: Sequence[Register]
     instructions: list[Instruction] = field(default_factory=list)
     result: Register | Tensor | None = None
     kept_bytes: int = 0
+    block: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, dtype=np.uint8))

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.capture.instructions import Instruction, Listing, Program, Register
+from nn_from_scratch.capture.waiting import RING, RING_OPERATORS, Bell, as_written
 
 # As c10::MemoryFormat counts them.
 _LAYOUTS = {torch.contiguous_format: 0, torch.preserve_format: 1, torch.channels_last: 2}
@@ -29,36 +30,40 @@ class _InexpressibleError(Exception):
     """A graph cannot say this."""
 
 
-def interpreted_program(listing: Listing) -> Program | None:
-    """The function of the inputs that carries out the listing and gives a copy of its result, or None if none can."""
+def interpreted_program(listing: Listing, bell: Bell | None = None) -> Program | None:
+    """The function of the inputs that carries out the listing and gives a copy of its result, or None if none can.
+
+    After the last operator it rings the bell, if it has one: what it wrote is then there for others to read.
+    """
     writer = _Writer()
     try:
         for instruction in listing.instructions:
             writer.write(instruction)
         result = writer.operand(listing.result, "Tensor")
         writer.assign("result : Tensor", f"aten::clone({result}, {writer.operand(None, '')})")
+        writer.asked.append("aten::clone")
+        if bell is not None:
+            writer.ring(bell)
         names = [f"%{name} : Tensor" for name in (*listing.inputs, *writer.tensors.values())]
         text = "\n  ".join([f"graph({', '.join(names)}):", *writer.lines, "return (%result)\n"])
         graph = torch._C.parse_ir(text)
         chosen = [node.schema().partition("(")[0] for node in graph.nodes() if not node.kind().startswith("prim::")]
-        function = torch._C._create_function_from_graph("program", graph)
-        optimizes, optimize = torch._C._get_graph_executor_optimize, torch._C._set_graph_executor_optimize
+        _hold(graph, writer.held)
+        function: Program = as_written(torch._C._create_function_from_graph("program", graph))
     except (_InexpressibleError, AttributeError, RuntimeError):
         return None
-    if chosen != [*writer.asked, "aten::clone"]:
-        return None
-    constants = writer.held
+    return function if chosen == writer.asked else None
 
-    def run(*inputs: Tensor) -> Tensor:
-        before = optimizes()  # of this thread alone
-        optimize(False)
-        try:
-            result: Tensor = function(*inputs, *constants)
-        finally:
-            optimize(before)
-        return result
 
-    return run
+def _hold(graph: Any, held: Sequence[Tensor]) -> None:
+    """Make the graph's last inputs part of it: to hand a hundred tensors over in each run takes ten microseconds."""
+    inputs = list(graph.inputs())
+    first = len(inputs) - len(held)
+    graph.setInsertPoint(next(iter(graph.nodes())))
+    for value, tensor in zip(inputs[first:], held, strict=True):
+        value.replaceAllUsesWith(graph.insertConstant(tensor))
+    for place in reversed(range(first, len(inputs))):
+        graph.eraseInput(place)
 
 
 def _as_tensor(number: float, *, beside: Any) -> Tensor:
@@ -74,7 +79,7 @@ class _Writer:
     Attributes:
         lines: written so far.
         asked: the operators, in their order.
-        held: the tensors that stay where they are, which the graph is given with each run.
+        held: the tensors that stay where they are.
         tensors: their names in the graph, by identity.
     """
 
@@ -109,6 +114,12 @@ class _Writer:
         self.asked.append(f"{schema.name}.{schema.overload_name}" if schema.overload_name else schema.name)
         if i.parts:
             self.lines.append(f"{', '.join(f'%{part} : Tensor' for part in i.parts)} = prim::ListUnpack(%{target})")
+
+    def ring(self, bell: Bell) -> None:
+        self.tensors[id(bell.rung)] = "rung"
+        self.held.append(bell.rung)
+        self.lines += RING
+        self.asked += RING_OPERATORS
 
     def operand(self, value: Any, kind: str) -> str:
         if isinstance(value, Register):

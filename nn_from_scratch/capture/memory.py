@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+#: Blocks of memory, as bytes.
+Blocks = Sequence[NDArray[np.uint8]]
 #: Bytes; a place begins where a line of the processor's cache does.
 ALIGNMENT = 64
 
@@ -20,6 +23,11 @@ class Arena:
 
     Args:
         requests: for each key a tensor, the first and the last moment of its life.
+
+    Attributes:
+        size: the bytes needed.
+        block: the memory in which they are.
+        own_bytes: of it, which nobody else had.
     """
 
     def __init__(self, requests: Mapping[int, tuple[Tensor, int, int]]) -> None:
@@ -47,14 +55,21 @@ class Arena:
             offsets[key] = offset
         return max((end for _, end, _, _ in placed), default=0), offsets
 
-    def place(self) -> dict[int, Tensor]:
+    def place(self, spare: Blocks = ()) -> dict[int, Tensor]:
         """For each key a tensor of the shape, strides and dtype of the one requested, on the CPU, with any values.
 
         Each has a storage of its own that begins with it, as a tensor that was asked for by itself: a view may be
         taken at a place that counts from there.
+
+        Args:
+            spare: blocks of memory that may be used, if one is large enough.
         """
-        # Room for a first place that is aligned, wherever the block lies.
-        block = np.empty(self.size + ALIGNMENT, dtype=np.uint8)
+        needed = self.size + ALIGNMENT  # room for a first place that is aligned, wherever the block lies
+        block = next((block for block in spare if len(block) >= needed), None)
+        self.own_bytes = self.size if block is None else 0
+        if block is None:
+            block = np.empty(needed, dtype=np.uint8)
+        self.block = block
         first = -block.ctypes.data % ALIGNMENT
         found: dict[int, Tensor] = {}
         for key, (like, _, _) in self.requests.items():

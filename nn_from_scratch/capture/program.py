@@ -22,8 +22,9 @@ from torch import Tensor
 from nn_from_scratch.capture.instructions import Instruction, Listing, Program, Register
 from nn_from_scratch.capture.interpreted import interpreted_program
 from nn_from_scratch.capture.liveness import Liveness
-from nn_from_scratch.capture.memory import Arena
+from nn_from_scratch.capture.memory import Arena, Blocks
 from nn_from_scratch.capture.recording import Call, Overload, storage_of, tensors_in
+from nn_from_scratch.capture.results import copies_to_spare
 from nn_from_scratch.capture.written import written_program
 
 
@@ -47,9 +48,17 @@ def program_of(listing: Listing) -> Program:
     return interpreted_program(listing) or written_program(listing)
 
 
-def list_instructions(calls: Sequence[Call], inputs: Sequence[Tensor], result: Tensor) -> Listing:
-    """What the program does, with arguments as those of `compile_program`."""
-    return _Compiler(calls, inputs, result).listing()
+def list_instructions(
+    calls: Sequence[Call], inputs: Sequence[Tensor], result: Tensor, wanted: Sequence[Tensor] = (), spare: Blocks = ()
+) -> Listing:
+    """What the program does.
+
+    Args:
+        calls, inputs, result: as those of `compile_program`.
+        wanted: tensors to which the calls copy results, to each entry once, and with which they do nothing else.
+        spare: memory that nobody else uses while the program runs.
+    """
+    return _Compiler(calls, inputs, result, wanted, spare).listing()
 
 
 #: Operators that ask for memory and compute nothing; it is a place in the program's own.
@@ -63,7 +72,14 @@ _ALLOCATIONS = {
 
 
 class _Compiler:
-    def __init__(self, calls: Sequence[Call], inputs: Sequence[Tensor], result: Tensor) -> None:
+    def __init__(
+        self,
+        calls: Sequence[Call],
+        inputs: Sequence[Tensor],
+        result: Tensor,
+        wanted: Sequence[Tensor],
+        spare: Blocks,
+    ) -> None:
         self.live = Liveness(calls, result)
         self.inputs = inputs
         self.result = result
@@ -74,9 +90,11 @@ class _Compiler:
             id(x): name for x, name in zip(inputs, self.found.inputs, strict=True)
         }
         self.registers: dict[int, list[Register]] = {}  # by recorded storage
-        self.arena = Arena(self._requests())
-        self.found.kept_bytes = self.arena.size
-        self.static: dict[int, Tensor] = self.arena.place()
+        requests = self._requests()
+        where, self.spared = copies_to_spare(self.live, {place: x for place, (x, *_) in requests.items()}, wanted)
+        arena = Arena({place: request for place, request in requests.items() if place not in where})
+        self.static = where | arena.place(spare)
+        self.found.block, self.found.kept_bytes = arena.block, arena.own_bytes
 
     # ---- what goes where
 
@@ -131,7 +149,7 @@ class _Compiler:
                 and x.stride() == y.stride()
                 and x.dtype == y.dtype
                 and x.numel() * x.element_size() == x.untyped_storage().nbytes()
-                and sum(storage_of(other) == key for other in call.inputs) == 1
+                and all(_lie_alike(other, x) for other in call.inputs if storage_of(other) == key)
             ):
                 return x
         return None
@@ -140,7 +158,8 @@ class _Compiler:
 
     def listing(self) -> Listing:
         for place, call in self.live.calls:
-            self._add(place, call)
+            if place not in self.spared:
+                self._add(place, call)
             self._free(place)
         self.found.result = self._current(self.result)
         return self.found
@@ -242,6 +261,11 @@ def _is_dense(x: Tensor) -> bool:
     """Whether each entry has a place in memory of its own and no place is empty."""
     reach = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
     return x.numel() == reach and x.numel() * x.element_size() == x.untyped_storage().nbytes()
+
+
+def _lie_alike(x: Tensor, y: Tensor) -> bool:
+    """Whether two tensors of the same storage are the same entries of it in the same order."""
+    return (x.shape, x.stride(), x.dtype, x.storage_offset()) == (y.shape, y.stride(), y.dtype, y.storage_offset())
 
 
 class _Form(NamedTuple):

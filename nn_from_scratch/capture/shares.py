@@ -7,14 +7,8 @@ an operator runs. What a step computes does not depend on whether the shares are
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import copy_context
-from functools import cache, partial, reduce
-from queue import SimpleQueue
-from threading import Lock, Thread
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -23,8 +17,6 @@ from nn_from_scratch import layers, losses
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.losses import Loss
 from nn_from_scratch.module import Module, Sequential
-
-T = TypeVar("T")
 
 #: What treats every sample by itself and draws no numbers, so that shares can be computed apart; subclasses may not.
 _SAMPLEWISE: frozenset[type[Module]] = frozenset(
@@ -68,76 +60,3 @@ def weights_of(shares: Sequence[Tensor], criterion: Loss) -> list[float]:
 def added_up(parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     """For each place the sum over the shares, in their order; new tensors."""
     return reduce(lambda one, other: list(torch._foreach_add(one, other)), map(list, parts))
-
-
-class Team:
-    """The calling thread and others that wait for work; each computes with one thread of torch's own.
-
-    An executor's futures take 60 microseconds to hand over work and result, these queues 17: it is done in each step.
-
-    Args:
-        size: how many, with the calling one.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._others: list[SimpleQueue[_Work]] = [SimpleQueue() for _ in range(size - 1)]
-        self._lock = Lock()
-        for queue in self._others:
-            Thread(target=_serve, args=(queue,), name="share", daemon=True).start()
-        self.together([int] * size)  # until all are there, with the one thread that they are to have
-
-    def together(self, works: Sequence[Callable[[], T]]) -> list[T]:
-        """Do all of it, at most as much as there are members, at the same time, the first here; what each gave.
-
-        All have ended when this returns, or raises what one of them raised.
-        """
-        with self._lock, single_thread():
-            replies: list[SimpleQueue[_Outcome]] = []
-            for queue, work in zip(self._others[: len(works) - 1], works[1:], strict=True):
-                replies.append(SimpleQueue())  # a new one: an interrupt leaves no reply for later
-                queue.put((partial(copy_context().run, work), replies[-1]))
-            try:
-                first = works[0]()
-            finally:
-                outcomes = [reply.get() for reply in replies]
-        errors = [error for _, error in outcomes if error is not None]
-        if errors:
-            raise errors[0]
-        return [first, *(result for result, _ in outcomes)]
-
-
-#: What a piece of work gave, and what it raised.
-_Outcome = tuple[Any, "BaseException | None"]
-_Work = tuple[Callable[[], Any], "SimpleQueue[_Outcome]"]
-
-
-def _serve(queue: SimpleQueue[_Work]) -> None:
-    torch.set_num_threads(1)  # of this thread
-    while True:
-        work, reply = queue.get()
-        try:
-            reply.put((work(), None))
-        except BaseException as error:  # it is the caller's
-            reply.put((None, error))
-        del work, reply  # keep nothing alive while waiting
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Within it, torch computes with one thread, here and (MKL's number is one for all) in threads that are told so."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@cache
-def team_of(size: int) -> Team:
-    """The team of this size, the same for everybody."""
-    return Team(size)
-
-
-if hasattr(os, "register_at_fork"):  # a forked process has none of the threads
-    os.register_at_fork(after_in_child=team_of.cache_clear)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from nn_from_scratch.capture.captured import Captured, CapturedByShares
 from nn_from_scratch.capture.graph import warmed_up
-from nn_from_scratch.capture.shares import added_up, expect_shareable, shares_of, team_of, weights_of
+from nn_from_scratch.capture.shares import added_up, expect_shareable, shares_of, weights_of
+from nn_from_scratch.capture.team import team_of
 from nn_from_scratch.convolutions import surrounding_algorithm
 from nn_from_scratch.errors import CaptureError
 from nn_from_scratch.layers.initialization import positive

@@ -13,6 +13,7 @@ from nn_from_scratch.capture.instructions import Listing, Program
 from nn_from_scratch.capture.interpreted import interpreted_program
 from nn_from_scratch.capture.program import compile_program, list_instructions
 from nn_from_scratch.capture.recording import record
+from nn_from_scratch.capture.waiting import Bell
 
 X = torch.linspace(-1, 1, 12).view(3, 4)
 
@@ -90,3 +91,23 @@ def test_optimizations_are_off_for_the_program_alone() -> None:
             assert torch._C._get_graph_executor_optimize() is optimizes
     finally:
         torch._C._set_graph_executor_optimize(before)
+
+
+def test_rings_a_bell_each_time_when_all_is_written() -> None:
+    bell, place = Bell(), torch.zeros(3, 4)
+    listing = listing_of(lambda x: place.copy_(x * 2).sum(), X)
+    program, silent = interpreted_program(listing, bell), interpreted_program(listing)
+    assert program is not None and silent is not None
+    for x in (X, 3 * X, X):
+        assert not bell.wait(lingering=0)
+        assert torch.equal(program(x), (x * 2).sum()) and torch.equal(place, x * 2)
+        assert bell.wait(lingering=0)
+        silent(x)
+
+
+def test_tensors_that_stay_are_looked_at_in_each_run() -> None:
+    held = torch.ones(3, 4)
+    program = interpreted_from(lambda x: x + held)
+    assert program is not None
+    held.fill_(5)
+    assert torch.equal(program(X), X + 5)

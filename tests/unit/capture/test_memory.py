@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -45,3 +46,14 @@ def test_places_have_the_shape_strides_and_dtype_asked_for_and_are_aligned() -> 
 def test_a_tensor_without_entries_needs_no_place() -> None:
     (found,) = Arena({0: (torch.empty(0, 3), 0, 1)}).place().values()
     assert found.shape == (0, 3)
+
+
+def test_memory_that_is_spare_is_used_if_it_is_large_enough() -> None:
+    blocks = [np.empty(4 * 100 + ALIGNMENT - 1, dtype=np.uint8), np.empty(4 * 112 + ALIGNMENT, dtype=np.uint8)]
+    arena = Arena({0: (floats(100), 0, 1)})
+    (found,) = arena.place(blocks).values()
+    start = blocks[1].ctypes.data
+    assert start <= found.data_ptr() and found.data_ptr() + 400 <= start + len(blocks[1])
+    assert arena.block is blocks[1] and arena.own_bytes == 0
+    (found,) = arena.place(blocks[:1]).values()
+    assert not any(arena.block is block for block in blocks) and arena.own_bytes == arena.size == 448

@@ -92,6 +92,22 @@ def test_what_an_elementwise_operator_is_the_last_to_read_is_written_over() -> N
     agree(computation, (torch.linspace(-1, 1, 7),), (torch.linspace(-2, 1, 7),))
 
 
+def test_what_an_operator_reads_twice_is_written_over_if_both_times_are_the_same() -> None:
+    def square(x: Tensor) -> Tensor:
+        a = x.exp()
+        return (a * a).sum()
+
+    def turned(x: Tensor) -> Tensor:
+        a = x.exp().view(3, 3)
+        return (a * a.t()).sum(dim=0)
+
+    for computation, places in ((square, 1), (turned, 2)):
+        x = torch.linspace(-1, 1, 9)
+        result, calls = record(lambda: computation(x))  # noqa: B023  # called at once
+        assert list_instructions(calls, [x], result).kept_bytes == places * 64
+        agree(computation, (x,), (x.cos(),))
+
+
 def test_what_is_read_again_is_not_written_over() -> None:
     def computation(x: Tensor) -> Tensor:
         a = x.exp()

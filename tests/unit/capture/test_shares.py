@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.capture.shares import Team, team_of
+from nn_from_scratch.capture import captured
+from nn_from_scratch.capture.instructions import Listing
+from nn_from_scratch.capture.program import list_instructions
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.models import report_model
 
@@ -86,41 +87,6 @@ def test_losses_and_numbers_that_make_no_sense_are_refused() -> None:
         nn.TrainingStep(model, nn.MSE(), nn.SGD(model, lr=0.1), workers=0)
 
 
-def test_a_team_works_at_the_same_time_with_a_thread_each() -> None:
-    meeting = threading.Barrier(3, timeout=20)
-    before = torch.get_num_threads()
-
-    def work() -> tuple[int, int]:
-        meeting.wait()  # all three are here, or none gets on
-        return threading.get_ident(), torch.get_num_threads()
-
-    torch.set_num_threads(2)
-    try:
-        found = Team(3).together([work] * 3)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-    assert found[0][0] == threading.get_ident() and len({ident for ident, _ in found}) == 3
-    assert [threads for _, threads in found] == [1, 1, 1]
-
-
-@pytest.mark.parametrize("place", [0, 1])
-def test_an_error_ends_no_thread_and_leaves_none_running(place: int) -> None:
-    done = []
-
-    def fail() -> None:
-        raise ValueError("no")
-
-    def work() -> None:
-        done.append(1)
-
-    team = team_of(2)
-    with pytest.raises(ValueError, match="no"):
-        team.together([fail, work] if place == 0 else [work, fail])
-    assert done == [1]
-    assert team.together([lambda: 1, lambda: 2]) == [1, 2]
-
-
 def test_shares_are_computed_by_the_algorithm_of_the_caller() -> None:
     def parameters(algorithm: str) -> Tensor:
         with nn.convolution_algorithm(algorithm):
@@ -130,11 +96,24 @@ def test_shares_are_computed_by_the_algorithm_of_the_caller() -> None:
     assert not torch.equal(parameters("im2col"), parameters("native"))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_process_has_a_team_of_its_own() -> None:
-    team_of(2)
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if team_of(2).together([lambda: 1, lambda: 2]) == [1, 2] else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+def test_gradients_are_written_where_they_are_added_and_the_last_program_has_no_memory_of_its_own() -> None:
+    model = report_model(generator=torch.Generator().manual_seed(0))
+    step = nn.TrainingStep(model, nn.MSE(), nn.SGD(model, lr=0.1), workers=2)
+    recorded = []
+
+    def noted(*arguments: Any) -> Listing:
+        recorded.append(list_instructions(*arguments))
+        return recorded[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(captured, "list_instructions", noted)
+        for _ in range(2):
+            step(torch.rand(8, 3, 32, 32), torch.rand(8, 3, 32, 32))
+    *shares, last = recorded
+    assert len(shares) == 2
+    for share in shares:
+        copied = [i.arguments[0].numel() for i in share.instructions if i.function is torch.ops.aten.copy_.default]
+        assert not {p.numel() for p in model.parameters().values() if p.ndim == 1} & set(copied)
+    assert last.kept_bytes == 0 < shares[0].kept_bytes and last.block is shares[0].block
+    entries = sum(p.numel() for p in model.parameters().values()) + 1
+    assert step.kept_bytes == sum(share.kept_bytes for share in shares) + 2 * 4 * entries
