@@ -1,8 +1,8 @@
 """Modules: a forward and a backward without the autograd engine.
 
 Calling a module keeps a record of its input and marks the output with the module and the record's index; `backward`
-follows these marks from an output to the leaves. All of that bookkeeping is here and in `records.py`, so that the
-author of a layer writes mathematics only: `forward`, `input_vjp` and, with parameters, `parameter_vjps`.
+follows these marks from an output to the leaves. All of that bookkeeping is here, in `records.py` and in `walk.py`, so
+that the author of a layer writes mathematics only: `forward`, `input_vjp` and, with parameters, `parameter_vjps`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,11 @@ from nn_from_scratch.parameters import ModuleTree
 from nn_from_scratch.records import (
     Record,
     creator_of,
-    forget_consumers,
     input_index_of,
     link,
-    propagate,
     recording,
-    register_consumer,
 )
+from nn_from_scratch.walk import forget_consumers, propagate, register_consumer
 
 Gradients = Tensor | tuple[Tensor | None, ...] | None
 

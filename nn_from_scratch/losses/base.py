@@ -8,7 +8,7 @@ from torch import Tensor
 from nn_from_scratch.errors import ArgumentError, MissingRecordError, ShapeError
 from nn_from_scratch.layer import Layer
 from nn_from_scratch.module import Gradients
-from nn_from_scratch.records import propagate
+from nn_from_scratch.walk import propagate
 
 
 class Loss(Layer):

@@ -24,7 +24,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [path.relative_to(PACKAGE.parent).as_posix() for path in FILES]
 
 ENGINE = (
-    *("module", "parameters", "records", "layer", "layers", "convolutions", "layout", "sums"),
+    *("module", "parameters", "records", "walk", "layer", "layers", "convolutions", "layout", "sums"),
     *("losses", "optimizers", "schedules", "capture"),
 )
 # fold, unfold and the forward kernels are functions on tensors; nothing else of torch.nn may be used.
@@ -97,11 +97,12 @@ MAY_IMPORT = {
     "sums": set[str](),
     "convolutions": {"layout"},
     "records": {"module"},  # for the type checker alone
+    "walk": {"records", "module"},  # the latter for the type checker alone
     "parameters": set[str](),
-    "module": {"records", "parameters"},
+    "module": {"records", "parameters", "walk"},
     "layer": {"module", "records"},
     "layers": {"layer", "module", "records", "convolutions", "sums"},
-    "losses": {"layer", "layout", "module", "records", "sums"},
+    "losses": {"layer", "layout", "module", "records", "sums", "walk"},
     "optimizers": {"module"},
     "data": set[str](),
     "settings": set[str](),

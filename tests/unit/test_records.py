@@ -11,7 +11,8 @@ from torch import Tensor
 
 import nn_from_scratch as nn
 from nn_from_scratch.errors import DtypeError
-from nn_from_scratch.records import Record, creator_of, propagate
+from nn_from_scratch.records import Record, creator_of
+from nn_from_scratch.walk import propagate
 
 
 class Sum(nn.Layer):
