@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     )
     from nn_from_scratch.losses import L1, MSE, BCEWithLogits, CrossEntropy, Huber
     from nn_from_scratch.models import report_model
-    from nn_from_scratch.module import Container, Module, Saving, Sequential, backward
+    from nn_from_scratch.module import Container, Module, Sequential, backward
     from nn_from_scratch.optimizers import SGD, Adam, AdamW, RMSprop
-    from nn_from_scratch.records import Record, no_records
+    from nn_from_scratch.records import Record, Saving, no_records, release_records
     from nn_from_scratch.schedules import CosineAnnealingLR, LinearLR, SequentialLR, StepLR
 
 _HOMES = {
@@ -79,9 +79,9 @@ _HOMES = {
     ),
     "losses": ("L1", "MSE", "BCEWithLogits", "CrossEntropy", "Huber"),
     "models": ("report_model",),
-    "module": ("Container", "Module", "Saving", "Sequential", "backward"),
+    "module": ("Container", "Module", "Sequential", "backward"),
     "optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
-    "records": ("Record", "no_records"),
+    "records": ("Record", "Saving", "no_records", "release_records"),
     "schedules": ("CosineAnnealingLR", "LinearLR", "SequentialLR", "StepLR"),
 }
 _ROOM_OF = {name: room for room, names in _HOMES.items() for name in names}
@@ -135,6 +135,7 @@ __all__ = [
     "convolution_algorithm",
     "from_torch",
     "no_records",
+    "release_records",
     "report_model",
     "to_torch",
 ]

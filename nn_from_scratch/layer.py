@@ -17,6 +17,8 @@ class Layer(Module):
 
     Attributes:
         complex_inputs: whether the value is defined for complex inputs too; not where it compares numbers.
+        needs_inputs: whether the derivative looks at the entries of the inputs, and not at their shapes alone: a
+            training step need not keep what is in them otherwise.
     """
 
     complex_inputs: ClassVar[bool] = True

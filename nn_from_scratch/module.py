@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from inspect import Parameter, signature
 from math import inf
-from typing import Any, NamedTuple, overload
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor
@@ -26,21 +26,16 @@ from nn_from_scratch.errors import (
 from nn_from_scratch.parameters import ModuleTree
 from nn_from_scratch.records import (
     Record,
+    Saving,
     creator_of,
     input_index_of,
     link,
     recording,
+    releasing,
 )
 from nn_from_scratch.walk import forget_consumers, propagate, register_consumer
 
 Gradients = Tensor | tuple[Tensor | None, ...] | None
-
-
-class Saving(NamedTuple):
-    """What a layer's `forward` returns when its derivative needs more than the inputs."""
-
-    y: Tensor
-    saved: tuple[Tensor, ...]
 
 
 @cache
@@ -53,7 +48,13 @@ def _input_counts(forward: Callable[..., object]) -> tuple[int, float]:
 
 
 class Module(ModuleTree):
-    """Anything with a forward and a backward; subclass `Layer` or `Container`, not this."""
+    """Anything with a forward and a backward; subclass `Layer` or `Container`, not this.
+
+    Attributes:
+        needs_inputs: whether the derivative looks at the entries of the inputs, and not at their shapes alone.
+    """
+
+    needs_inputs: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._records: dict[int, Record] = {}
@@ -99,7 +100,8 @@ class Module(ModuleTree):
             saved = tuple([tensor.detach() if tensor is y else tensor for tensor in saved])
         if recording():
             parameters = tuple(self.own_parameters().values())
-            self._keep(Record(inputs, y, saved=saved, parameters=parameters, inner=inner), y)
+            hollow = releasing() and not self.needs_inputs
+            self._keep(Record(inputs, y, saved=saved, parameters=parameters, inner=inner, hollow=hollow), y)
         return y
 
     def _keep(self, record: Record, y: Tensor) -> None:
@@ -130,14 +132,15 @@ class Module(ModuleTree):
         """The pending record with this index.
 
         Raises:
-            MissingRecordError: it was cleared, or there never was one.
+            MissingRecordError: it was cleared or released, or there never was one.
         """
         record = self._records.get(index)
-        if record is None:
+        if record is None or record.released:
             known = ", ".join(map(str, self._records)) or "none"
+            how = "cleared by zero_grad or clear_saved_tensors" if record is None else "released by a backward pass"
             raise MissingRecordError(
-                f"input_index {index} of {self.short_name()} has no record (pending: {known}): it was cleared by "
-                "zero_grad or clear_saved_tensors; run the forward pass again, or detach the tensor that carries it"
+                f"input_index {index} of {self.short_name()} has no record (pending: {known}): it was {how}; "
+                "run the forward pass again, or detach the tensor that carries it"
             )
         return record
 
@@ -181,12 +184,12 @@ class Module(ModuleTree):
 
     def backward_at(self, index: int, gradwrtoutput: Tensor) -> Gradients:
         """`backward` for the record with this index, whatever the cotangent carries."""
-        record = self.record_at(index)
-        found = propagate([(self, index, gradwrtoutput)], wanted=record.inputs)
+        inputs = self.record_at(index).inputs
+        found = propagate([(self, index, gradwrtoutput)], wanted=inputs)
         # The caller owns what is returned: writing to it must change neither the cotangent nor another gradient.
         taken = {gradwrtoutput.untyped_storage().data_ptr()}
         gradients: list[Tensor | None] = []
-        for x in record.inputs:
+        for x in inputs:
             gradient = found.get(id(x))
             if gradient is not None:
                 if gradient.untyped_storage().data_ptr() in taken:
@@ -232,6 +235,8 @@ class Container(Module):
 
     The modules inside are found in its attributes: modules themselves, and lists or tuples of modules.
     """
+
+    needs_inputs = False
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         for name, value in vars(self).items():

@@ -29,6 +29,8 @@ FIRST_SCALE, PATIENCE = 2.0**16, 2000
 class _Cast(Layer):
     """y = x in another dtype;   dl/dx = g in that of x. Input and output have the same shape, any shape."""
 
+    needs_inputs = False
+
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from operator import is_
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nn_from_scratch.module import Module
 
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
+_releasing: ContextVar[bool] = ContextVar("releasing", default=False)
 
 
 @contextmanager
@@ -47,6 +48,34 @@ def recording() -> bool:
     return _recording.get()
 
 
+@contextmanager
+def release_records() -> Iterator[None]:
+    """Within it, backward lets go of what a record holds as soon as it has used it, and a forward of what nobody needs.
+
+    A training step then needs no more memory than PyTorch's, which does so too (without `retain_graph`). A second
+    backward from the same output is refused, and `xs` holds stand-ins for inputs at which no derivative looks.
+    """
+    token = _releasing.set(True)
+    try:
+        yield
+    finally:
+        _releasing.reset(token)
+
+
+def releasing() -> bool:
+    """Whether this is within `release_records`."""
+    return _releasing.get()
+
+
+def stand_in(x: Tensor) -> Tensor:
+    """A tensor like x, of its shape, dtype and device and with its marks, but without its entries or their memory."""
+    y = x.new_empty(()).expand(x.shape)
+    origin = creator_of(x)
+    if origin is not None:
+        link(y, *origin)
+    return y
+
+
 def _version(tensor: Tensor) -> int:
     # Tensors made under inference mode have no version counter, and so cannot be watched.
     return -1 if tensor.is_inference() else tensor._version
@@ -59,6 +88,13 @@ def _versions(tensors: tuple[Tensor, ...]) -> list[int]:
         return [_version(tensor) for tensor in tensors]
 
 
+class Saving(NamedTuple):
+    """What a layer's `forward` returns when its derivative needs more than the inputs."""
+
+    y: Tensor
+    saved: tuple[Tensor, ...]
+
+
 class Record:
     """One forward pass of one module.
 
@@ -66,6 +102,7 @@ class Record:
         inputs: the tensors that the module was called with, the very objects.
         saved: what the layer's forward kept for its derivative (a mask, its output, a norm).
         inner: the output that the last module inside a container gave; None for a layer.
+        released: whether a backward pass has used it and let go of what it held.
         needs: for each input, whether the walk under way wants its gradient.
     """
 
@@ -78,6 +115,7 @@ class Record:
         "inputs",
         "needs",
         "parameters",
+        "released",
         "saved",
         "shape",
         "versions",
@@ -91,11 +129,15 @@ class Record:
         saved: tuple[Tensor, ...] = (),
         parameters: tuple[Tensor, ...] = (),
         inner: Tensor | None = None,
+        hollow: bool = False,
     ) -> None:
+        if hollow:
+            inputs, inner = tuple(map(stand_in, inputs)), None if inner is None else stand_in(inner)
         self.inputs = inputs
         self.saved = saved
         self.parameters = parameters
         self.inner = inner
+        self.released = False
         self.shape, self.dtype, self.device = output.shape, output.dtype, output.device
         self.needs: tuple[bool, ...] = (True,) * len(inputs)
         self.versions = _versions(inputs + saved + parameters)
@@ -111,6 +153,12 @@ class Record:
     def sources(self) -> tuple[Tensor, ...]:
         """The tensors that the cotangent is handed on to: the inputs, or what a container's inside gave."""
         return self.inputs if self.inner is None else (self.inner,)
+
+    def release(self) -> None:
+        """Let go of all tensors, after which it is of no use."""
+        self.inputs = self.saved = self.parameters = ()
+        self.inner = None
+        self.released = True
 
     def check_unmodified(self, module: Module) -> None:
         """Refuse to differentiate at a point that has moved since the forward pass.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import MissingRecordError
-from nn_from_scratch.records import Record, creator_of
+from nn_from_scratch.records import Record, creator_of, releasing
 
 if TYPE_CHECKING:
     from nn_from_scratch.module import Module
@@ -38,7 +38,7 @@ def propagate(starts: Iterable[tuple[Module, int, Tensor]], *, wanted: Sequence[
         The gradients of the wanted tensors, by `id`; one that no path reaches is absent.
 
     Raises:
-        MissingRecordError: a record on the way was cleared.
+        MissingRecordError: a record on the way was cleared or released.
         ModifiedTensorError: a tensor on the way was modified after the forward pass.
         ShapeError, DtypeError, DeviceError: a cotangent does not fit its output.
     """
@@ -59,7 +59,7 @@ def propagate(starts: Iterable[tuple[Module, int, Tensor]], *, wanted: Sequence[
     with torch.no_grad():
         while ready:
             module, record = ready.pop()
-            upstream = sources[record]
+            upstream = sources.pop(record)
             record.needs = tuple([node is not None or id(x) in wanted_ids for x, node in upstream])
             cotangent = cotangents.pop(record, None)
             if cotangent is None:  # no use asked for this gradient, but what lies below waits for its turn
@@ -67,6 +67,8 @@ def propagate(starts: Iterable[tuple[Module, int, Tensor]], *, wanted: Sequence[
             else:
                 record.check_unmodified(module)
                 handed_on = module.local_backward(cotangent, record)
+                if releasing():
+                    record.release()
             for (x, node), gradient in zip(upstream, handed_on, strict=True):
                 if gradient is not None:
                     if id(x) in wanted_ids:

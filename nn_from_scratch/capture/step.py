@@ -20,6 +20,7 @@ from nn_from_scratch.layers.initialization import positive
 from nn_from_scratch.losses import Loss
 from nn_from_scratch.module import Module, backward
 from nn_from_scratch.optimizers import Optimizer
+from nn_from_scratch.records import release_records
 
 #: Kinds of batches whose steps are kept; more of them would only fill memory.
 KEPT_STEPS = 8
@@ -117,8 +118,9 @@ class TrainingStep:
             return loss
 
         def step() -> Tensor:
-            loss = self.criterion(self.model(x), target)
-            self.criterion.backward()
+            with release_records():
+                loss = self.criterion(self.model(x), target)
+                self.criterion.backward()
             self.groups = [list(named) for named in self.optimizer.groups().values()]
             self.optimizer.step()
             self.optimizer.zero_grad()
@@ -137,8 +139,9 @@ class TrainingStep:
 
     def gradients(self, x: Tensor, target: Tensor, weight: float) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a share and its gradients, all times the share's weight; nothing is left behind."""
-        loss = self.criterion(self.model(x), target)
-        backward(loss, torch.full_like(loss, weight))
+        with release_records():
+            loss = self.criterion(self.model(x), target)
+            backward(loss, torch.full_like(loss, weight))
         found = {name: p.grad for name, p in self.model.parameters().items() if p.grad is not None}
         self.optimizer.zero_grad()
         return loss.detach() * weight, found

@@ -10,13 +10,13 @@ from torch import Tensor
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.layer import Layer
 from nn_from_scratch.layers.arguments import finite
-from nn_from_scratch.module import Saving
-from nn_from_scratch.records import Record
+from nn_from_scratch.records import Record, Saving
 
 
 class ReLU(Layer):
     """y = max(x, 0);   dl/dx = g where x > 0, else 0 (at x = 0 the derivative is taken to be 0)."""
 
+    needs_inputs = False
     complex_inputs = False
 
     def forward(self, x: Tensor) -> Saving:
@@ -59,6 +59,8 @@ class LeakyReLU(Layer):
 class Sigmoid(Layer):
     """y = 1 / (1 + exp(-x));   dl/dx = y (1 - y) g."""
 
+    needs_inputs = False
+
     def forward(self, x: Tensor) -> Saving:
         y = x.sigmoid()
         return Saving(y, (y,))
@@ -71,6 +73,8 @@ class Sigmoid(Layer):
 
 class Tanh(Layer):
     """y = tanh(x);   dl/dx = (1 - y^2) g."""
+
+    needs_inputs = False
 
     def forward(self, x: Tensor) -> Saving:
         y = x.tanh()

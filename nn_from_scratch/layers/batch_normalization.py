@@ -16,8 +16,7 @@ from nn_from_scratch.layer import expect_dimensions
 from nn_from_scratch.layers.arguments import fraction
 from nn_from_scratch.layers.initialization import positive
 from nn_from_scratch.layers.normalization import Normalization, moments, normalized_vjp
-from nn_from_scratch.module import Saving
-from nn_from_scratch.records import Record
+from nn_from_scratch.records import Record, Saving
 
 
 class BatchNorm2d(Normalization):

@@ -8,8 +8,7 @@ from torch import Tensor
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.layer import Layer
 from nn_from_scratch.layers.arguments import fraction
-from nn_from_scratch.module import Saving
-from nn_from_scratch.records import Record
+from nn_from_scratch.records import Record, Saving
 
 
 class Dropout(Layer):
@@ -26,6 +25,8 @@ class Dropout(Layer):
     Raises:
         ArgumentError: an argument makes no sense.
     """
+
+    needs_inputs = False
 
     def __init__(self, p: float = 0.5, *, generator: torch.Generator | None = None) -> None:
         super().__init__()

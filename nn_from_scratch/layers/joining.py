@@ -20,6 +20,8 @@ class Add(Layer):
         ShapeError, DtypeError, DeviceError: on a call, the inputs do not fit together.
     """
 
+    needs_inputs = False
+
     def check_inputs(self, *xs: Tensor) -> None:
         super().check_inputs(*xs)
         for place, x in enumerate(xs):
@@ -51,6 +53,8 @@ class Concat(Layer):
         ArgumentError: `dim` is no integer.
         ShapeError, DtypeError, DeviceError: on a call, the inputs do not fit together.
     """
+
+    needs_inputs = False
 
     def __init__(self, dim: int = 1) -> None:
         super().__init__()

@@ -19,8 +19,7 @@ from nn_from_scratch.errors import ArgumentError, DtypeError, ShapeError
 from nn_from_scratch.layer import Layer
 from nn_from_scratch.layers.arguments import not_negative
 from nn_from_scratch.layers.initialization import positive
-from nn_from_scratch.module import Saving
-from nn_from_scratch.records import Record
+from nn_from_scratch.records import Record, Saving
 
 Axes = tuple[int, ...]
 
@@ -39,6 +38,8 @@ def normalized_vjp(h: Tensor, z: Tensor, r: Tensor, axes: Axes) -> Tensor:
 
 class Normalization(Layer):
     """What all share: eps, and weight and bias that start as ones and zeros."""
+
+    needs_inputs = False
 
     parameter_names = ("weight", "bias")
     weight: Tensor | None = None

@@ -15,12 +15,13 @@ from torch.nn.functional import fold, max_pool2d, pad
 from nn_from_scratch.convolutions import Pair, pair, spatial
 from nn_from_scratch.errors import ArgumentError, GeometryError
 from nn_from_scratch.layer import Layer, expect_dimensions
-from nn_from_scratch.module import Saving
-from nn_from_scratch.records import Record
+from nn_from_scratch.records import Record, Saving
 
 
 class _Pooling(Layer):
     """What both share: the windows."""
+
+    needs_inputs = False
 
     dilation: Pair = (1, 1)
 

@@ -40,6 +40,8 @@ class Upsample(Layer):
         ShapeError, GeometryError, DtypeError: on a call, the input does not fit.
     """
 
+    needs_inputs = False
+
     def __init__(
         self,
         size: int | Pair | None = None,
@@ -158,6 +160,8 @@ class PixelShuffle(Layer):
         ArgumentError: the factor is not a positive integer.
         ShapeError, DtypeError: on a call, the input does not fit.
     """
+
+    needs_inputs = False
 
     def __init__(self, upscale_factor: int) -> None:
         super().__init__()

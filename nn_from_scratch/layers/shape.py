@@ -22,6 +22,8 @@ class Flatten(Layer):
         ShapeError: on a call, the input has no such axes.
     """
 
+    needs_inputs = False
+
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
         self.start_dim = start_dim

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from nn_from_scratch.layer import Layer
 from nn_from_scratch.layers.arguments import axis, integer
-from nn_from_scratch.module import Saving
-from nn_from_scratch.records import Record
+from nn_from_scratch.records import Record, Saving
 
 
 class _AlongAxis(Layer):
@@ -42,6 +41,8 @@ class Softmax(_AlongAxis):
         ShapeError: on a call, the input has no such axis.
     """
 
+    needs_inputs = False
+
     def forward(self, x: Tensor) -> Saving:
         e = self._shifted(x).exp()
         y = e / e.sum(dim=self.dim, keepdim=True)
@@ -62,6 +63,8 @@ class LogSoftmax(_AlongAxis):
         ArgumentError: `dim` is no integer.
         ShapeError: on a call, the input has no such axis.
     """
+
+    needs_inputs = False
 
     def forward(self, x: Tensor) -> Saving:
         z = self._shifted(x)

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, DeviceError, DtypeError, ShapeError
 from nn_from_scratch.losses.base import Loss
-from nn_from_scratch.module import Saving
-from nn_from_scratch.records import Record
+from nn_from_scratch.records import Record, Saving
 
 
 class BCEWithLogits(Loss):
@@ -105,6 +104,8 @@ class CrossEntropy(Loss):
         ArgumentError, DtypeError: an argument makes no sense; on a call, there is no class of that number.
         ShapeError, DtypeError, DeviceError: on a call, logits, classes and weights do not fit together.
     """
+
+    needs_inputs = False
 
     buffer_names = ("weight",)
     complex_inputs = False

@@ -10,13 +10,14 @@ from torch import Tensor
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.layout import alike
 from nn_from_scratch.losses.base import Loss
-from nn_from_scratch.module import Saving
-from nn_from_scratch.records import Record
+from nn_from_scratch.records import Record, Saving
 from nn_from_scratch.sums import sum_of_squares
 
 
 class _Difference(Loss):
     """A loss that depends on the error e = y^ - y of each entry alone: l = f(e)."""
+
+    needs_inputs = False
 
     def of_error(self, e: Tensor) -> Tensor:
         """f(e)."""

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.layer import Layer
-from nn_from_scratch.module import Saving
-from nn_from_scratch.records import Record
+from nn_from_scratch.records import Record, Saving
 
 
 class Repeated(Layer):

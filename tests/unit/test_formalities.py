@@ -143,7 +143,7 @@ MAY_IMPORT = {
     "parity": {"exchange", "losses", "models", "module"},
     "exchange": {"layer", "layers", "module"},
     "schedules": {"optimizers"},
-    "capture": {"convolutions", "layers", "losses", "module", "optimizers"},
+    "capture": {"convolutions", "layers", "losses", "module", "optimizers", "records"},
 }
 
 
