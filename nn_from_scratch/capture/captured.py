@@ -19,7 +19,6 @@ from nn_from_scratch.capture.recording import record, storage_of
 from nn_from_scratch.capture.shares import shares_of, weights_of
 from nn_from_scratch.capture.team import Task, team_of
 from nn_from_scratch.capture.waiting import IN_ORDER
-from nn_from_scratch.convolutions import unshared_workspaces
 from nn_from_scratch.errors import CaptureError
 from nn_from_scratch.optimizers import Optimizer
 from nn_from_scratch.optimizers.packing import parted
@@ -74,8 +73,7 @@ class Captured:
         wanted: Sequence[Tensor] = (),
         spare: Blocks = (),
     ) -> tuple[Tensor, Listing]:
-        with unshared_workspaces():
-            result, calls = record(computation)
+        result, calls = record(computation)
         self._refuse_leftovers({*storages_made(calls)})
         listing = list_instructions(calls, inputs, result, wanted, spare)
         self.kept_bytes += listing.kept_bytes

@@ -7,6 +7,8 @@ x, the two gradients of a transposed convolution, for algorithms in which they s
 file and one line in `selection.py`, where the choice among them is made too.
 """
 
+import torch
+
 from nn_from_scratch.convolutions.geometry import Geometry, Pair, pair, spatial
 from nn_from_scratch.convolutions.selection import (
     ALGORITHMS,
@@ -17,7 +19,6 @@ from nn_from_scratch.convolutions.selection import (
     find_algorithm,
     surrounding_algorithm,
 )
-from nn_from_scratch.convolutions.workspace import unshared_workspaces
 
 __all__ = [
     "ALGORITHMS",
@@ -31,5 +32,10 @@ __all__ = [
     "pair",
     "spatial",
     "surrounding_algorithm",
-    "unshared_workspaces",
 ]
+
+# A batch is computed in parts, for which memory is asked for and given back. Freshly mapped pages cost more than what
+# is computed in them, and the C library of Linux returns freed memory to the system as soon as it is more than twice
+# the largest mapped block that was ever freed. To free a block just below its limit of 32 MiB, never touched and so
+# never really there, raises that mark.
+torch.empty(31 << 20, dtype=torch.uint8, device="cpu")

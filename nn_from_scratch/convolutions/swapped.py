@@ -27,6 +27,8 @@ from nn_from_scratch.layout import channels_last, samples_last
 
 #: Samples in one convolution; beyond, the rows that a transposition writes are further apart than the cache likes.
 PART = 64
+#: Convolutions at most, however large the batch, so that no more Python runs in a step that is not captured.
+MOST_PARTS = 32
 #: Columns of positions in one convolution. The vendor's kernel is unrolled along its width, and refused if too wide.
 TILE = 32
 
@@ -52,8 +54,9 @@ def correlate_swapped(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
     planar = x.is_contiguous()
     if not planar:
         x = channels_last(x)
+    part = max(PART, -(-len(x) // MOST_PARTS))
     w: Tensor | None = None
-    for image, kernels in zip(samples_last(x, PART), _kernels(g), strict=True):
+    for image, kernels in zip(samples_last(x, part), _kernels(g, part), strict=True):
         term = _part(image, kernels, x.shape, geometry, planar=planar)
         w = term if w is None else w.add_(term)
     assert w is not None  # there are samples
@@ -74,11 +77,11 @@ def _part(image: Tensor, kernels: Tensor, shape: torch.Size, geometry: Geometry,
     return y.as_strided((y.shape[1], C, K1, K2), strides)  # (C', C, K1, K2)
 
 
-def _kernels(g: Tensor) -> Iterator[Tensor]:
-    """The cotangent g (N, C', P, Q) as (C', n, P, Q) for each part, with the samples last in memory."""
+def _kernels(g: Tensor, size: int) -> Iterator[Tensor]:
+    """The cotangent g (N, C', P, Q) as (C', n, P, Q) for each part of this size, with the samples last in memory."""
     _, out, P, Q = g.shape
     planar = g.is_contiguous()
-    for part in samples_last(g if planar else channels_last(g), PART):
+    for part in samples_last(g if planar else channels_last(g), size):
         n = part.shape[1]
         strides = (P * Q * n, 1, Q * n, n) if planar else (n, 1, Q * out * n, out * n)
         kernels = part.as_strided((out, n, P, Q), strides)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nn_from_scratch.convolutions import ALGORITHMS, Geometry, columns, unfold
-from nn_from_scratch.convolutions.columns import PART_BYTES, PARTS, SMALL_BYTES
-from nn_from_scratch.convolutions.workspace import workspace
+from nn_from_scratch.bench.counts import _Operators
+from nn_from_scratch.convolutions import ALGORITHMS, Geometry, columns, swapped, unfold
+from nn_from_scratch.convolutions.columns import MOST_PARTS, PART_BYTES, PARTS, SMALL_BYTES
 
 # A kernel and positions of unequal sides, so that no factor of a part's size stands in for another one.
 GEOMETRY = Geometry(kernel=(5, 3), padding=(2, 0))
@@ -21,12 +21,15 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Samples and bytes of the columns that are copied from now on, part by part."""
     taken: list[tuple[int, int]] = []
 
-    def watched(purpose: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        if purpose == "columns":
-            taken.append((shape[1], torch.Size(shape).numel() * like.element_size()))
-        return workspace(purpose, shape, like)
+    copied = columns._Columns.of
 
-    monkeypatch.setattr(columns, "workspace", watched)
+    def watched(own: columns._Columns, image: Tensor) -> Tensor:
+        found = copied(own, image)
+        if own.copies:
+            taken.append((len(image), found.nbytes))
+        return found
+
+    monkeypatch.setattr(columns._Columns, "of", watched)
     return taken
 
 
@@ -52,8 +55,8 @@ def test_a_part_is_as_many_samples_as_fit_and_at_least_one(
         whole = sum(nbytes for _, nbytes in parts)
         assert whole == N * 6 * 5 * 3 * s.shape[2] * s.shape[3] * x.element_size()
         assert sum(n for n, _ in parts) == N
-        assert all((n - 1) * (nbytes // n) < PART_BYTES for n, nbytes in parts)
-        assert len(parts) <= max(-(-whole // PART_BYTES), min(PARTS, -(-whole // SMALL_BYTES)))
+        assert len(parts) <= min(max(-(-whole // PART_BYTES), min(PARTS, -(-whole // SMALL_BYTES))), MOST_PARTS)
+        assert all((n - 1) * (nbytes // n) < max(PART_BYTES, whole // MOST_PARTS) for n, nbytes in parts)
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -79,6 +82,24 @@ def test_parts_are_small_as_long_as_they_are_few(parts: list[tuple[int, int]], m
         parts.clear()
         unfold.conv2d(x, w, GEOMETRY)
         assert len(parts) == expected
+
+
+@pytest.mark.parametrize("algorithm", ["unfold", "native"])
+def test_no_operator_is_asked_for_because_the_batch_is_larger(algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "PART_BYTES", 1)
+    monkeypatch.setattr(swapped, "PART", 1)
+    way, geometry, w = ALGORITHMS[algorithm], Geometry((4, 4), stride=(2, 2)), torch.ones(8, 8, 4, 4)
+    asked = []
+    for N in (MOST_PARTS * 16, MOST_PARTS * 8, MOST_PARTS * 16):  # what depends on shapes alone is there by then
+        with _Operators() as mode:
+            for channels in (8, 1):
+                x, g = torch.ones(N, channels, 8, 8), torch.ones(N, 8, 3, 3)
+                way.conv2d(x, w[:, :channels], geometry)
+                way.conv2d_weight(x, g, geometry)
+                way.conv2d_and_weight(x, w[:, :channels], g, geometry)
+                way.conv2d_input(g, w[:, :channels], geometry, (8, 8))
+        asked.append(mode.count)
+    assert asked[1] == asked[2]
 
 
 def test_where_memory_is_not_short_parts_are_fewer(parts: list[tuple[int, int]]) -> None:

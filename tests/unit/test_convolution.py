@@ -24,7 +24,6 @@ from nn_from_scratch.convolutions import (
 from nn_from_scratch.convolutions.columns import PART_BYTES, correlate
 from nn_from_scratch.convolutions.doubled import few
 from nn_from_scratch.convolutions.swapped import PART, TILE, correlate_swapped, suits
-from nn_from_scratch.convolutions.workspace import KEPT_BYTES, workspace
 from nn_from_scratch.errors import ArgumentError, GeometryError, ShapeError
 from nn_from_scratch.layout import channels_last, copy_in_order, samples_last
 from nn_from_scratch.models import report_model
@@ -345,16 +344,6 @@ def test_a_batch_in_many_parts_is_the_sum_of_its_samples(name: str, groups: int)
     assert 9 * x.nbytes > 4 * PART_BYTES
     alone = sum(maps.conv2d_weight(a[None], b[None], geometry) for a, b in zip(x, g, strict=True))
     torch.testing.assert_close(maps.conv2d_weight(x, g, geometry), alone, rtol=1e-12, atol=1e-12)
-
-
-def test_a_workspace_is_used_again_unless_it_is_large() -> None:
-    like = torch.ones(1)
-    with torch.inference_mode():
-        first = workspace("test", (5, 7), like)
-    second = workspace("test", (3,), like)
-    assert first.data_ptr() == second.data_ptr() and not second.is_inference()
-    large = (KEPT_BYTES + 1,)
-    assert workspace("test", large, like).data_ptr() != workspace("test", (3,), like).data_ptr()
 
 
 def test_inputs_of_the_wrong_shape_are_refused() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 import nn_from_scratch as nn
 from nn_from_scratch.catalogue import Case, Spec
 from nn_from_scratch.catalogue.building import prepare
-from nn_from_scratch.convolutions import convolution_algorithm, phases, workspace
+from nn_from_scratch.convolutions import convolution_algorithm, phases
 from nn_from_scratch.losses.base import Loss
 from nn_from_scratch.specs import LAYERS
 
@@ -19,10 +19,9 @@ CASES = [pytest.param(spec, case, id=f"{spec.name}-{case.name}") for spec in LAY
 
 
 @pytest.fixture(autouse=True)
-def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _nothing_kept() -> Iterator[None]:
     """Nothing that an earlier test had made under the usual default."""
     phases._phase_order.cache_clear()
-    monkeypatch.setattr(workspace, "_kept", workspace._Kept())
     yield
     phases._phase_order.cache_clear()
 

@@ -15,7 +15,6 @@ from nn_from_scratch.convolutions.doubled import (
     single_kernels,
     worth_doubling,
 )
-from nn_from_scratch.convolutions.workspace import workspace
 
 WORTH = Geometry((4, 4), stride=(2, 2), padding=(1, 1))
 
@@ -59,12 +58,12 @@ def test_the_results_are_those_of_the_oracle(
 def test_columns_are_those_of_two_positions_by_the_channels_out(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes: list[tuple[int, ...]] = []
 
-    def watched(purpose: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        if purpose == "columns":
-            shapes.append(shape)
-        return workspace(purpose, shape, like)
+    class Watched(columns._Columns):
+        def of(self, image: Tensor) -> Tensor:
+            shapes.append(self.shape)
+            return super().of(image)
 
-    monkeypatch.setattr(columns, "workspace", watched)
+    monkeypatch.setattr(columns, "_Columns", Watched)
     x = torch.zeros(2, 3, 60, 8)
     for out, width, windows in ((4, 6, 2), (few() + 1, 4, 4)):
         w, g = torch.zeros(out, 3, 4, 4), torch.zeros(2, out, 30, 4)

@@ -240,13 +240,14 @@ def test_what_captured_steps_keep_is_counted() -> None:
 @pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="nobody has looked at other processors"
 )
+@pytest.mark.parametrize("capture", [True, False], ids=["captured", "ordinary"])
 @pytest.mark.parametrize("batch", [16, 128])
-def test_a_captured_step_takes_no_more_memory_than_pytorchs(batch: int) -> None:
+def test_a_step_takes_no_more_memory_than_pytorchs(batch: int, capture: bool) -> None:
     x, y = torch.rand(batch, 3, 32, 32), torch.rand(batch, 3, 32, 32)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        ours, theirs = our_step(x, "Adam"), torch_step(x, "Adam")
+        ours, theirs = our_step(x, "Adam", capture=capture), torch_step(x, "Adam")
         last = [z.contiguous(memory_format=torch.channels_last) for z in (x, y)]
         found = count(lambda: ours(*last)).peak_bytes + ours.train.kept_bytes
         assert found <= count(lambda: theirs(x, y)).peak_bytes
