@@ -126,9 +126,9 @@ class CapturedByShares(Captured):
         with self.team.at_work():  # to the end: a pool of torch's, once used, keeps a core busy that others need
             self.team.start(self.tasks)
             try:
+                shares[0]()
                 for group in self.groups:
                     group.advance()
-                shares[0]()
             finally:
                 self.team.wait(self.tasks)
             loss = self.finish()
@@ -141,7 +141,7 @@ class CapturedByShares(Captured):
         places: list[Tensor] = []  # where each run of a share's program leaves what the last one takes
         listings: list[Listing] = []
         for x, target, weight in zip(xs, targets, weights_of(xs, self.step.criterion), strict=True):
-            place = torch.empty(sum(parameters[name].numel() for name in names) + 1, dtype=x.dtype)
+            place = x.new_empty(sum(parameters[name].numel() for name in names) + 1)
             compute = partial(self._compute_share, x, target, weight, names, place)
             listings.append(self._listed(compute, x, target, wanted=[place])[1])
             places.append(place)

@@ -11,6 +11,7 @@ from functools import cache, partial
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import torch
 
@@ -36,6 +37,7 @@ class Team:
         self._others = [_Member() for _ in range(size - 1)]
         self._lock = Lock()
         self.bells = [member.done for member in self._others]
+        _teams.add(self)
         self.together([int] * size)  # until all are there, with the one thread that they are to have
 
     @contextmanager
@@ -43,6 +45,17 @@ class Team:
         """Within it, the team is the caller's, who computes with one thread too."""
         with self._lock, single_thread():
             yield
+
+    def end(self) -> None:
+        """Let the threads end: one that runs while the interpreter goes away takes the process with it."""
+        for member in self._others:
+            member.end()
+
+    def begin_anew(self) -> None:
+        """In a forked process, which has none of the threads."""
+        self._lock = Lock()
+        for member in self._others:
+            member.begin_anew()
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Within `at_work`, let the others begin with these, each with one."""
@@ -111,18 +124,23 @@ class _Member:
 
     def __init__(self) -> None:
         self.done = Bell()
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """As if nothing had been given to it yet; its thread begins with the first task."""
         self._called = Bell()
         self._lock = Lock()
         self._next: Task | None = None
         self._current: Task | None = None
         self._asleep = self._over = False
         self._woken: SimpleQueue[None] = SimpleQueue()
-        self._thread = Thread(target=self._serve, name="share", daemon=True)
-        self._thread.start()
-        _members.append(self)
+        self._thread: Thread | None = None
 
     def give(self, task: Task) -> None:
         """Let it do this, after what it may still have to do."""
+        if self._thread is None:
+            self._thread = Thread(target=self._serve, name="share", daemon=True)
+            self._thread.start()
         with self._lock:
             before = self._next or self._current
         if before is not None:  # its ring, if that is still to come, would be taken for one of this task
@@ -138,10 +156,11 @@ class _Member:
             task.ended.wait()
 
     def end(self) -> None:
-        """Let the thread end: one that runs while the interpreter goes away takes the process with it."""
-        self._over = True
-        self._hand_over(None)
-        self._thread.join()
+        """Let the thread end."""
+        if self._thread is not None:
+            self._over = True
+            self._hand_over(None)
+            self._thread.join()
 
     def _hand_over(self, task: Task | None) -> None:
         with self._lock:
@@ -191,19 +210,19 @@ def team_of(size: int) -> Team:
 
 
 #: All that there are in this process.
-_members: list[_Member] = []
+_teams: WeakSet[Team] = WeakSet()
 
 
 @atexit.register
 def _end_all() -> None:
-    while _members:
-        _members.pop().end()
+    for team in list(_teams):
+        team.end()
 
 
-def _forget_all() -> None:
-    team_of.cache_clear()
-    _members.clear()
+def _begin_anew() -> None:
+    for team in list(_teams):
+        team.begin_anew()
 
 
-if hasattr(os, "register_at_fork"):  # a forked process has none of the threads
-    os.register_at_fork(after_in_child=_forget_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

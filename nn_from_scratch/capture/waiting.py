@@ -66,7 +66,7 @@ class Bell:
     """
 
     def __init__(self) -> None:
-        self.rung = torch.zeros(2)
+        self.rung = torch.zeros(2, device="cpu")
         self._seen = len(self.rung)
 
     def ring(self) -> None:
@@ -93,7 +93,7 @@ def _loop() -> Callable[[Tensor, int, int, int], int] | None:
     try:
         graph = torch._C.parse_ir(_WAIT)
         loop: Callable[[Tensor, int, int, int], int] = as_written(torch._C._create_function_from_graph("wait", graph))
-        loop(torch.zeros(1), 1, 1, 1)
+        loop(torch.zeros(1, device="cpu"), 1, 1, 1)
     except (AttributeError, RuntimeError):
         return None
     return loop

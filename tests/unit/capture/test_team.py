@@ -12,7 +12,8 @@ from functools import partial
 import pytest
 import torch
 
-from nn_from_scratch.capture import team, waiting
+import nn_from_scratch as nn
+from nn_from_scratch.capture import waiting
 from nn_from_scratch.capture.team import Task, Team, team_of
 
 
@@ -25,9 +26,7 @@ def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.setattr(waiting, "_loop", lambda: None)
     found = Team(2)
     yield found
-    for member in found._others:
-        member.end()
-        team._members.remove(member)
+    found.end()
 
 
 def test_a_team_works_at_the_same_time_with_a_thread_each() -> None:
@@ -135,9 +134,15 @@ print(team_of(3).together([lambda: 1, lambda: 2, lambda: 3]))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_process_has_a_team_of_its_own() -> None:
-    team_of(2)
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    model = nn.Linear(3, 2)
+    step = nn.TrainingStep(model, nn.MSE(), nn.SGD(model, lr=0.1), workers=2)
+    for _ in range(3):  # the last one is replayed
+        step(torch.ones(4, 3), torch.ones(4, 2))
     child = os.fork()
     if child == 0:
-        os._exit(0 if team_of(2).together([lambda: 1, lambda: 2]) == [1, 2] else 1)
+        before = model.weight.clone()
+        step(torch.ones(4, 3), torch.ones(4, 2))
+        os._exit(0 if team_of(2).together([int, float]) == [0, 0.0] and not torch.equal(model.weight, before) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert team_of(2).together([int, float]) == [0, 0.0]
