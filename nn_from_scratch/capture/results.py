@@ -30,7 +30,7 @@ def copies_to_spare(
     for place, call in live.calls:
         if call.function is not torch.ops.aten.copy_.default or storage_of(call.arguments[0]) not in memory:
             continue
-        target, x = call.arguments[:2]
+        target, x, *_ = call.arguments
         maker = live.made_at.get(storage_of(x), place)
         if maker in movable and live.last_use[storage_of(x)] == place and _is_as(x, target, movable[maker]):
             made = movable[maker]

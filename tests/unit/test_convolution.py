@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from torch import Tensor
 
 import nn_from_scratch as nn
 from nn_from_scratch.convolutions import (
@@ -20,10 +21,11 @@ from nn_from_scratch.convolutions import (
     fastest,
     find_algorithm,
     native,
+    swapped,
 )
 from nn_from_scratch.convolutions.columns import PART_BYTES, correlate
 from nn_from_scratch.convolutions.doubled import few
-from nn_from_scratch.convolutions.swapped import PART, TILE, correlate_swapped, suits
+from nn_from_scratch.convolutions.swapped import MOST_PARTS, PART, TILE, correlate_swapped, suits
 from nn_from_scratch.errors import ArgumentError, GeometryError, ShapeError
 from nn_from_scratch.layout import channels_last, copy_in_order, samples_last
 from nn_from_scratch.models import report_model
@@ -97,6 +99,22 @@ def test_the_kernels_gradient_in_parts_and_tiles(
     assert suits(x, geometry)
     reference = ALGORITHMS["im2col"].conv2d_weight(x.double(), g.double(), geometry)
     torch.testing.assert_close(correlate_swapped(x, g, geometry), reference.float(), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("n", "part"), [(2 * PART + 2, PART), (MOST_PARTS * PART, PART), (MOST_PARTS * PART + 1, PART + 1)]
+)
+def test_the_kernels_gradient_in_as_many_samples_at_once(n: int, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def noted(x: Tensor, size: int) -> Iterator[Tensor]:
+        asked.append(size)
+        return samples_last(x, size)
+
+    monkeypatch.setattr(swapped, "samples_last", noted)
+    x, g, geometry = torch.ones(n, 1, 2, 3), torch.ones(n, 2, 1, 2), Geometry((2, 2))
+    torch.testing.assert_close(correlate_swapped(x, g, geometry), torch.full((2, 1, 2, 2), 2.0 * n))
+    assert asked == [part, part]
 
 
 def test_the_kernels_gradient_of_tensors_that_are_dense_in_no_layout() -> None:

@@ -166,3 +166,21 @@ def test_a_stand_in_has_all_but_the_entries() -> None:
     assert creator_of(found) == creator_of(y) is not None
     assert found.untyped_storage().nbytes() == 8
     assert creator_of(stand_in(torch.ones(2))) is None
+
+
+def test_a_record_from_outside_is_released_as_well() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    y = model(torch.ones(1, 2))
+    record = model.record_at(y.input_index)  # type: ignore[attr-defined]
+    assert record.inner is not None
+    with release_records():
+        nn.backward(y)
+    assert record.inner is None and record.inputs == record.saved == record.parameters == ()
+
+
+def test_records_are_cleared_after_who_used_them_has_died() -> None:
+    model, loss = nn.Linear(2, 2), nn.MSE()
+    loss(model(torch.ones(1, 2)), torch.zeros(1, 2))
+    del loss
+    model.clear_saved_tensors()
+    assert not model.xs

@@ -57,3 +57,22 @@ def test_memory_that_is_spare_is_used_if_it_is_large_enough() -> None:
     assert arena.block is blocks[1] and arena.own_bytes == 0
     (found,) = arena.place(blocks[:1]).values()
     assert not any(arena.block is block for block in blocks) and arena.own_bytes == arena.size == 448
+
+
+def test_what_comes_after_a_tensor_without_entries_has_a_place_too() -> None:
+    found = Arena({0: (torch.empty(0, 3), 0, 1), 1: (floats(5), 0, 1)}).place()
+    assert [x.numel() for x in found.values()] == [0, 5]
+
+
+def test_without_requests_nothing_is_needed() -> None:
+    assert Arena({}).size == 0
+
+
+@pytest.mark.parametrize("shift", [0, 4, 16, 60])
+def test_places_are_aligned_wherever_the_block_lies(shift: int) -> None:
+    whole = np.empty(1024, dtype=np.uint8)
+    start = -whole.ctypes.data % ALIGNMENT + shift
+    block = whole[start : start + 4 * 100 + 2 * ALIGNMENT]
+    (found,) = Arena({0: (floats(100), 0, 1)}).place([block]).values()
+    assert found.data_ptr() % ALIGNMENT == 0
+    assert block.ctypes.data <= found.data_ptr() <= block.ctypes.data + len(block) - 400

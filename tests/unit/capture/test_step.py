@@ -253,3 +253,26 @@ def test_a_step_takes_no_more_memory_than_pytorchs(batch: int, capture: bool) ->
         assert found <= count(lambda: theirs(x, y)).peak_bytes
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_step_leaves_gradients_or_records_behind(workers: int) -> None:
+    own, criterion = model(), nn.MSE()
+    step = TrainingStep(own, criterion, nn.SGD(own, lr=0.1), workers=workers)
+    for x, y in batches(4, 4, 4, 4):
+        step(x, y)
+        assert all(p.grad is None for p in own.parameters().values())
+        assert not any(module.xs for module in (*own.all_modules(), criterion) if isinstance(module, nn.Module))
+
+
+def test_a_rate_that_comes_back_is_the_rate_again() -> None:
+    found = []
+    for capture in (True, False):
+        own = model()
+        optimizer = nn.SGD(own, lr=0.1)
+        step, losses = TrainingStep(own, nn.MSE(), optimizer, capture=capture), []
+        for rate, (x, y) in zip((0.1, 0.1, 0.1, 0.5, 0.1, 0.1), batches(*[4] * 6), strict=True):
+            optimizer.lr = rate
+            losses.append(float(step(x, y)))
+        found.append(losses)
+    assert found[0] == found[1]
