@@ -118,8 +118,7 @@ def _make_ready(row: Row, timing: Timing, steps: dict[str, Step], batches: Seque
     try:
         counted = row.make(batches[0][0], timing.optimizer)
         counts = count(lambda: counted(*batches[0]), operators=row.dispatches)
-        kept = counted.train.kept_bytes if isinstance(counted, OurStep) else 0
-        timing.counts = replace(counts, peak_bytes=counts.peak_bytes + kept)
+        timing.counts = replace(counts, peak_bytes=_memory(counted, counts.peak_bytes))
         step = row.make(batches[0][0], timing.optimizer)
         for batch in (batches[0], batches[-1]):
             for _ in range(_TIMES_READY):
@@ -127,6 +126,13 @@ def _make_ready(row: Row, timing: Timing, steps: dict[str, Step], batches: Seque
         steps[row.name] = step
     except Exception as error:  # torch.compile needs a compiler, and a row of somebody else's may need anything
         timing.void = f"does not run here: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _memory(step: Step, peak: int) -> int:
+    """Bytes that a step takes, if so many were counted in the calling thread: each worker needs as much as that."""
+    if not isinstance(step, OurStep):
+        return peak
+    return peak * step.train.workers + step.train.kept_bytes
 
 
 def _expect_same_steps(timing: Timing, losses: Tensor, eager: Tensor | None, settings: Settings) -> None:

@@ -100,3 +100,10 @@ def test_a_cotangent_that_is_no_tensor_is_refused(cotangent: Any) -> None:
     layer(torch.ones(3))
     with pytest.raises(DtypeError, match="gradwrtoutput is a .*, not a torch.Tensor"):
         layer.backward(cotangent)
+
+
+def test_a_complex_output_has_no_backward() -> None:
+    layer = nn.Tanh()
+    y = layer(torch.ones(2, dtype=torch.complex64))
+    with pytest.raises(DtypeError, match="defined for real outputs, not for dtype torch.complex64"):
+        layer.backward(torch.ones_like(y))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nn_from_scratch.bench import table1
 from nn_from_scratch.bench.counts import Counts
-from nn_from_scratch.bench.rows import COMPILED, EAGER, ROWS, Row, Step
+from nn_from_scratch.bench.rows import COMPILED, EAGER, ROWS, Row, Step, our_step, torch_step
 from nn_from_scratch.bench.table1 import Settings, Table, Timing, run_table
 from nn_from_scratch.catalogue.precision import tensor_cores
 from nn_from_scratch.cli.bench_tables import show_table
@@ -140,6 +140,17 @@ def test_the_memory_of_a_captured_step_includes_what_it_keeps(monkeypatch: pytes
     needed = {timing.row: timing.counts.peak_bytes for timing in table.timings if timing.counts is not None}
     assert needed[EAGER] == needed["native, uncaptured"] == 7
     assert needed["auto"] > 2 * 3 * 32 * 32 * 4  # a prediction at least
+
+
+def test_each_worker_needs_memory() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        step = our_step(torch.rand(1, 3, 32, 32), "SGD")
+    finally:
+        torch.set_num_threads(threads)
+    assert table1._memory(step, 7) == 21 + step.train.kept_bytes
+    assert table1._memory(torch_step(torch.rand(1, 3, 32, 32), "SGD"), 7) == 7
 
 
 @pytest.mark.parametrize("options", [{"samples": 0}, {"batch": 0}, {"epochs": 0}, {"precision": "bf16"}])

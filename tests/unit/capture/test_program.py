@@ -212,3 +212,16 @@ def test_the_result_is_a_new_tensor_each_time() -> None:
 def test_a_look_at_a_value_is_refused(computation: Computation, operator: str) -> None:
     with pytest.raises(CaptureError, match=f"the step asks for {operator}, whose result decides"):
         program_of(computation, torch.ones(3))
+
+
+def test_a_result_that_does_not_fill_its_memory_has_no_place_and_others_have() -> None:
+    def computation(x: Tensor) -> Tensor:
+        spread = torch.empty_strided((3, 3), (6, 2))
+        spread.copy_(x.exp().view(3, 3))
+        twice = torch.full((3,), 2.0).expand(3, 3).exp()  # as its input, three entries in memory
+        return (spread * twice).sum(dim=0)
+
+    x = torch.linspace(-1, 1, 9)
+    result, calls = record(lambda: computation(x))
+    assert list_instructions(calls, [x], result).kept_bytes >= 64
+    agree(computation, (x,), (x.cos(),))

@@ -171,6 +171,7 @@ def test_only_so_many_kinds_of_batches_are_kept() -> None:
         x = torch.ones(size, 2)
         step(x, x)
     assert len(step._kept) == KEPT_STEPS
+    assert [shape[0] for ((shape, *_), *_) in step._kept] == list(range(4, KEPT_STEPS + 4))  # the last ones
 
 
 def test_inputs_may_require_a_gradient_and_are_not_modified() -> None:
@@ -276,3 +277,33 @@ def test_a_rate_that_comes_back_is_the_rate_again() -> None:
             losses.append(float(step(x, y)))
         found.append(losses)
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("capture", [True, False])
+def test_gradients_of_somebody_else_are_dropped(capture: bool, workers: int) -> None:
+    found = []
+    for left in (False, True):
+        own = model()
+        step = TrainingStep(own, nn.MSE(), nn.SGD(own, lr=0.1), capture=capture, workers=workers)
+        for x, y in batches(4, 4, 4, 4):
+            if left:
+                for parameter in own.parameters().values():
+                    parameter.grad = torch.ones_like(parameter)
+            step(x, y)
+        found.append(torch.cat([p.flatten() for p in own.parameters().values()]))
+    assert torch.equal(*found)
+
+
+def test_after_a_change_steps_are_captured_again_once() -> None:
+    own = model()
+    optimizer = nn.SGD(own, lr=0.1, momentum=0.9)
+    step, (batch,) = TrainingStep(own, nn.MSE(), optimizer), batches(4)
+    kept = []
+    for momentum in (0.9, 0.9, 0.9, 0.5, 0.5, 0.5, 0.5):
+        optimizer.momentum = momentum
+        step(*batch)
+        (found,) = step._kept.values()
+        kept.append(found)
+    assert kept[0] is None is kept[3]
+    assert kept[1] is kept[2] is not None and kept[4] is kept[5] is kept[6] is not None
