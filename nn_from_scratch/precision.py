@@ -18,7 +18,7 @@ from nn_from_scratch.layer import Layer
 from nn_from_scratch.losses import Loss
 from nn_from_scratch.module import Module, Sequential
 from nn_from_scratch.optimizers import Optimizer
-from nn_from_scratch.records import Record
+from nn_from_scratch.records import Record, release_records
 
 __all__ = ["LossScale", "LowPrecisionStep"]
 
@@ -117,9 +117,10 @@ class LowPrecisionStep:
             for kept, low in self._pairs:
                 for name, tensor in kept.items():
                     low[name].copy_(tensor)
-        loss = self.criterion(self._low(x.to(self.dtype)), target)
         factor = 1.0 if self.scale is None else self.scale.scale
-        self.criterion.backward(torch.full_like(loss, factor))
+        with release_records():
+            loss = self.criterion(self._low(x.to(self.dtype)), target)
+            self.criterion.backward(torch.full_like(loss, factor))
         (parameters, low_parameters), (buffers, low_buffers) = self._pairs
         self.optimizer.zero_grad()
         with torch.no_grad():

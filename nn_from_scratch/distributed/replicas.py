@@ -19,6 +19,7 @@ from nn_from_scratch.errors import ReplicaError
 from nn_from_scratch.losses import Loss
 from nn_from_scratch.module import Module
 from nn_from_scratch.optimizers import Optimizer
+from nn_from_scratch.records import release_records
 
 __all__ = ["Replicas", "join"]
 
@@ -152,8 +153,9 @@ class Replicas:
         for x, y in drawn:
             loss = None
             if len(x):
-                loss = criterion(model(x), y)
-                criterion.backward()
+                with release_records():
+                    loss = criterion(model(x), y)
+                    criterion.backward()
             total = average_gradients(model, loss, count=len(x), add_up=self.add_up)
             optimizer.step()
             optimizer.zero_grad()

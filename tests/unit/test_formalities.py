@@ -112,7 +112,7 @@ MAY_IMPORT = {
     "models": {"layers", "module"},
     "tiling": {"models", "module", "records"},
     "checkpoints": {"models", "module", "optimizers", "progress", "storage"},
-    "distributed": {"losses", "module", "optimizers"},
+    "distributed": {"losses", "module", "optimizers", "records"},
     "precision": {"layer", "losses", "module", "optimizers", "records"},
     "training": {
         "capture",
