@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.capture.captured import Captured, CapturedByShares
+from nn_from_scratch.capture.denormals import flushed_denormals
 from nn_from_scratch.capture.graph import warmed_up
 from nn_from_scratch.capture.shares import added_up, expect_shareable, shares_of, weights_of
 from nn_from_scratch.capture.team import team_of
@@ -35,6 +36,8 @@ class TrainingStep:
     The first batch of a kind (shape, layout, dtype, device) makes an ordinary step; the second is captured; further
     ones replay it, with the same results to the last bit on a CPU. Learning rates may change from step to step. Where
     an option of a module or of the optimizer, a mode or a parameter was exchanged, steps are captured anew.
+
+    On a CPU numbers too small to be normal, below 1.2e-38 in float32, are taken for zeros within a step.
 
     Args:
         model: whose parameters are updated.
@@ -84,6 +87,12 @@ class TrainingStep:
                 so cannot be captured.
             ShapeError, DtypeError, DeviceError: input and target do not fit.
         """
+        if x.is_cuda:
+            return self._step(x, target)
+        with flushed_denormals():
+            return self._step(x, target)
+
+    def _step(self, x: Tensor, target: Tensor) -> Tensor:
         if not self.capture:
             return self._ordinary(x, target)
         if not self._watched.same():

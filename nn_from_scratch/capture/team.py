@@ -177,7 +177,8 @@ class _Member:
         return task
 
     def _serve(self) -> None:
-        torch.set_num_threads(1)  # of this thread
+        torch.set_num_threads(1)  # of this thread, and so is what follows: shares are computed as steps are
+        torch.set_flush_denormal(True)
         while not self._over:
             self._called.wait()
             task = self._take()
