@@ -166,7 +166,8 @@ class CapturedByShares(Captured):
 
     def _finish(self, names: list[str], places: Sequence[Tensor]) -> Tensor:
         total = reduce(torch.add, places)
-        parameters = [self.step.model.parameters()[name] for name in names]
+        held = self.step.model.parameters()
+        parameters = [held[name] for name in names]
         for parameter, gradient in zip(parameters, parted(total[:-1], parameters), strict=True):
             parameter.grad = gradient
         self._update()

@@ -13,17 +13,17 @@ Numbers are the same to the last bit, for the operators and their order are.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from nn_from_scratch.capture.forms import writing_form
 from nn_from_scratch.capture.instructions import Instruction, Listing, Program, Register
 from nn_from_scratch.capture.interpreted import interpreted_program
 from nn_from_scratch.capture.liveness import Liveness
 from nn_from_scratch.capture.memory import Arena, Blocks
-from nn_from_scratch.capture.recording import Call, Overload, storage_of, tensors_in
+from nn_from_scratch.capture.recording import Call, storage_of, tensors_in
 from nn_from_scratch.capture.results import copies_to_spare
 from nn_from_scratch.capture.written import written_program
 
@@ -113,7 +113,7 @@ class _Compiler:
             y = call.result
             if call.is_view or call.written or place in self.live.constant or not isinstance(y, Tensor):
                 continue
-            key, form = storage_of(y), _writing_form(call)
+            key, form = storage_of(y), writing_form(call)
             if self.live.made_at.get(key) != place or not _is_dense(y) or key in reshaped:
                 continue
             last = self.live.last_use[key]
@@ -137,7 +137,7 @@ class _Compiler:
         """The argument that an elementwise operator may write its result over."""
         if torch.Tag.pointwise not in call.function.tags:
             return None
-        form = _writing_form(call)
+        form = writing_form(call)
         places = call.arguments if form is not None and form.out else call.arguments[:1]
         for x in tensors_in(places):
             key = storage_of(x)
@@ -242,7 +242,7 @@ class _Compiler:
 
 def _writing(call: Call, plain: Instruction, target: Register | Tensor) -> Instruction:
     """The operator in the form that writes its result where it is told to."""
-    form = _writing_form(call)
+    form = writing_form(call)
     assert form is not None
     if form.is_copy:
         x, y = call.arguments[0], call.result
@@ -266,39 +266,3 @@ def _is_dense(x: Tensor) -> bool:
 def _lie_alike(x: Tensor, y: Tensor) -> bool:
     """Whether two tensors of the same storage are the same entries of it in the same order."""
     return (x.shape, x.stride(), x.dtype, x.storage_offset()) == (y.shape, y.stride(), y.dtype, y.storage_offset())
-
-
-class _Form(NamedTuple):
-    """How an operator writes where it is told to: to the argument `out`, or, without one, over its first argument."""
-
-    function: Overload
-    out: str = ""
-    is_copy: bool = False  # takes where to write, and then what
-
-
-@cache
-def _forms(function: Overload, device: str) -> _Form | None:
-    """See `_writing_form`."""
-    if function is torch.ops.aten.clone.default:
-        return _Form(torch.ops.aten.copy_.default, is_copy=True)
-    signature = [(a.name, str(a.type)) for a in function._schema.arguments]
-    for name in function._overloadpacket.overloads():  # type: ignore[no-untyped-call]  # torch leaves it so
-        form = getattr(function._overloadpacket, name)
-        arguments = form._schema.arguments
-        outs = [a for a in arguments if a.is_out]
-        same = [(a.name, str(a.type)) for a in arguments if not a.is_out] == signature
-        if len(outs) == 1 and same and torch._C._dispatch_has_kernel_for_dispatch_key(form.name(), device):
-            return _Form(form, out=str(outs[0].name))
-    packet = getattr(torch.ops.aten, f"{function._overloadpacket.__name__}_", None)
-    form = getattr(packet, function._overloadname, None)
-    if form is not None and [(a.name, str(a.type)) for a in form._schema.arguments] == signature:
-        return _Form(form)
-    return None
-
-
-def _writing_form(call: Call) -> _Form | None:
-    """The form of an operator that writes its result where it is told to, if it has one.
-
-    Only where the device's own kernels have such a form: torch makes up the others, by a copy.
-    """
-    return _forms(call.function, call.result.device.type.upper()) if isinstance(call.result, Tensor) else None

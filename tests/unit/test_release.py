@@ -171,7 +171,9 @@ def test_a_stand_in_has_all_but_the_entries() -> None:
 def test_a_record_from_outside_is_released_as_well() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     y = model(torch.ones(1, 2))
-    record = model.record_at(y.input_index)  # type: ignore[attr-defined]
+    origin = creator_of(y)
+    assert origin is not None
+    record = model.record_at(origin[1])
     assert record.inner is not None
     with release_records():
         nn.backward(y)
