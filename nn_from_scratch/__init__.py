@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nn_from_scratch.capture import TrainingStep
-    from nn_from_scratch.convolutions import convolution_algorithm
     from nn_from_scratch.denoiser import Denoiser
-    from nn_from_scratch.exchange import from_torch, to_torch
-    from nn_from_scratch.layer import Layer
-    from nn_from_scratch.layers import (
+    from nn_from_scratch.engine.capture import TrainingStep
+    from nn_from_scratch.engine.convolutions import convolution_algorithm
+    from nn_from_scratch.engine.graph import Record, Saving, no_records, release_records
+    from nn_from_scratch.engine.layer import Layer
+    from nn_from_scratch.engine.layers import (
         GELU,
         Add,
         AvgPool2d,
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
         TransposeConv2d,
         Upsample,
     )
-    from nn_from_scratch.losses import L1, MSE, BCEWithLogits, CrossEntropy, Huber
+    from nn_from_scratch.engine.losses import L1, MSE, BCEWithLogits, CrossEntropy, Huber
+    from nn_from_scratch.engine.module import Container, Module, Sequential, backward
+    from nn_from_scratch.engine.optimizers import SGD, Adam, AdamW, RMSprop
+    from nn_from_scratch.engine.optimizers.schedules import CosineAnnealingLR, LinearLR, SequentialLR, StepLR
+    from nn_from_scratch.exchange import from_torch, to_torch
     from nn_from_scratch.models import report_model
-    from nn_from_scratch.module import Container, Module, Sequential, backward
-    from nn_from_scratch.optimizers import SGD, Adam, AdamW, RMSprop
-    from nn_from_scratch.records import Record, Saving, no_records, release_records
-    from nn_from_scratch.schedules import CosineAnnealingLR, LinearLR, SequentialLR, StepLR
 
 _HOMES = {
     "capture": ("TrainingStep",),

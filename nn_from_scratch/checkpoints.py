@@ -19,10 +19,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from nn_from_scratch.engine.module import Module
+from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import CheckpointError, StateDictError
 from nn_from_scratch.models import architecture
-from nn_from_scratch.module import Module
-from nn_from_scratch.optimizers import Optimizer
 from nn_from_scratch.progress import Progress
 from nn_from_scratch.storage import write_atomically
 

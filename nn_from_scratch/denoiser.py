@@ -18,9 +18,9 @@ from typing_extensions import Self
 
 from nn_from_scratch.checkpoints import load_checkpoint, save_checkpoint
 from nn_from_scratch.data import PairSet
+from nn_from_scratch.engine.module import Module
 from nn_from_scratch.errors import CheckpointError, DtypeError, ShapeError
 from nn_from_scratch.models import report_model
-from nn_from_scratch.module import Module
 from nn_from_scratch.progress import EpochResult, Progress
 from nn_from_scratch.settings import OPTIMIZER_DEFAULTS, TrainingSettings
 from nn_from_scratch.tiling import apply_to_images

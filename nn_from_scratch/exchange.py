@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from nn_from_scratch import layers
+from nn_from_scratch.engine import layers
+from nn_from_scratch.engine.layer import Layer
+from nn_from_scratch.engine.module import Module, Sequential
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.layer import Layer
-from nn_from_scratch.module import Module, Sequential
 
 Arguments = Mapping[str, Any]
 

@@ -6,8 +6,8 @@ import re
 
 import torch
 
-from nn_from_scratch.layers import Conv2d, ReLU, Sigmoid, TransposeConv2d
-from nn_from_scratch.module import Module, Sequential
+from nn_from_scratch.engine.layers import Conv2d, ReLU, Sigmoid, TransposeConv2d
+from nn_from_scratch.engine.module import Module, Sequential
 
 __all__ = ["LEAST_SIZE", "REACH", "SIZE_STEP", "architecture", "report_model"]
 

@@ -16,9 +16,9 @@ import torch
 from nn_from_scratch import __version__
 from nn_from_scratch.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nn_from_scratch.denoiser import CHECKPOINT_NAME
+from nn_from_scratch.engine.module import Module
+from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import ArgumentError, CheckpointError
-from nn_from_scratch.module import Module
-from nn_from_scratch.optimizers import Optimizer
 from nn_from_scratch.progress import Progress
 from nn_from_scratch.settings import RunSettings
 from nn_from_scratch.storage import remove_partial_files, write_json

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nn_from_scratch.engine.graph import no_records
+from nn_from_scratch.engine.module import Module
 from nn_from_scratch.models import LEAST_SIZE, REACH, SIZE_STEP
-from nn_from_scratch.module import Module
-from nn_from_scratch.records import no_records
 
 __all__ = ["apply_to_images", "to_unit_interval"]
 

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nn_from_scratch.capture import TrainingStep
-from nn_from_scratch.capture.team import single_thread
 from nn_from_scratch.data import PairSet, batches, on_device
+from nn_from_scratch.engine.capture import TrainingStep
+from nn_from_scratch.engine.capture.team import single_thread
+from nn_from_scratch.engine.losses import MSE
+from nn_from_scratch.engine.low_precision import LossScale, LowPrecisionStep
+from nn_from_scratch.engine.module import Module
+from nn_from_scratch.engine.optimizers import SGD, Adam, Optimizer
 from nn_from_scratch.errors import ArgumentError, DeviceError, DivergenceError, ShapeError
-from nn_from_scratch.losses import MSE
 from nn_from_scratch.metrics import psnr
 from nn_from_scratch.models import LEAST_SIZE, SIZE_STEP
-from nn_from_scratch.module import Module
-from nn_from_scratch.optimizers import SGD, Adam, Optimizer
-from nn_from_scratch.precision import LossScale, LowPrecisionStep
 from nn_from_scratch.progress import EpochResult, Progress
 from nn_from_scratch.settings import TrainingSettings
 from nn_from_scratch.tiling import apply_to_images

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.module import Module
+from nn_from_scratch.engine.module import Module
 
 __all__ = [
     "COMPILED",

@@ -14,15 +14,15 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from nn_from_scratch.cli.interrupts import stop_on_signals
-from nn_from_scratch.convolutions import convolution_algorithm
 from nn_from_scratch.data import load_pairs
 from nn_from_scratch.data.fingerprint import fingerprint
 from nn_from_scratch.distributed.launch import Launch
 from nn_from_scratch.distributed.replicas import Replicas, join
+from nn_from_scratch.engine.convolutions import convolution_algorithm
+from nn_from_scratch.engine.module import Module
+from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import ArgumentError, DataError, NNFromScratchError
 from nn_from_scratch.models import report_model
-from nn_from_scratch.module import Module
-from nn_from_scratch.optimizers import Optimizer
 from nn_from_scratch.progress import Progress
 from nn_from_scratch.settings import RunSettings
 from nn_from_scratch.training import check_device, make_optimizer, train

@@ -12,7 +12,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from nn_from_scratch.module import Module
+from nn_from_scratch.engine.module import Module
 
 __all__ = ["average_gradients"]
 

@@ -15,11 +15,11 @@ from nn_from_scratch.distributed.averaging import average_gradients
 from nn_from_scratch.distributed.launch import Launch
 from nn_from_scratch.distributed.meeting import MeetingPlace
 from nn_from_scratch.distributed.watch import Watch, names_of
+from nn_from_scratch.engine.graph import release_records
+from nn_from_scratch.engine.losses import Loss
+from nn_from_scratch.engine.module import Module
+from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import ReplicaError
-from nn_from_scratch.losses import Loss
-from nn_from_scratch.module import Module
-from nn_from_scratch.optimizers import Optimizer
-from nn_from_scratch.records import release_records
 
 __all__ = ["Replicas", "join"]
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nn_from_scratch.catalogue import Case, Spec
-from nn_from_scratch.convolutions import ALGORITHMS, convolution_algorithm
-from nn_from_scratch.layers import Conv2d, Linear, TransposeConv2d
+from nn_from_scratch.engine.convolutions import ALGORITHMS, convolution_algorithm
+from nn_from_scratch.engine.layers import Conv2d, Linear, TransposeConv2d
 from nn_from_scratch.specs.names import convolution
 
 

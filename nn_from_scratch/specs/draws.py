@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nn_from_scratch.layer import Layer
-from nn_from_scratch.records import Record, Saving
+from nn_from_scratch.engine.graph import Record, Saving
+from nn_from_scratch.engine.layer import Layer
 
 
 class Repeated(Layer):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nn_from_scratch.catalogue import Case, Spec
-from nn_from_scratch.losses import L1, MSE, BCEWithLogits, CrossEntropy, Huber
+from nn_from_scratch.engine.losses import L1, MSE, BCEWithLogits, CrossEntropy, Huber
 
 PAIR_CASES = (
     Case("batch", ((4, 3), (4, 3))),

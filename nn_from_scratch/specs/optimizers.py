@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.catalogue import Case, OptimizerSpec
-from nn_from_scratch.layer import Layer
-from nn_from_scratch.optimizers import SGD, Adam, AdamW, RMSprop
+from nn_from_scratch.engine.layer import Layer
+from nn_from_scratch.engine.optimizers import SGD, Adam, AdamW, RMSprop
 
 
 class Held(Layer):

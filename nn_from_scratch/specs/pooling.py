@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nn_from_scratch.catalogue import Spec
-from nn_from_scratch.convolutions import spatial
-from nn_from_scratch.layers import AvgPool2d, MaxPool2d
+from nn_from_scratch.engine.convolutions import spatial
+from nn_from_scratch.engine.layers import AvgPool2d, MaxPool2d
 from nn_from_scratch.specs.names import window
 
 WINDOW_CASES = (

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nn_from_scratch.catalogue import Case, Spec
-from nn_from_scratch.layers import Add, Concat, Flatten, PixelShuffle, Upsample
+from nn_from_scratch.engine.layers import Add, Concat, Flatten, PixelShuffle, Upsample
 
 UPSAMPLE_CASES = (
     Case("nearest", ((2, 3, 4, 5),), (), {"scale_factor": 2}),

@@ -17,8 +17,8 @@ from torch.autograd import gradcheck
 import nn_from_scratch as nn
 from nn_from_scratch.catalogue import Case, Spec
 from nn_from_scratch.catalogue.building import prepare
-from nn_from_scratch.convolutions import ALGORITHMS
-from nn_from_scratch.layer import Layer
+from nn_from_scratch.engine.convolutions import ALGORITHMS
+from nn_from_scratch.engine.layer import Layer
 from nn_from_scratch.specs import LAYERS
 
 CASES = [

@@ -15,7 +15,7 @@ from hypothesis import assume, given
 import nn_from_scratch as nn
 from nn_from_scratch.catalogue import Spec
 from nn_from_scratch.catalogue.precision import tensor_cores
-from nn_from_scratch.convolutions import ALGORITHMS
+from nn_from_scratch.engine.convolutions import ALGORITHMS
 from nn_from_scratch.models import report_model
 from nn_from_scratch.parity import Row, follow, table
 from nn_from_scratch.specs import LAYERS, entry_of
@@ -77,7 +77,7 @@ def test_random_stacks_agree_in_float32(stack: Stack) -> None:
 
 def test_every_layer_that_torch_has_too_can_be_drawn() -> None:
     joining = {nn.Add, nn.Concat}  # a stack has one branch
-    layers = {spec.subject for spec in LAYERS if spec.subject.__module__.startswith("nn_from_scratch.layers")}
+    layers = {spec.subject for spec in LAYERS if spec.subject.__module__.startswith("nn_from_scratch.engine.layers")}
     assert {**ANYWHERE, **ON_IMAGES}.keys() == layers - joining
 
 

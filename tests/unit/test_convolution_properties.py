@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.convolutions import ALGORITHMS, Geometry
+from nn_from_scratch.engine.convolutions import ALGORITHMS, Geometry
 from nn_from_scratch.errors import ArgumentError, GeometryError, ShapeError
 from nn_from_scratch.verify import check
 from nn_from_scratch.verify.strategies import (

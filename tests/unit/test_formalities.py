@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 import nn_from_scratch
-from nn_from_scratch import layers, losses, optimizers
 from nn_from_scratch.catalogue import Entry, Spec
 from nn_from_scratch.catalogue.building import constructor_options
-from nn_from_scratch.layer import Layer
+from nn_from_scratch.engine import layers, losses, optimizers
+from nn_from_scratch.engine.layer import Layer
+from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.mutation import find_functions, source_mutants
 from nn_from_scratch.mutation.equivalents import check_equivalents, load_equivalents
-from nn_from_scratch.optimizers import Optimizer
 from nn_from_scratch.specs import LAYERS, OPTIMIZERS, entry_of
 
 PACKAGE = Path(nn_from_scratch.__file__).parent
@@ -247,7 +247,7 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
 
 
 def test_claims_of_equivalent_mutants_are_about_todays_source() -> None:
-    functions = find_functions(["nn_from_scratch.layers", "nn_from_scratch.losses"])
+    functions = find_functions(["nn_from_scratch.engine.layers", "nn_from_scratch.engine.losses"])
     claims = load_equivalents(PACKAGE.parent / "tests" / "equivalent_mutants.toml")
     assert claims
     mutants = [mutant for function in functions for mutant in source_mutants(function)]

@@ -27,8 +27,8 @@ from nn_from_scratch.cli import replica, session  # noqa: F401  # loaded once, b
 from nn_from_scratch.data import PairSet
 from nn_from_scratch.distributed.launch import find_launch
 from nn_from_scratch.distributed.replicas import join
+from nn_from_scratch.engine.module import Module
 from nn_from_scratch.models import report_model
-from nn_from_scratch.module import Module
 from nn_from_scratch.settings import TrainingSettings
 from nn_from_scratch.training import make_optimizer, train
 

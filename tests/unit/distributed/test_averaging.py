@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nn_from_scratch import MSE, BatchNorm2d, Conv2d, Linear, Sequential
 from nn_from_scratch.distributed.averaging import average_gradients
-from nn_from_scratch.module import Module
+from nn_from_scratch.engine.module import Module
 
 
 class _WaitError(Exception):

@@ -15,9 +15,9 @@ from torch import Tensor
 from nn_from_scratch import SGD, Adam, Conv2d, Sequential
 from nn_from_scratch.checkpoints import load_checkpoint, save_checkpoint
 from nn_from_scratch.data import PairSet
+from nn_from_scratch.engine.module import Module
 from nn_from_scratch.errors import CheckpointError
 from nn_from_scratch.models import report_model
-from nn_from_scratch.module import Module
 from nn_from_scratch.progress import Progress
 from nn_from_scratch.settings import TrainingSettings
 from nn_from_scratch.training import make_optimizer, train

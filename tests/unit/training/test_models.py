@@ -3,8 +3,8 @@ from __future__ import annotations
 import torch
 
 from nn_from_scratch import Conv2d, ReLU, Sequential
+from nn_from_scratch.engine.graph import no_records
 from nn_from_scratch.models import REACH, architecture, report_model
-from nn_from_scratch.records import no_records
 
 LISTING_3 = (
     "Sequential(Conv2d(3, 16, 4, stride=2, padding=1), ReLU(), Conv2d(16, 32, 4, stride=2), ReLU(), "

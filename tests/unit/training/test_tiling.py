@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch import tiling
+from nn_from_scratch.engine.module import Module
 from nn_from_scratch.models import report_model
-from nn_from_scratch.module import Module
 from nn_from_scratch.tiling import apply_to_images
 
 Images = Callable[..., Tensor]

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from nn_from_scratch import MSE, SGD, Adam
 from nn_from_scratch.data import PairSet, batches
+from nn_from_scratch.engine.module import Module
 from nn_from_scratch.errors import ArgumentError, CaptureError, DeviceError, DivergenceError, ShapeError
 from nn_from_scratch.metrics import psnr
 from nn_from_scratch.models import report_model
-from nn_from_scratch.module import Module
 from nn_from_scratch.progress import Progress
 from nn_from_scratch.settings import TrainingSettings
 from nn_from_scratch.tiling import apply_to_images

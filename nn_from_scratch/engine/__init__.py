@@ -1,0 +1,1 @@
+"""A small neural-network engine that works without the autograd engine."""
