@@ -95,7 +95,7 @@ def draw_sensitivity(path: Path) -> None:
 
 def draw_tolerance(path: Path) -> None:
     """The true and the estimated error over the step, of one difference and of the extrapolation."""
-    from nn_from_scratch.verify.differences import ridders
+    from nn_from_scratch.verify.derivative.differences import ridders
 
     x, u = (torch.randn(50, dtype=torch.float64, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
 

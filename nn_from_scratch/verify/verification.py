@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
-from nn_from_scratch.verify.complexstep import COMPLEX_STEP, check_complex_step
 from nn_from_scratch.verify.context import CheckContext, Level, TimeLimitReached
 from nn_from_scratch.verify.contracts import CONTRACTS
 from nn_from_scratch.verify.deadlines import Worker
-from nn_from_scratch.verify.gradients import GRADIENT, check_gradient
+from nn_from_scratch.verify.derivative.complexstep import COMPLEX_STEP, check_complex_step
+from nn_from_scratch.verify.derivative.gradients import GRADIENT, check_gradient
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.reproduce import Call, snippet
 from nn_from_scratch.verify.results import CheckResult, Report, Verdict

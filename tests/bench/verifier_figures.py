@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nn_from_scratch.verify import CheckContext, CheckResult, Verdict, as_subject
-from nn_from_scratch.verify.gradients import check_gradient
+from nn_from_scratch.verify.derivative.gradients import check_gradient
 from tests.bench.right_functions import CASES, DRAWS, Case, draw_inputs
 from tests.bench.verifier_faults import blind_spots, diagnoses, passed_by_fast_mode
 

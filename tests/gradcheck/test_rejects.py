@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.complexstep import check_complex_step
 from nn_from_scratch.verify.contracts import CONTRACTS
-from nn_from_scratch.verify.gradients import check_gradient
+from nn_from_scratch.verify.derivative.complexstep import check_complex_step
+from nn_from_scratch.verify.derivative.gradients import check_gradient
 from nn_from_scratch.verify.results import CheckContext, CheckResult, Verdict
 from nn_from_scratch.verify.subjects import as_subject
 

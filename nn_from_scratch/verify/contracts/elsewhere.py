@@ -15,9 +15,9 @@ import torch
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.contracts.baseline import is_finite, rounding_noise
 from nn_from_scratch.verify.contracts.relocated import Relocated
-from nn_from_scratch.verify.gradients import check_gradient
-from nn_from_scratch.verify.lines import Line, directional, magnitude
-from nn_from_scratch.verify.points import Point, flatten, point_at, working_values
+from nn_from_scratch.verify.derivative.gradients import check_gradient
+from nn_from_scratch.verify.derivative.lines import Line, directional, magnitude
+from nn_from_scratch.verify.derivative.points import Point, flatten, point_at, working_values
 from nn_from_scratch.verify.protocol import Subject, Values
 from nn_from_scratch.verify.results import CheckContext, CheckResult, Verdict
 

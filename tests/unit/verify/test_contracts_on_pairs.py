@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nn_from_scratch.verify.contracts import CONTRACTS
-from nn_from_scratch.verify.gradients import check_gradient
+from nn_from_scratch.verify.derivative.gradients import check_gradient
 from nn_from_scratch.verify.results import CheckContext, Verdict
 from nn_from_scratch.verify.subjects import as_subject
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from nn_from_scratch.verify.comparison import Mismatch, compare
 from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.lines import Line, directional, magnitude
-from nn_from_scratch.verify.points import Point, point_with
+from nn_from_scratch.verify.derivative.lines import Line, directional, magnitude
+from nn_from_scratch.verify.derivative.points import Point, point_with
 
 __all__ = ["Bounds", "bounds_at_kink", "entries_outside", "is_differentiable"]
 

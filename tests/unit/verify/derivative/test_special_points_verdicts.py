@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.gradients import check_gradient
+from nn_from_scratch.verify.derivative.gradients import check_gradient
 from nn_from_scratch.verify.results import CheckResult, Verdict
 from nn_from_scratch.verify.subjects import as_subject
 

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nn_from_scratch.verify.differences import Derivative, differentiate, noise_level, ridders
+from nn_from_scratch.verify.derivative.differences import Derivative, differentiate, noise_level, ridders
 
 EPS = 2.0**-52
 

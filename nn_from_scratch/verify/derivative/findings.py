@@ -12,9 +12,9 @@ from torch import Tensor
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.comparison import Mismatch
 from nn_from_scratch.verify.context import CheckContext, TimeLimitReached
+from nn_from_scratch.verify.derivative.entries import Location, entry_gradient, locate
+from nn_from_scratch.verify.derivative.points import Point, point_with
 from nn_from_scratch.verify.diagnosis import Diagnosis, DiagnosisContext, explain
-from nn_from_scratch.verify.entries import Location, entry_gradient, locate
-from nn_from_scratch.verify.points import Point, point_with
 from nn_from_scratch.verify.protocol import Slot
 from nn_from_scratch.verify.results import CheckResult
 

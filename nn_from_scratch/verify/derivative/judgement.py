@@ -10,8 +10,8 @@ import torch
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.differences import START, noise_level
-from nn_from_scratch.verify.measurements import Measurement, measure, with_allowed
+from nn_from_scratch.verify.derivative.differences import START, noise_level
+from nn_from_scratch.verify.derivative.measurements import Measurement, measure, with_allowed
 
 __all__ = ["Judgement", "judge"]
 

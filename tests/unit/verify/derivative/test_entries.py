@@ -3,10 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nn_from_scratch.verify.batches import batched
 from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.entries import entry_gradient, locate
-from nn_from_scratch.verify.points import Point, point_at, working_values
+from nn_from_scratch.verify.derivative.batches import batched
+from nn_from_scratch.verify.derivative.entries import entry_gradient, locate
+from nn_from_scratch.verify.derivative.points import Point, point_at, working_values
 from nn_from_scratch.verify.subjects import as_subject
 
 

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.context import CheckContext, TimeLimitReached
-from nn_from_scratch.verify.entries import entry_gradient
-from nn_from_scratch.verify.findings import Finding, wrong_gradient
-from nn_from_scratch.verify.judgement import judge
-from nn_from_scratch.verify.lines import magnitude
-from nn_from_scratch.verify.measurements import Measurement, best, measure, measure_all
-from nn_from_scratch.verify.points import all_finite, point_at, working_values
+from nn_from_scratch.verify.derivative.entries import entry_gradient
+from nn_from_scratch.verify.derivative.findings import Finding, wrong_gradient
+from nn_from_scratch.verify.derivative.judgement import judge
+from nn_from_scratch.verify.derivative.lines import magnitude
+from nn_from_scratch.verify.derivative.measurements import Measurement, best, measure, measure_all
+from nn_from_scratch.verify.derivative.points import all_finite, point_at, working_values
+from nn_from_scratch.verify.derivative.slot_task import GRADIENT, Task
+from nn_from_scratch.verify.derivative.special_points import accused, not_finite, unresolved
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.results import CheckResult
-from nn_from_scratch.verify.slot_task import GRADIENT, Task
-from nn_from_scratch.verify.special_points import accused, not_finite, unresolved
 
 __all__ = ["GRADIENT", "check_gradient"]
 

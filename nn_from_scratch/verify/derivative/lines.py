@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.differences import START, Derivative, differentiate, noise_level, ridders
-from nn_from_scratch.verify.points import Point
+from nn_from_scratch.verify.derivative.differences import START, Derivative, differentiate, noise_level, ridders
+from nn_from_scratch.verify.derivative.points import Point
 
 __all__ = ["Line", "directional", "directions", "magnitude"]
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.differences import Derivative
-from nn_from_scratch.verify.lines import Line, directional, directions
-from nn_from_scratch.verify.points import Point
+from nn_from_scratch.verify.derivative.differences import Derivative
+from nn_from_scratch.verify.derivative.lines import Line, directional, directions
+from nn_from_scratch.verify.derivative.points import Point
 
 __all__ = ["Measurement", "best", "measure", "measure_all", "with_allowed"]
 

@@ -10,9 +10,9 @@ import torch
 
 from nn_from_scratch.verify.comparison import Mismatch
 from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.findings import Finding, wrong_gradient
-from nn_from_scratch.verify.measurements import Measurement, best
-from nn_from_scratch.verify.points import Point
+from nn_from_scratch.verify.derivative.findings import Finding, wrong_gradient
+from nn_from_scratch.verify.derivative.measurements import Measurement, best
+from nn_from_scratch.verify.derivative.points import Point
 from nn_from_scratch.verify.protocol import Slot
 from nn_from_scratch.verify.results import CheckResult
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nn_from_scratch.verify.complexstep import check_complex_step
 from nn_from_scratch.verify.context import CheckContext
+from nn_from_scratch.verify.derivative.complexstep import check_complex_step
 from nn_from_scratch.verify.results import CheckResult, Verdict
 from nn_from_scratch.verify.subjects import as_subject
 

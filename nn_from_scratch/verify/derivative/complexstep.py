@@ -18,10 +18,10 @@ from torch import Tensor
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.comparison import Mismatch
 from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.judgement import judge
-from nn_from_scratch.verify.lines import directional, directions
-from nn_from_scratch.verify.measurements import measure
-from nn_from_scratch.verify.points import Point, point_at, working_values
+from nn_from_scratch.verify.derivative.judgement import judge
+from nn_from_scratch.verify.derivative.lines import directional, directions
+from nn_from_scratch.verify.derivative.measurements import measure
+from nn_from_scratch.verify.derivative.points import Point, point_at, working_values
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.results import CheckResult
 

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.comparison import Mismatch, percent
-from nn_from_scratch.verify.findings import Finding, wrong_gradient
-from nn_from_scratch.verify.judgement import judge
-from nn_from_scratch.verify.kinks import Bounds, bounds_at_kink, entries_outside, is_differentiable
-from nn_from_scratch.verify.lines import Line, magnitude
-from nn_from_scratch.verify.measurements import Measurement, best, measure_all
-from nn_from_scratch.verify.points import all_finite, point_at
+from nn_from_scratch.verify.derivative.findings import Finding, wrong_gradient
+from nn_from_scratch.verify.derivative.judgement import judge
+from nn_from_scratch.verify.derivative.kinks import Bounds, bounds_at_kink, entries_outside, is_differentiable
+from nn_from_scratch.verify.derivative.lines import Line, magnitude
+from nn_from_scratch.verify.derivative.measurements import Measurement, best, measure_all
+from nn_from_scratch.verify.derivative.points import all_finite, point_at
+from nn_from_scratch.verify.derivative.slot_task import GRADIENT, NONDETERMINISTIC, Task, noise_reason
 from nn_from_scratch.verify.results import CheckResult
-from nn_from_scratch.verify.slot_task import GRADIENT, NONDETERMINISTIC, Task, noise_reason
 
 __all__ = ["accused", "not_finite", "unresolved"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.points import Point, flatten
+from nn_from_scratch.verify.derivative.points import Point, flatten
 
 __all__ = ["Batched", "batched", "entry_tables"]
 

@@ -11,12 +11,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.batches import batched, entry_tables
 from nn_from_scratch.verify.comparison import Mismatch, compare
 from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.differences import Derivative, differentiate, ridders
-from nn_from_scratch.verify.lines import Line, directional, magnitude
-from nn_from_scratch.verify.points import Point
+from nn_from_scratch.verify.derivative.batches import batched, entry_tables
+from nn_from_scratch.verify.derivative.differences import Derivative, differentiate, ridders
+from nn_from_scratch.verify.derivative.lines import Line, directional, magnitude
+from nn_from_scratch.verify.derivative.points import Point
 
 __all__ = ["EntryGradient", "Location", "entry_gradient", "locate"]
 

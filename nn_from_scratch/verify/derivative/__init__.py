@@ -1,0 +1,1 @@
+"""The numerical derivative: estimates with their own error, kinks, single entries, special points."""
