@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nn_from_scratch.catalogue import Case, Entry, Exemption, OptimizerSpec, Spec, Trial, name_of, trials_of
 from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.verify.catalogue import Case, Entry, Exemption, OptimizerSpec, Spec, Trial, name_of, trials_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,8 +21,8 @@ from nn_from_scratch.bench.intervals import Interval, bootstrap, log_ratios
 from nn_from_scratch.bench.machine import machine_info
 from nn_from_scratch.bench.rows import COMPILED, EAGER, OPTIMIZERS, ROWS, Batch, OurStep, Row, Step, split_into_batches
 from nn_from_scratch.bench.timings import REPORT, Settings, Table, Timing
-from nn_from_scratch.catalogue.precision import tensor_cores
 from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.verify.catalogue.precision import tensor_cores
 
 __all__ = ["REPORT", "Settings", "Table", "Timing", "run_table"]
 

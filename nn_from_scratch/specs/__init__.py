@@ -6,9 +6,9 @@ not beside the layers, because the engine knows nothing of torch's differentiabl
 
 from __future__ import annotations
 
-from nn_from_scratch.catalogue import Entry, OptimizerSpec, Spec
 from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.specs import activation, convolution, losses, normalization, optimizers, pooling, shape
+from nn_from_scratch.verify.catalogue import Entry, OptimizerSpec, Spec
 
 __all__ = ["CATALOGUE", "LAYERS", "OPTIMIZERS", "entry_of"]
 

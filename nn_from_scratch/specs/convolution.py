@@ -8,10 +8,10 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from nn_from_scratch.catalogue import Case, Spec
 from nn_from_scratch.engine.convolutions import ALGORITHMS, convolution_algorithm
 from nn_from_scratch.engine.layers import Conv2d, Linear, TransposeConv2d
 from nn_from_scratch.specs.names import convolution
+from nn_from_scratch.verify.catalogue import Case, Spec
 
 
 def _conv2d(layer: Conv2d, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:

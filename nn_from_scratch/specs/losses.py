@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nn_from_scratch.catalogue import Case, Spec
 from nn_from_scratch.engine.losses import L1, MSE, BCEWithLogits, CrossEntropy, Huber
+from nn_from_scratch.verify.catalogue import Case, Spec
 
 PAIR_CASES = (
     Case("batch", ((4, 3), (4, 3))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nn_from_scratch.catalogue import Case, Shape
+from nn_from_scratch.verify.catalogue import Case, Shape
 
 _LETTERS = {"stride": "s", "padding": "p", "dilation": "d", "output_padding": "o", "groups": "g"}
 

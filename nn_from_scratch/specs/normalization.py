@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor
 
-from nn_from_scratch.catalogue import Case, Spec
 from nn_from_scratch.engine.layers import BatchNorm2d, GroupNorm, LayerNorm
+from nn_from_scratch.verify.catalogue import Case, Spec
 
 
 def _batch_norm(layer: BatchNorm2d, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from nn_from_scratch.catalogue import Case, OptimizerSpec
 from nn_from_scratch.engine.layer import Layer
 from nn_from_scratch.engine.optimizers import SGD, Adam, AdamW, RMSprop
+from nn_from_scratch.verify.catalogue import Case, OptimizerSpec
 
 
 class Held(Layer):

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nn_from_scratch.catalogue import Spec
 from nn_from_scratch.engine.convolutions import spatial
 from nn_from_scratch.engine.layers import AvgPool2d, MaxPool2d
 from nn_from_scratch.specs.names import window
+from nn_from_scratch.verify.catalogue import Spec
 
 WINDOW_CASES = (
     window((2, 3, 4, 6), 2),

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nn_from_scratch.catalogue import Case, Spec
 from nn_from_scratch.engine.layers import Add, Concat, Flatten, PixelShuffle, Upsample
+from nn_from_scratch.verify.catalogue import Case, Spec
 
 UPSAMPLE_CASES = (
     Case("nearest", ((2, 3, 4, 5),), (), {"scale_factor": 2}),

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.catalogue import Case, OptimizerSpec, Spec
-from nn_from_scratch.catalogue.building import prepare
 from nn_from_scratch.specs import LAYERS, OPTIMIZERS
+from nn_from_scratch.verify.catalogue import Case, OptimizerSpec, Spec
+from nn_from_scratch.verify.catalogue.building import prepare
 
 pytestmark = pytest.mark.bench
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 import nn_from_scratch as nn
-from nn_from_scratch.catalogue import Case, Spec
-from nn_from_scratch.catalogue.building import prepare
 from nn_from_scratch.engine.convolutions import ALGORITHMS
 from nn_from_scratch.engine.layer import Layer
 from nn_from_scratch.specs import LAYERS
+from nn_from_scratch.verify.catalogue import Case, Spec
+from nn_from_scratch.verify.catalogue.building import prepare
 
 CASES = [
     pytest.param(spec, case, algorithm, id=f"{spec.name}-{case.name}-{algorithm}".removesuffix("-auto"))

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.catalogue import Case, Spec
-from nn_from_scratch.catalogue.building import constructor_options
 from nn_from_scratch.exchange import to_torch
 from nn_from_scratch.specs import LAYERS
+from nn_from_scratch.verify.catalogue import Case, Spec
+from nn_from_scratch.verify.catalogue.building import constructor_options
 
 # Draws of a tensor are pooled: this many entries where the tensor has enough, and this many layers at the most.
 ENTRIES, LAYERS_MADE = 20_000, 400

@@ -13,12 +13,12 @@ import torch
 from hypothesis import assume, given
 
 import nn_from_scratch as nn
-from nn_from_scratch.catalogue import Spec
-from nn_from_scratch.catalogue.precision import tensor_cores
 from nn_from_scratch.engine.convolutions import ALGORITHMS
 from nn_from_scratch.models import report_model
 from nn_from_scratch.parity import Row, follow, table
 from nn_from_scratch.specs import LAYERS, entry_of
+from nn_from_scratch.verify.catalogue import Spec
+from nn_from_scratch.verify.catalogue.precision import tensor_cores
 from tests.parity.stacks import ANYWHERE, KINKED, ON_IMAGES, Stack, stacks
 
 DTYPES = [torch.float64, torch.float32]

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 import nn_from_scratch
-from nn_from_scratch.catalogue import Entry, Spec
-from nn_from_scratch.catalogue.building import constructor_options
 from nn_from_scratch.engine import layers, losses, optimizers
 from nn_from_scratch.engine.layer import Layer
 from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.mutation import find_functions, source_mutants
 from nn_from_scratch.mutation.equivalents import check_equivalents, load_equivalents
 from nn_from_scratch.specs import LAYERS, OPTIMIZERS, entry_of
+from nn_from_scratch.verify.catalogue import Entry, Spec
+from nn_from_scratch.verify.catalogue.building import constructor_options
 
 PACKAGE = Path(nn_from_scratch.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -223,7 +223,7 @@ def test_torch_load_is_always_safe(path: Path) -> None:
         "nn_from_scratch",
         "nn_from_scratch.pytest_plugin",
         "nn_from_scratch.testing",
-        "nn_from_scratch.catalogue",
+        "nn_from_scratch.verify.catalogue",
         "nn_from_scratch.cli",
         "nn_from_scratch.distributed.launch",
         "nn_from_scratch.report",

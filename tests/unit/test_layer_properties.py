@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.catalogue import Reference, Spec
 from nn_from_scratch.specs import entry_of
 from nn_from_scratch.verify import check
+from nn_from_scratch.verify.catalogue import Reference, Spec
 from nn_from_scratch.verify.strategies import shapes, tensors
 
 FINITE = ("zero", "negative_zero", "tie", "tiny", "subnormal")

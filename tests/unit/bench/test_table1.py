@@ -16,9 +16,9 @@ from nn_from_scratch.bench import table1
 from nn_from_scratch.bench.counts import Counts
 from nn_from_scratch.bench.rows import COMPILED, EAGER, ROWS, Row, Step, our_step, torch_step
 from nn_from_scratch.bench.table1 import Settings, Table, Timing, run_table
-from nn_from_scratch.catalogue.precision import tensor_cores
 from nn_from_scratch.cli.bench_tables import show_table
 from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.verify.catalogue.precision import tensor_cores
 
 SETTINGS = Settings(samples=10, batch=4, epochs=2, slices=2, quick=True)
 Command = Callable[..., tuple[int, str, str]]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.catalogue import Case, Spec
-from nn_from_scratch.catalogue.building import prepare
 from nn_from_scratch.engine.convolutions import convolution_algorithm, phases
 from nn_from_scratch.engine.losses.base import Loss
 from nn_from_scratch.specs import LAYERS
+from nn_from_scratch.verify.catalogue import Case, Spec
+from nn_from_scratch.verify.catalogue.building import prepare
 
 CASES = [pytest.param(spec, case, id=f"{spec.name}-{case.name}") for spec in LAYERS for case in spec.cases]
 

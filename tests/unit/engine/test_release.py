@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.catalogue import Spec
-from nn_from_scratch.catalogue.building import build, draw_inputs
 from nn_from_scratch.engine import graph as records
 from nn_from_scratch.engine.graph import creator_of, release_records, stand_in
 from nn_from_scratch.errors import MissingRecordError
 from nn_from_scratch.models import report_model
 from nn_from_scratch.specs import LAYERS
+from nn_from_scratch.verify.catalogue import Spec
+from nn_from_scratch.verify.catalogue.building import build, draw_inputs
 
 SPECS = [
     pytest.param(spec, id=spec.name)

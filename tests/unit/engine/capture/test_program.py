@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.catalogue import Case, Spec
-from nn_from_scratch.catalogue.building import build, draw_inputs
 from nn_from_scratch.engine.capture.interpreted import interpreted_program
 from nn_from_scratch.engine.capture.program import compile_program, list_instructions
 from nn_from_scratch.engine.capture.recording import record
 from nn_from_scratch.engine.capture.written import written_program
 from nn_from_scratch.errors import CaptureError
 from nn_from_scratch.specs import LAYERS
+from nn_from_scratch.verify.catalogue import Case, Spec
+from nn_from_scratch.verify.catalogue.building import build, draw_inputs
 
 Computation = Callable[..., Tensor]
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nn_from_scratch.catalogue.entries import Case, Entry, Exemption, OptimizerSpec, Spec
 from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.verify.catalogue.entries import Case, Entry, Exemption, OptimizerSpec, Spec
 
 if TYPE_CHECKING:
     from nn_from_scratch.verify import Report
@@ -66,7 +66,7 @@ class Trial:
         Raises:
             ArgumentError: a name of the choice is unknown.
         """
-        from nn_from_scratch.catalogue.running import left_of
+        from nn_from_scratch.verify.catalogue.running import left_of
 
         return left_of(self, checks)
 
@@ -85,7 +85,7 @@ class Trial:
             ArgumentError: `checks` leaves none; an option makes no sense.
             SubjectError: the subject is in no form that is known, or raises.
         """
-        from nn_from_scratch.catalogue.running import run
+        from nn_from_scratch.verify.catalogue.running import run
 
         return run(self, seed=seed, checks=checks, **options)
 

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nn_from_scratch.catalogue.building import Prepared, prepare
-from nn_from_scratch.catalogue.entries import Spec
-from nn_from_scratch.catalogue.precision import dtype_of, rounding_of
-from nn_from_scratch.catalogue.trials import Trial
 from nn_from_scratch.verify import CheckContext, CheckResult, Report, as_subject
+from nn_from_scratch.verify.catalogue.building import Prepared, prepare
+from nn_from_scratch.verify.catalogue.entries import Spec
+from nn_from_scratch.verify.catalogue.precision import dtype_of, rounding_of
+from nn_from_scratch.verify.catalogue.trials import Trial
 from nn_from_scratch.verify.comparison import compare
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.subjects.structure import name_outputs

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import torch
 
-from nn_from_scratch.catalogue.trials import TF32
+from nn_from_scratch.verify.catalogue.trials import TF32
 
 __all__ = ["dtype_of", "rounding_of", "tensor_cores"]
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nn_from_scratch.catalogue.entries import Case, Spec
+from nn_from_scratch.verify.catalogue.entries import Case, Spec
 
 __all__ = ["Prepared", "build", "constructor_options", "draw_inputs", "prepare"]
 

@@ -6,14 +6,14 @@ from collections.abc import Collection
 from contextlib import nullcontext
 from typing import Any
 
-from nn_from_scratch.catalogue.building import prepare
-from nn_from_scratch.catalogue.entries import OptimizerSpec, Spec
-from nn_from_scratch.catalogue.precision import dtype_of, tensor_cores
-from nn_from_scratch.catalogue.references import compare_with_reference
-from nn_from_scratch.catalogue.trajectories import compare_trajectories
-from nn_from_scratch.catalogue.trials import PARITY, TF32, VERIFICATION, Trial
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.verify import Report, check, check_names
+from nn_from_scratch.verify.catalogue.building import prepare
+from nn_from_scratch.verify.catalogue.entries import OptimizerSpec, Spec
+from nn_from_scratch.verify.catalogue.precision import dtype_of, tensor_cores
+from nn_from_scratch.verify.catalogue.references import compare_with_reference
+from nn_from_scratch.verify.catalogue.trajectories import compare_trajectories
+from nn_from_scratch.verify.catalogue.trials import PARITY, TF32, VERIFICATION, Trial
 
 __all__ = ["left_of", "run"]
 

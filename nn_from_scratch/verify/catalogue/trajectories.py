@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nn_from_scratch.catalogue.entries import Case, OptimizerSpec, Shape
-from nn_from_scratch.catalogue.precision import dtype_of, rounding_of
-from nn_from_scratch.catalogue.trials import Trial
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify import CheckContext, CheckResult, Report
+from nn_from_scratch.verify.catalogue.entries import Case, OptimizerSpec, Shape
+from nn_from_scratch.verify.catalogue.precision import dtype_of, rounding_of
+from nn_from_scratch.verify.catalogue.trials import Trial
 from nn_from_scratch.verify.comparison import compare
 from nn_from_scratch.verify.verification import machine
 

@@ -7,8 +7,17 @@ Importing it imports no torch.
 
 from __future__ import annotations
 
-from nn_from_scratch.catalogue.entries import Case, Entry, Exemption, OptimizerSpec, Reference, Shape, Spec, name_of
-from nn_from_scratch.catalogue.trials import CHECKS, Trial, trials_of
+from nn_from_scratch.verify.catalogue.entries import (
+    Case,
+    Entry,
+    Exemption,
+    OptimizerSpec,
+    Reference,
+    Shape,
+    Spec,
+    name_of,
+)
+from nn_from_scratch.verify.catalogue.trials import CHECKS, Trial, trials_of
 
 __all__ = [
     "CHECKS",
