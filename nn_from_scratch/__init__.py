@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from nn_from_scratch.engine.module import Container, Module, Sequential, backward
     from nn_from_scratch.engine.optimizers import SGD, Adam, AdamW, RMSprop
     from nn_from_scratch.engine.optimizers.schedules import CosineAnnealingLR, LinearLR, SequentialLR, StepLR
-    from nn_from_scratch.exchange import from_torch, to_torch
     from nn_from_scratch.models import report_model
+    from nn_from_scratch.parity.exchange import from_torch, to_torch
 
 _HOMES = {
     "capture": ("TrainingStep",),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import nn_from_scratch as nn
 from nn_from_scratch.bench.duels import Duel, Side
-from nn_from_scratch.specs import LAYERS
+from nn_from_scratch.parity.specs import LAYERS
 from nn_from_scratch.verify.catalogue import Case, Spec
 from nn_from_scratch.verify.catalogue.building import Prepared, prepare
 

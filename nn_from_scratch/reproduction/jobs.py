@@ -10,7 +10,7 @@ import torch
 
 from nn_from_scratch.bench.table1 import Settings, run_table
 from nn_from_scratch.models import report_model
-from nn_from_scratch.parity import follow
+from nn_from_scratch.parity.follow import follow
 from nn_from_scratch.reproduction.final import final
 from nn_from_scratch.reproduction.memory import memory
 from nn_from_scratch.reproduction.plan import Job, Plan

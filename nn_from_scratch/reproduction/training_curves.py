@@ -14,9 +14,9 @@ from torch import Tensor
 
 from nn_from_scratch.data import PairSet, batches, load_pairs
 from nn_from_scratch.engine.module import Module
-from nn_from_scratch.exchange import to_torch
 from nn_from_scratch.metrics import psnr
 from nn_from_scratch.models import report_model
+from nn_from_scratch.parity.exchange import to_torch
 from nn_from_scratch.reproduction.plan import BATCH, OPTIMIZERS, OURS, Plan
 from nn_from_scratch.settings import TrainingSettings
 from nn_from_scratch.training import make_optimizer, train

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.specs import LAYERS, OPTIMIZERS
+from nn_from_scratch.parity.specs import LAYERS, OPTIMIZERS
 from nn_from_scratch.verify.catalogue import Case, OptimizerSpec, Spec
 from nn_from_scratch.verify.catalogue.building import prepare
 

@@ -17,7 +17,7 @@ from torch.autograd import gradcheck
 import nn_from_scratch as nn
 from nn_from_scratch.engine.convolutions import ALGORITHMS
 from nn_from_scratch.engine.layer import Layer
-from nn_from_scratch.specs import LAYERS
+from nn_from_scratch.parity.specs import LAYERS
 from nn_from_scratch.verify.catalogue import Case, Spec
 from nn_from_scratch.verify.catalogue.building import prepare
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.exchange import to_torch
-from nn_from_scratch.specs import LAYERS
+from nn_from_scratch.parity.exchange import to_torch
+from nn_from_scratch.parity.specs import LAYERS
 from nn_from_scratch.verify.catalogue import Case, Spec
 from nn_from_scratch.verify.catalogue.building import constructor_options
 

@@ -5,8 +5,8 @@ In float64 and float32, by every algorithm for convolutions; on a GPU also with 
 
 from __future__ import annotations
 
+from nn_from_scratch.parity.specs import LAYERS
 from nn_from_scratch.pytest_plugin import Gradcheck
-from nn_from_scratch.specs import LAYERS
 from nn_from_scratch.testing import Trial, pyramid
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from nn_from_scratch.parity.specs import OPTIMIZERS
 from nn_from_scratch.pytest_plugin import Gradcheck
-from nn_from_scratch.specs import OPTIMIZERS
 from nn_from_scratch.testing import Trial, pyramid
 
 

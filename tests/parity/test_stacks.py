@@ -15,8 +15,8 @@ from hypothesis import assume, given
 import nn_from_scratch as nn
 from nn_from_scratch.engine.convolutions import ALGORITHMS
 from nn_from_scratch.models import report_model
-from nn_from_scratch.parity import Row, follow, table
-from nn_from_scratch.specs import LAYERS, entry_of
+from nn_from_scratch.parity.follow import Row, follow, table
+from nn_from_scratch.parity.specs import LAYERS, entry_of
 from nn_from_scratch.verify.catalogue import Spec
 from nn_from_scratch.verify.catalogue.precision import tensor_cores
 from tests.parity.stacks import ANYWHERE, KINKED, ON_IMAGES, Stack, stacks

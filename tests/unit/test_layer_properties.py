@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.specs import entry_of
+from nn_from_scratch.parity.specs import entry_of
 from nn_from_scratch.verify import check
 from nn_from_scratch.verify.catalogue import Reference, Spec
 from nn_from_scratch.verify.strategies import shapes, tensors

@@ -15,7 +15,7 @@ from nn_from_scratch.bench.duels import Duel, Duels, run_duels
 from nn_from_scratch.bench.layers import layer_duels
 from nn_from_scratch.bench.scaling import POINTS, scaling_duels
 from nn_from_scratch.cli.bench_tables import show_duels
-from nn_from_scratch.specs import LAYERS
+from nn_from_scratch.parity.specs import LAYERS
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 import nn_from_scratch as nn
 from nn_from_scratch.engine.convolutions import convolution_algorithm, phases
 from nn_from_scratch.engine.losses.base import Loss
-from nn_from_scratch.specs import LAYERS
+from nn_from_scratch.parity.specs import LAYERS
 from nn_from_scratch.verify.catalogue import Case, Spec
 from nn_from_scratch.verify.catalogue.building import prepare
 

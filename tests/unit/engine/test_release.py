@@ -15,7 +15,7 @@ from nn_from_scratch.engine import graph as records
 from nn_from_scratch.engine.graph import creator_of, release_records, stand_in
 from nn_from_scratch.errors import MissingRecordError
 from nn_from_scratch.models import report_model
-from nn_from_scratch.specs import LAYERS
+from nn_from_scratch.parity.specs import LAYERS
 from nn_from_scratch.verify.catalogue import Spec
 from nn_from_scratch.verify.catalogue.building import build, draw_inputs
 

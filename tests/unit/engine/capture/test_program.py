@@ -15,7 +15,7 @@ from nn_from_scratch.engine.capture.program import compile_program, list_instruc
 from nn_from_scratch.engine.capture.recording import record
 from nn_from_scratch.engine.capture.written import written_program
 from nn_from_scratch.errors import CaptureError
-from nn_from_scratch.specs import LAYERS
+from nn_from_scratch.parity.specs import LAYERS
 from nn_from_scratch.verify.catalogue import Case, Spec
 from nn_from_scratch.verify.catalogue.building import build, draw_inputs
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 import nn_from_scratch as nn
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.specs import CATALOGUE, LAYERS
-from nn_from_scratch.specs.names import geometry_name
+from nn_from_scratch.parity.specs import CATALOGUE, LAYERS
+from nn_from_scratch.parity.specs.names import geometry_name
 from nn_from_scratch.verify.catalogue import Case, Exemption, OptimizerSpec, Spec, Trial, trials_of
 from nn_from_scratch.verify.catalogue.building import build, prepare
 from nn_from_scratch.verify.catalogue.precision import tensor_cores

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nn_from_scratch.engine.convolutions import spatial
 from nn_from_scratch.engine.layers import AvgPool2d, MaxPool2d
-from nn_from_scratch.specs.names import window
+from nn_from_scratch.parity.specs.names import window
 from nn_from_scratch.verify.catalogue import Spec
 
 WINDOW_CASES = (

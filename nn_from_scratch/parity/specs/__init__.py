@@ -7,7 +7,7 @@ not beside the layers, because the engine knows nothing of torch's differentiabl
 from __future__ import annotations
 
 from nn_from_scratch.engine.optimizers import Optimizer
-from nn_from_scratch.specs import activation, convolution, losses, normalization, optimizers, pooling, shape
+from nn_from_scratch.parity.specs import activation, convolution, losses, normalization, optimizers, pooling, shape
 from nn_from_scratch.verify.catalogue import Entry, OptimizerSpec, Spec
 
 __all__ = ["CATALOGUE", "LAYERS", "OPTIMIZERS", "entry_of"]
@@ -32,7 +32,10 @@ def entry_of(public: type) -> Entry:
         if public is (entry.subject if isinstance(entry, Spec) else entry.optimizer):
             return entry
     name = public.__name__
-    line, room = f"Spec({name}, cases, reference)", "its family's file under nn_from_scratch/specs/"
+    line, room = f"Spec({name}, cases, reference)", "its family's file under nn_from_scratch/parity/specs/"
     if issubclass(public, Optimizer):
-        line, room = f"OptimizerSpec({name}, cases, torch.optim.{name}, Held)", "nn_from_scratch/specs/optimizers.py"
+        line, room = (
+            f"OptimizerSpec({name}, cases, torch.optim.{name}, Held)",
+            "nn_from_scratch/parity/specs/optimizers.py",
+        )
     raise KeyError(f"{name} has no entry: add `{line}` to SPECS in {room}")

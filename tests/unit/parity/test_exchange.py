@@ -9,7 +9,7 @@ from torch import Tensor
 import nn_from_scratch as nn
 from nn_from_scratch.engine import layers
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.specs import LAYERS
+from nn_from_scratch.parity.specs import LAYERS
 from nn_from_scratch.verify.catalogue import Case, Spec
 from nn_from_scratch.verify.catalogue.building import build, draw_inputs
 

@@ -5,7 +5,7 @@ handed on, so the errors add up along the chain, as in the report (section III.A
 layer makes on its own, on what torch handed on. For every layer and for the loss there is one row for the value, one
 for each parameter's gradient, and one for the gradient handed on.
 
-`python -m nn_from_scratch.parity` prints the table for the report's model, in float64 and in float32.
+`python -m nn_from_scratch.parity.follow` prints the table for the report's model, in float64 and in float32.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import Tensor
 from nn_from_scratch.engine.losses import MSE
 from nn_from_scratch.engine.module import Module, Sequential, backward
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.exchange import to_torch
 from nn_from_scratch.models import report_model
+from nn_from_scratch.parity.exchange import to_torch
 
 __all__ = ["Row", "follow", "spacing", "table", "ulps"]
 
@@ -267,7 +267,7 @@ def _once(named: Sequence[Mapping[str, Tensor]]) -> Iterator[tuple[int, str, Ten
 
 def main() -> None:
     """Print the table for the report's model."""
-    parser = argparse.ArgumentParser(prog="python -m nn_from_scratch.parity", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m nn_from_scratch.parity.follow", description=main.__doc__)
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="how many pictures (default: 4)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and pictures (default: 0)")
     options = parser.parse_args()

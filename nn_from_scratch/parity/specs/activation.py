@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nn_from_scratch.engine.layers import GELU, Dropout, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
-from nn_from_scratch.specs.draws import repeatable
+from nn_from_scratch.parity.specs.draws import repeatable
 from nn_from_scratch.verify.catalogue import Case, Spec
 
 ELEMENTWISE_CASES = (Case("image", ((2, 3, 4, 5),)), Case("vector", ((7,),)), Case("scalar", ((),)))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nn_from_scratch.engine.convolutions import ALGORITHMS, convolution_algorithm
 from nn_from_scratch.engine.layers import Conv2d, Linear, TransposeConv2d
-from nn_from_scratch.specs.names import convolution
+from nn_from_scratch.parity.specs.names import convolution
 from nn_from_scratch.verify.catalogue import Case, Spec
 
 

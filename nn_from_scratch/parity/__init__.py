@@ -1,0 +1,1 @@
+"""The engine beside torch: the one folder that knows both."""
