@@ -12,7 +12,7 @@ pytestmark = pytest.mark.bench
 PROGRAM = """
 import sys, time, pytest, _pytest.pytester
 start = time.process_time()
-import nn_from_scratch.pytest_plugin
+import nn_from_scratch.testing.plugin
 print(time.process_time() - start)
 assert "torch" not in sys.modules and "numpy" not in sys.modules
 """

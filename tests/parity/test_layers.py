@@ -6,8 +6,8 @@ In float64 and float32, by every algorithm for convolutions; on a GPU also with 
 from __future__ import annotations
 
 from nn_from_scratch.parity.specs import LAYERS
-from nn_from_scratch.pytest_plugin import Gradcheck
 from nn_from_scratch.testing import Trial, pyramid
+from nn_from_scratch.testing.plugin import Gradcheck
 
 
 @pyramid(LAYERS, checks=("value", "input_gradient", "parameter_gradient"))

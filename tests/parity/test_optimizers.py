@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nn_from_scratch.parity.specs import OPTIMIZERS
-from nn_from_scratch.pytest_plugin import Gradcheck
 from nn_from_scratch.testing import Trial, pyramid
+from nn_from_scratch.testing.plugin import Gradcheck
 
 
 @pyramid(OPTIMIZERS)

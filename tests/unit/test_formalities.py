@@ -221,7 +221,7 @@ def test_torch_load_is_always_safe(path: Path) -> None:
     "module",
     [
         "nn_from_scratch",
-        "nn_from_scratch.pytest_plugin",
+        "nn_from_scratch.testing.plugin",
         "nn_from_scratch.testing",
         "nn_from_scratch.verify.catalogue",
         "nn_from_scratch.cli",

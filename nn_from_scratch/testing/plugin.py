@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nn_from_scratch.gradcheck import REPORTS, Gradcheck, selected_checks
 from nn_from_scratch.testing import GradcheckCase, gradcheck_cases, pyramid
+from nn_from_scratch.testing.gradcheck import REPORTS, Gradcheck, selected_checks
 
 if TYPE_CHECKING:
-    from nn_from_scratch.bench.fixture import AB
+    from nn_from_scratch.testing.ab import AB
 
 __all__ = ["Gradcheck", "GradcheckCase", "ab", "gradcheck", "gradcheck_cases", "pyramid"]
 
@@ -159,8 +159,8 @@ def ab(request: pytest.FixtureRequest) -> AB:
     Also `assert_faster(by=0.1)`. With pytest-benchmark, the pairs go into its JSON as `extra_info["ab"]`, and
     `--benchmark-disable` runs both functions once and skips the test.
     """
-    from nn_from_scratch.bench.fixture import AB
     from nn_from_scratch.bench.verdicts import TOLERANCE, Rule
+    from nn_from_scratch.testing.ab import AB
 
     config = request.config
     used = "benchmark" in request.fixturenames

@@ -10,7 +10,7 @@ import pytest
 # A clock that goes only when a function asks it to, so that no test here depends on real time.
 CLOCK = """
 import pytest
-from nn_from_scratch.bench.fixture import Measurement
+from nn_from_scratch.testing.ab import Measurement
 
 class Clock:
     now = 0.0
