@@ -36,9 +36,9 @@ INDIGO, RUST, GREEN = PALETTE[:3]
 def draw_denoised(path: Path) -> None:
     """The picture of the README."""
     from nn_from_scratch import Denoiser
-    from nn_from_scratch.data import Gaussian, read_picture
-    from nn_from_scratch.data.photographs import photograph_paths
-    from nn_from_scratch.metrics import psnr
+    from nn_from_scratch.denoise.data import Gaussian, read_picture
+    from nn_from_scratch.denoise.data.photographs import photograph_paths
+    from nn_from_scratch.denoise.scores import psnr
 
     _, held_out = photograph_paths()
     clean = read_picture(held_out[1])[0][None, :, 20:244, 90:340]  # (1, 3, H, W)

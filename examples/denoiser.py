@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 
 from nn_from_scratch import Denoiser
-from nn_from_scratch.data import Gaussian, load_pairs, read_picture
-from nn_from_scratch.data.photographs import photograph_paths
-from nn_from_scratch.metrics import psnr
-from nn_from_scratch.progress import Progress
+from nn_from_scratch.denoise.data import Gaussian, load_pairs, read_picture
+from nn_from_scratch.denoise.data.photographs import photograph_paths
+from nn_from_scratch.denoise.progress import Progress
+from nn_from_scratch.denoise.scores import psnr
 
 
 def main(arguments: Sequence[str] = ()) -> tuple[float, float]:

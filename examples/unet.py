@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.data import load_pairs
+from nn_from_scratch.denoise.data import load_pairs
 from nn_from_scratch.verify import Report, check
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from nn_from_scratch.denoiser import Denoiser
+    from nn_from_scratch.denoise.denoiser import Denoiser
+    from nn_from_scratch.denoise.model import report_model
     from nn_from_scratch.engine.capture import TrainingStep
     from nn_from_scratch.engine.convolutions import convolution_algorithm
     from nn_from_scratch.engine.graph import Record, Saving, no_records, release_records
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from nn_from_scratch.engine.module import Container, Module, Sequential, backward
     from nn_from_scratch.engine.optimizers import SGD, Adam, AdamW, RMSprop
     from nn_from_scratch.engine.optimizers.schedules import CosineAnnealingLR, LinearLR, SequentialLR, StepLR
-    from nn_from_scratch.models import report_model
     from nn_from_scratch.parity.exchange import from_torch, to_torch
 
 _HOMES = {

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from nn_from_scratch import __version__
-from nn_from_scratch.distributed.launch import is_follower, tell_launcher
+from nn_from_scratch.denoise.distributed.launch import is_follower, tell_launcher
 from nn_from_scratch.errors import NNFromScratchError
 
 __all__ = ["COMMANDS", "build_parser", "command_help", "main"]

@@ -16,8 +16,8 @@ from nn_from_scratch.bench.rows import EAGER, OPTIMIZERS, ROWS, Row
 from nn_from_scratch.bench.table1 import REPORT, Settings, Table, Timing
 from nn_from_scratch.bench.table1 import run_table as run_table1
 from nn_from_scratch.cli.bench_display import aligned, duration
+from nn_from_scratch.denoise.training import check_device
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.training import check_device
 
 __all__ = ["run_table", "show_duels", "show_table"]
 

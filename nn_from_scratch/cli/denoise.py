@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nn_from_scratch.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
-    from nn_from_scratch.denoiser import Denoiser
+    from nn_from_scratch.denoise.denoiser import Denoiser
 
 __all__ = ["add_parser", "outputs", "run"]
 
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
     from nn_from_scratch.cli import report_error
     from nn_from_scratch.cli.display import say
-    from nn_from_scratch.denoiser import Denoiser
+    from nn_from_scratch.denoise.denoiser import Denoiser
 
     if args.model is None:
         denoiser = Denoiser.pretrained(device=args.device)
@@ -117,8 +117,8 @@ def outputs(images: Sequence[Path], out: str | None) -> list[Path]:
 
 def _denoise_file(denoiser: Denoiser, image: Path, target: Path) -> tuple[str | None, tuple[str, ...]]:
     """Denoise one file; give what went wrong, if anything, and what was converted on reading."""
-    from nn_from_scratch.data import read_picture
-    from nn_from_scratch.pictures import write_png
+    from nn_from_scratch.denoise.data import read_picture
+    from nn_from_scratch.denoise.png import write_png
 
     try:
         picture, remarks = read_picture(image)

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
-from nn_from_scratch.comparison import Score
-from nn_from_scratch.progress import Progress as RunProgress
+from nn_from_scratch.denoise.comparison import Score
+from nn_from_scratch.denoise.progress import Progress as RunProgress
 
 __all__ = ["TrainingDisplay", "say", "show_scores"]
 

@@ -14,18 +14,18 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from nn_from_scratch.cli.interrupts import stop_on_signals
-from nn_from_scratch.data import load_pairs
-from nn_from_scratch.data.fingerprint import fingerprint
-from nn_from_scratch.distributed.launch import Launch
-from nn_from_scratch.distributed.replicas import Replicas, join
+from nn_from_scratch.denoise.data import load_pairs
+from nn_from_scratch.denoise.data.fingerprint import fingerprint
+from nn_from_scratch.denoise.distributed.launch import Launch
+from nn_from_scratch.denoise.distributed.replicas import Replicas, join
+from nn_from_scratch.denoise.model import report_model
+from nn_from_scratch.denoise.progress import Progress
+from nn_from_scratch.denoise.settings import RunSettings
+from nn_from_scratch.denoise.training import check_device, make_optimizer, train
 from nn_from_scratch.engine.convolutions import convolution_algorithm
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import ArgumentError, DataError, NNFromScratchError
-from nn_from_scratch.models import report_model
-from nn_from_scratch.progress import Progress
-from nn_from_scratch.settings import RunSettings
-from nn_from_scratch.training import check_device, make_optimizer, train
 
 __all__ = ["run_replica", "send_settings", "send_state"]
 

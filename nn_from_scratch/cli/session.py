@@ -17,23 +17,23 @@ from nn_from_scratch.cli.display import TrainingDisplay, say, show_scores
 from nn_from_scratch.cli.interrupts import stop_on_interrupt, stop_on_signals
 from nn_from_scratch.cli.replica import send_settings, send_state
 from nn_from_scratch.cli.train import resumed_settings
-from nn_from_scratch.comparison import MOST_COMPARED, compare
-from nn_from_scratch.data import PairSet, load_pairs, parse_noise
-from nn_from_scratch.data.fingerprint import fingerprint
-from nn_from_scratch.distributed.replicas import Replicas
+from nn_from_scratch.denoise.comparison import MOST_COMPARED, compare
+from nn_from_scratch.denoise.data import PairSet, load_pairs, parse_noise
+from nn_from_scratch.denoise.data.fingerprint import fingerprint
+from nn_from_scratch.denoise.distributed.replicas import Replicas
+from nn_from_scratch.denoise.figures import draw_grid, draw_training_curve
+from nn_from_scratch.denoise.model import report_model
+from nn_from_scratch.denoise.progress import Progress
+from nn_from_scratch.denoise.runs import Run, find_run, new_run
+from nn_from_scratch.denoise.scores import psnr
+from nn_from_scratch.denoise.settings import RunSettings
+from nn_from_scratch.denoise.tiling import apply_to_images
+from nn_from_scratch.denoise.training import check_device, make_optimizer, train
 from nn_from_scratch.engine.convolutions import convolution_algorithm
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import CheckpointError, DivergenceError, ReplicaError
-from nn_from_scratch.figures import draw_grid, draw_training_curve
-from nn_from_scratch.metrics import psnr
-from nn_from_scratch.models import report_model
-from nn_from_scratch.progress import Progress
-from nn_from_scratch.runs import Run, find_run, new_run
-from nn_from_scratch.settings import RunSettings
 from nn_from_scratch.storage import write_json
-from nn_from_scratch.tiling import apply_to_images
-from nn_from_scratch.training import check_device, make_optimizer, train
 
 __all__ = ["resume_run", "start_run"]
 

@@ -8,12 +8,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nn_from_scratch.distributed.launch import find_launch
+from nn_from_scratch.denoise.distributed.launch import find_launch
+from nn_from_scratch.denoise.settings import CONVOLUTIONS, DEFAULT_EPOCHS, OPTIMIZER_DEFAULTS, PRECISIONS, RunSettings
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.settings import CONVOLUTIONS, DEFAULT_EPOCHS, OPTIMIZER_DEFAULTS, PRECISIONS, RunSettings
 
 if TYPE_CHECKING:
-    from nn_from_scratch.distributed.replicas import Replicas
+    from nn_from_scratch.denoise.distributed.replicas import Replicas
 
 __all__ = ["add_parser", "run"]
 

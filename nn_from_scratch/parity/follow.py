@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nn_from_scratch.denoise.model import report_model
 from nn_from_scratch.engine.losses import MSE
 from nn_from_scratch.engine.module import Module, Sequential, backward
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.models import report_model
 from nn_from_scratch.parity.exchange import to_torch
 
 __all__ = ["Row", "follow", "spacing", "table", "ulps"]

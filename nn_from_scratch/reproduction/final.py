@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nn_from_scratch.comparison import compare, noise_level, non_local_means
-from nn_from_scratch.denoiser import CHECKPOINT_NAME
-from nn_from_scratch.metrics import psnr, psnr_of_each
-from nn_from_scratch.models import report_model
-from nn_from_scratch.progress import Progress
+from nn_from_scratch.denoise.comparison import compare, noise_level, non_local_means
+from nn_from_scratch.denoise.denoiser import CHECKPOINT_NAME
+from nn_from_scratch.denoise.model import report_model
+from nn_from_scratch.denoise.progress import Progress
+from nn_from_scratch.denoise.runs import Run, find_run, new_run
+from nn_from_scratch.denoise.scores import psnr, psnr_of_each
+from nn_from_scratch.denoise.settings import RunSettings
+from nn_from_scratch.denoise.tiling import apply_to_images
+from nn_from_scratch.denoise.training import make_optimizer, train
 from nn_from_scratch.reproduction.plan import BATCH, OPTIMIZERS, Plan
 from nn_from_scratch.reproduction.training_curves import pairs_of
-from nn_from_scratch.runs import Run, find_run, new_run
-from nn_from_scratch.settings import RunSettings
-from nn_from_scratch.tiling import apply_to_images
-from nn_from_scratch.training import make_optimizer, train
 
 __all__ = ["final"]
 

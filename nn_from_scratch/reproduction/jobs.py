@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from nn_from_scratch.bench.table1 import Settings, run_table
-from nn_from_scratch.models import report_model
+from nn_from_scratch.denoise.model import report_model
 from nn_from_scratch.parity.follow import follow
 from nn_from_scratch.reproduction.final import final
 from nn_from_scratch.reproduction.memory import memory

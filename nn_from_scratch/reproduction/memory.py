@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nn_from_scratch.denoise.model import report_model
 from nn_from_scratch.engine.losses import MSE
 from nn_from_scratch.engine.module import backward
 from nn_from_scratch.engine.optimizers import SGD
-from nn_from_scratch.models import report_model
 from nn_from_scratch.parity.exchange import to_torch
 from nn_from_scratch.reproduction.plan import OURS, THEIRS, Plan
 

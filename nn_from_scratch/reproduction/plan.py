@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nn_from_scratch.settings import OPTIMIZER_DEFAULTS, expect_integer
+from nn_from_scratch.denoise.settings import OPTIMIZER_DEFAULTS, expect_integer
 
 __all__ = ["BATCH", "KINDS", "OPTIMIZERS", "OURS", "THEIRS", "Job", "Plan"]
 

@@ -47,9 +47,9 @@ def reproduce(
         ArgumentError: the folder holds something else, or another plan; there is no such kind.
         NNFromScratchError: a job failed; what the others have done is kept.
     """
+    from nn_from_scratch.denoise.training import check_device
     from nn_from_scratch.reproduction.claims import claims_of
     from nn_from_scratch.reproduction.page import page
-    from nn_from_scratch.training import check_device
 
     check_device(plan.device)
     for kind in only:

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nn_from_scratch.data import PairSet, batches, load_pairs
+from nn_from_scratch.denoise.data import PairSet, batches, load_pairs
+from nn_from_scratch.denoise.model import report_model
+from nn_from_scratch.denoise.scores import psnr
+from nn_from_scratch.denoise.settings import TrainingSettings
+from nn_from_scratch.denoise.training import make_optimizer, train
 from nn_from_scratch.engine.module import Module
-from nn_from_scratch.metrics import psnr
-from nn_from_scratch.models import report_model
 from nn_from_scratch.parity.exchange import to_torch
 from nn_from_scratch.reproduction.plan import BATCH, OPTIMIZERS, OURS, Plan
-from nn_from_scratch.settings import TrainingSettings
-from nn_from_scratch.training import make_optimizer, train
 
 __all__ = ["curve", "pairs_of", "rounding"]
 

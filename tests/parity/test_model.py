@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
+from nn_from_scratch.denoise.model import report_model
 from nn_from_scratch.engine.convolutions import ALGORITHMS
 from nn_from_scratch.engine.optimizers import Optimizer
-from nn_from_scratch.models import report_model
 
 
 @pytest.fixture(params=sorted(ALGORITHMS))

@@ -13,8 +13,8 @@ import torch
 from hypothesis import assume, given
 
 import nn_from_scratch as nn
+from nn_from_scratch.denoise.model import report_model
 from nn_from_scratch.engine.convolutions import ALGORITHMS
-from nn_from_scratch.models import report_model
 from nn_from_scratch.parity.follow import Row, follow, table
 from nn_from_scratch.parity.specs import LAYERS, entry_of
 from nn_from_scratch.verify.catalogue import Spec

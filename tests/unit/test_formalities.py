@@ -225,7 +225,7 @@ def test_torch_load_is_always_safe(path: Path) -> None:
         "nn_from_scratch.testing",
         "nn_from_scratch.verify.catalogue",
         "nn_from_scratch.cli",
-        "nn_from_scratch.distributed.launch",
+        "nn_from_scratch.denoise.distributed.launch",
         "nn_from_scratch.report",
     ],
 )

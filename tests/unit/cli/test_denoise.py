@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from nn_from_scratch import Conv2d, Sequential
-from nn_from_scratch.checkpoints import save_checkpoint
-from nn_from_scratch.denoiser import Denoiser
+from nn_from_scratch.denoise.checkpoints import save_checkpoint
+from nn_from_scratch.denoise.denoiser import Denoiser
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from nn_from_scratch.cli.display import TrainingDisplay
-from nn_from_scratch.progress import Progress
+from nn_from_scratch.denoise.progress import Progress
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -190,8 +190,8 @@ def test_fewer_epochs_than_are_done_are_refused(refused: Callable[..., str], fin
 def test_data_that_has_changed_is_refused(
     refused: Callable[..., str], finished_copy: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    from nn_from_scratch.checkpoints import load_checkpoint, save_checkpoint
-    from nn_from_scratch.models import report_model
+    from nn_from_scratch.denoise.checkpoints import load_checkpoint, save_checkpoint
+    from nn_from_scratch.denoise.model import report_model
 
     model = report_model()
     path = finished_copy / "checkpoint.safetensors"

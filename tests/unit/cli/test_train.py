@@ -12,11 +12,11 @@ from rich.console import Console
 
 from nn_from_scratch.cli.display import TrainingDisplay
 from nn_from_scratch.cli.train import new_settings
-from nn_from_scratch.denoiser import Denoiser
+from nn_from_scratch.denoise.denoiser import Denoiser
+from nn_from_scratch.denoise.progress import EpochResult, Progress
+from nn_from_scratch.denoise.runs import Run, find_run, new_run
+from nn_from_scratch.denoise.settings import RunSettings
 from nn_from_scratch.errors import CheckpointError
-from nn_from_scratch.progress import EpochResult, Progress
-from nn_from_scratch.runs import Run, find_run, new_run
-from nn_from_scratch.settings import RunSettings
 
 Command = Callable[..., tuple[int, str, str]]
 SHORT = ("--epochs", "1", "--train-size", "16", "--validation-size", "2")
@@ -177,8 +177,8 @@ def test_the_newest_run_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_fingerprint_covers_every_part_of_the_data(pictures: Path) -> None:
     from dataclasses import replace
 
-    from nn_from_scratch.data import load_pairs
-    from nn_from_scratch.data.fingerprint import fingerprint
+    from nn_from_scratch.denoise.data import load_pairs
+    from nn_from_scratch.denoise.data.fingerprint import fingerprint
 
     pairs = load_pairs(pictures, train_size=4, validation_size=2)
     prints = {fingerprint(pairs)}

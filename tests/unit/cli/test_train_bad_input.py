@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from nn_from_scratch import Conv2d, Sequential
-from nn_from_scratch.checkpoints import load_checkpoint, save_checkpoint
 from nn_from_scratch.cli.display import TrainingDisplay
-from nn_from_scratch.models import report_model
-from nn_from_scratch.progress import Progress
+from nn_from_scratch.denoise.checkpoints import load_checkpoint, save_checkpoint
+from nn_from_scratch.denoise.model import report_model
+from nn_from_scratch.denoise.progress import Progress
 
 Command = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., str]

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import nn_from_scratch as nn
+from nn_from_scratch.denoise.model import report_model
+from nn_from_scratch.denoise.settings import CONVOLUTIONS
 from nn_from_scratch.engine.convolutions import (
     ALGORITHMS,
     Geometry,
@@ -28,8 +30,6 @@ from nn_from_scratch.engine.convolutions.doubled import few
 from nn_from_scratch.engine.convolutions.swapped import MOST_PARTS, PART, TILE, correlate_swapped, suits
 from nn_from_scratch.engine.layout import channels_last, copy_in_order, samples_last
 from nn_from_scratch.errors import ArgumentError, GeometryError, ShapeError
-from nn_from_scratch.models import report_model
-from nn_from_scratch.settings import CONVOLUTIONS
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.data import PairSet
+from nn_from_scratch.denoise.data import PairSet
+from nn_from_scratch.denoise.model import report_model
+from nn_from_scratch.denoise.progress import Progress
+from nn_from_scratch.denoise.settings import TrainingSettings
+from nn_from_scratch.denoise.training import make_optimizer, train
 from nn_from_scratch.engine.low_precision import FIRST_SCALE, PATIENCE, LossScale, LowPrecisionStep
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.models import report_model
-from nn_from_scratch.progress import Progress
-from nn_from_scratch.settings import TrainingSettings
-from nn_from_scratch.training import make_optimizer, train
 
 LOW = [torch.bfloat16, torch.float16]
 SETTINGS = TrainingSettings(epochs=3, batch_size=3, lr=0.1, seed=5)

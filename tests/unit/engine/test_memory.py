@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import resource, torch
 import nn_from_scratch as nn
-from nn_from_scratch.models import report_model
+from nn_from_scratch.denoise.model import report_model
 
 torch.set_num_threads(1)
 model, loss = report_model(), nn.MSE()

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import nn_from_scratch as nn
+from nn_from_scratch.denoise.model import report_model
 from nn_from_scratch.errors import ArgumentError, DeviceError, DtypeError, ShapeError, StateDictError
-from nn_from_scratch.models import report_model
 
 LISTING_3 = """\
 Sequential(Conv2d(3, 16, 4, stride=2, padding=1),

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
+from nn_from_scratch.denoise.model import report_model
 from nn_from_scratch.engine import graph as records
 from nn_from_scratch.engine.graph import creator_of, release_records, stand_in
 from nn_from_scratch.errors import MissingRecordError
-from nn_from_scratch.models import report_model
 from nn_from_scratch.parity.specs import LAYERS
 from nn_from_scratch.verify.catalogue import Spec
 from nn_from_scratch.verify.catalogue.building import build, draw_inputs

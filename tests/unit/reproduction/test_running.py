@@ -22,11 +22,11 @@ import torch
 
 from nn_from_scratch.bench.table1 import Settings
 from nn_from_scratch.cli import build_parser, main
+from nn_from_scratch.denoise.runs import Run
 from nn_from_scratch.errors import ArgumentError, DataError, NNFromScratchError
 from nn_from_scratch.reproduction import Plan, jobs, reproduce, running
 from nn_from_scratch.reproduction.final import final
 from nn_from_scratch.reproduction.training_curves import pairs_of
-from nn_from_scratch.runs import Run
 from tests.unit.reproduction.plans import TINY
 
 

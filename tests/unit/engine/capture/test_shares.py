@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
+from nn_from_scratch.denoise.model import report_model
 from nn_from_scratch.engine.capture import captured
 from nn_from_scratch.engine.capture.instructions import Listing
 from nn_from_scratch.engine.capture.program import list_instructions
 from nn_from_scratch.engine.capture.waiting import IN_ORDER
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.models import report_model
 
 
 def losses_and_parameters(

@@ -11,11 +11,11 @@ from torch import Tensor
 import nn_from_scratch as nn
 from nn_from_scratch.bench.counts import count
 from nn_from_scratch.bench.rows import our_step, torch_step
+from nn_from_scratch.denoise.model import report_model
 from nn_from_scratch.engine.capture import TrainingStep
 from nn_from_scratch.engine.capture.step import KEPT_STEPS
 from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import CaptureError, ShapeError
-from nn_from_scratch.models import report_model
 
 OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {
     "sgd": lambda model: nn.SGD(model, lr=0.5),

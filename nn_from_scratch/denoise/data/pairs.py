@@ -1,0 +1,191 @@
+"""The data of one training: pairs of noisy images to learn from, and noisy and clean images to measure with.
+
+Noise2Noise: input and target of the training are two independent corruptions of one picture. The clean training crops
+exist only while they are corrupted, a few hundred at a time; nothing that is returned holds or reaches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nn_from_scratch.denoise.data.course import CourseData, find_course_folder, load_course
+from nn_from_scratch.denoise.data.crops import CROP_SIZE, draw_crops
+from nn_from_scratch.denoise.data.folder import PictureLog, split_folder, too_few
+from nn_from_scratch.denoise.data.noise import Gaussian, Noise, parse_noise
+from nn_from_scratch.denoise.data.photographs import VALIDATION_PHOTOGRAPHS, photograph_paths
+from nn_from_scratch.denoise.data.pictures import read_picture
+from nn_from_scratch.denoise.data.streams import check_seed, stream
+from nn_from_scratch.errors import ArgumentError, DtypeError, ShapeError
+
+__all__ = ["PairSet", "load_pairs"]
+
+
+@dataclass(frozen=True, eq=False)
+class PairSet:
+    """Training pairs and validation images, all uint8, values 0 to 255.
+
+    Attributes:
+        train_noisy_a: One corruption of each training picture, (N, 3, H, W).
+        train_noisy_b: Another, independent corruption of the same pictures, (N, 3, H, W).
+        validation_noisy: Corrupted held-out pictures, (M, 3, H, W).
+        validation_clean: The same without noise, (M, 3, H, W).
+        source: Where the pictures come from, in a few words.
+        noise: The noise model's spelling, or a remark that the files brought their noise along.
+        notices: What the user should know: pictures skipped or converted, checksums.
+
+    Raises:
+        DtypeError: A tensor is not uint8.
+        ShapeError: A tensor has not the shape above, or holds no image.
+    """
+
+    train_noisy_a: Tensor = field(repr=False)
+    train_noisy_b: Tensor = field(repr=False)
+    validation_noisy: Tensor = field(repr=False)
+    validation_clean: Tensor = field(repr=False)
+    source: str
+    noise: str
+    notices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for one, other in (("train_noisy_a", "train_noisy_b"), ("validation_noisy", "validation_clean")):
+            for name in (one, other):
+                tensor: Tensor = getattr(self, name)
+                if tensor.dtype != torch.uint8:
+                    raise DtypeError(f"{name} has dtype {tensor.dtype}; it must be torch.uint8, values 0 to 255")
+                if tensor.dim() != 4 or tensor.shape[1] != 3 or tensor.numel() == 0:
+                    raise ShapeError(f"{name} has shape {tuple(tensor.shape)}; it must be (N, 3, H, W), not empty")
+            shapes = tuple(getattr(self, one).shape), tuple(getattr(self, other).shape)
+            if shapes[0] != shapes[1]:
+                raise ShapeError(f"{one} has shape {shapes[0]} and {other} {shapes[1]}; they must be equal")
+
+
+def load_pairs(
+    data: Path | str | None = None,
+    *,
+    noise: Noise | str | None = None,
+    train_size: int = 50_000,
+    validation_size: int = 1_000,
+    seed: int = 0,
+) -> PairSet:
+    """Load or draw the data of one training.
+
+    Args:
+        data: None for the built-in photographs; else a folder of PNG or JPEG pictures, or the folder of the course's
+            `train_data.pkl` and `val_data.pkl`, or one of these files.
+        noise: How pictures are corrupted, or the spelling of it; by default gaussian with a standard deviation of 25.
+            The course's files bring their noise along.
+        train_size: Number of training pairs, N. Of the course's files at most their number is used.
+        validation_size: Number of validation images, M; likewise.
+        seed: Decides crops, noise and, for a folder, which pictures are held out. The validation images do not depend
+            on train_size, and those of the built-in photographs not on the seed either, so that the results of
+            different seeds can be compared.
+
+    Returns:
+        The pairs; for pictures of 32x32 crops.
+
+    Raises:
+        ArgumentError: A size or the seed makes no sense, or the spelling of the noise.
+        DataError: The pictures or files are missing or unusable; the message says which and why.
+    """
+    for name, size in (("train_size", train_size), ("validation_size", validation_size)):
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ArgumentError(f"{name} is {size!r}; it must be a whole number of at least 1")
+    check_seed(seed)
+    model = parse_noise(noise) if isinstance(noise, str) else Gaussian() if noise is None else noise
+    if data is None:
+        return _from_photographs(model, train_size, validation_size, seed)
+    course = find_course_folder(Path(data))
+    if course is not None:
+        return _from_course(course, load_course(course), model, train_size, validation_size)
+    return _from_folder(Path(data), model, train_size, validation_size, seed)
+
+
+def _from_photographs(noise: Noise, train_size: int, validation_size: int, seed: int) -> PairSet:
+    training, validation = photograph_paths()
+
+    def read(path: Path) -> Tensor:
+        return read_picture(path)[0]
+
+    a, b = _corrupt_twice(
+        draw_crops(training, train_size, stream(seed, "training crops"), read=read, vary=True), train_size, noise, seed
+    )
+    noisy, clean = _corrupt_once(
+        draw_crops(validation, validation_size, stream(0, "validation crops"), read=read, vary=False), noise, seed=0
+    )
+    held_out = ", ".join(Path(name).stem for name in VALIDATION_PHOTOGRAPHS)
+    return PairSet(a, b, noisy, clean, source=f"photographs of scikit-image, held out: {held_out}", noise=str(noise))
+
+
+def _from_folder(folder: Path, noise: Noise, train_size: int, validation_size: int, seed: int) -> PairSet:
+    log = PictureLog(folder)
+    split = split_folder(folder, log, seed=seed, validation_at_most=validation_size)
+    a, b = _corrupt_twice(
+        draw_crops(split.training, train_size, stream(seed, "training crops"), read=log.read, vary=True),
+        train_size,
+        noise,
+        seed,
+    )
+    if len(a) < train_size:
+        raise too_few(log, readable=len(split.validation))
+    noisy, clean = _corrupt_once(
+        draw_crops(split.validation, validation_size, stream(seed, "validation crops"), read=log.read, vary=False),
+        noise,
+        seed,
+    )
+    held_out = f"{len(split.validation)} of {len(split.training) + len(split.validation)} held out"
+    return PairSet(
+        a,
+        b,
+        noisy,
+        clean,
+        source=f"pictures in {folder}, {held_out}",
+        noise=str(noise),
+        notices=log.notices(),
+    )
+
+
+def _from_course(folder: Path, files: CourseData, noise: Noise, train_size: int, validation_size: int) -> PairSet:
+    notices = [*files.notices, f"the files bring their own noise; {noise} was not applied"]
+    for name, held, asked in (
+        ("training pairs", len(files.train_noisy_a), train_size),
+        ("validation images", len(files.validation_noisy), validation_size),
+    ):
+        if held < asked:
+            notices.append(f"the files hold {held} {name}, fewer than the {asked} asked for")
+    return PairSet(
+        files.train_noisy_a[:train_size],
+        files.train_noisy_b[:train_size],
+        files.validation_noisy[:validation_size],
+        files.validation_clean[:validation_size],
+        source=f"the course's files in {folder}",
+        noise="that of the files",
+        notices=tuple(notices),
+    )
+
+
+def _corrupt_twice(pieces: Iterable[Tensor], count: int, noise: Noise, seed: int) -> tuple[Tensor, Tensor]:
+    """Corrupt crops in two independent ways; fewer than `count` come back if the pieces hold fewer."""
+    a = torch.empty((count, 3, CROP_SIZE, CROP_SIZE), dtype=torch.uint8)
+    b = torch.empty_like(a)
+    noise_a, noise_b = stream(seed, "training noise", "a"), stream(seed, "training noise", "b")
+    # Crops come picture by picture; in a random order the first n of them are a fair sample, for every n.
+    order = torch.randperm(count, generator=stream(seed, "training order"))
+    done = 0
+    for crops in pieces:
+        rows = order[done : done + len(crops)]
+        a[rows] = noise.corrupt(crops, noise_a)
+        b[rows] = noise.corrupt(crops, noise_b)
+        done += len(crops)
+    return (a, b) if done == count else (a[:done], b[:done])
+
+
+def _corrupt_once(pieces: Iterable[Tensor], noise: Noise, seed: int) -> tuple[Tensor, Tensor]:
+    """Give (noisy, clean)."""
+    generator = stream(seed, "validation noise")
+    pairs = [(noise.corrupt(crops, generator), crops) for crops in pieces]
+    return torch.cat([noisy for noisy, _ in pairs]), torch.cat([clean for _, clean in pairs])
