@@ -7,31 +7,18 @@ when they are used, because the plugin lends its clock to everybody's benchmarks
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from nn_from_scratch.exports import lazy_exports
+
 if TYPE_CHECKING:
-    from nn_from_scratch.bench.intervals import Interval
-    from nn_from_scratch.bench.pairs import Comparison, compare
-    from nn_from_scratch.bench.verdicts import Judgement, Rule, Verdict
-
-__all__ = ["Comparison", "Interval", "Judgement", "Rule", "Verdict", "compare"]
-
-_FILE_OF = {
-    "Comparison": "pairs",
-    "Interval": "intervals",
-    "Judgement": "verdicts",
-    "Rule": "verdicts",
-    "Verdict": "verdicts",
-    "compare": "pairs",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _FILE_OF:
-        raise AttributeError(f"module 'nn_from_scratch.bench' has no attribute {name!r}")
-    return getattr(import_module(f"nn_from_scratch.bench.{_FILE_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from nn_from_scratch.bench.intervals import Interval as Interval
+    from nn_from_scratch.bench.pairs import Comparison as Comparison
+    from nn_from_scratch.bench.pairs import compare as compare
+    from nn_from_scratch.bench.verdicts import Judgement as Judgement
+    from nn_from_scratch.bench.verdicts import Rule as Rule
+    from nn_from_scratch.bench.verdicts import Verdict as Verdict
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__, intervals="Interval", pairs="Comparison compare", verdicts="Judgement Rule Verdict"
+    )

@@ -12,7 +12,7 @@ __all__ = ["CONVOLUTIONS", "DEFAULT_EPOCHS", "OPTIMIZER_DEFAULTS", "PRECISIONS",
 #: As many as the report's final model.
 DEFAULT_EPOCHS = 10
 
-#: How convolutions may be computed: the names in `nn_from_scratch.engine.convolutions.ALGORITHMS`, and "auto" for the fastest.
+#: How convolutions may be computed: a name in `engine.convolutions.ALGORITHMS`, or "auto" for the fastest.
 CONVOLUTIONS = ("auto", "im2col", "native", "unfold")
 
 #: What forward and backward are computed in.

@@ -6,46 +6,26 @@ The names are loaded when they are first used, so that importing this package do
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nn_from_scratch.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from nn_from_scratch.verify.context import CheckContext
-    from nn_from_scratch.verify.diagnosis import explain
-    from nn_from_scratch.verify.results import CheckResult, Mismatch, Report, Verdict
-    from nn_from_scratch.verify.subjects import as_subject
-    from nn_from_scratch.verify.verification import check, check_names
-
-__all__ = [
-    "CheckContext",
-    "CheckResult",
-    "Mismatch",
-    "Report",
-    "Verdict",
-    "as_subject",
-    "check",
-    "check_names",
-    "explain",
-]
-
-_HOMES = {
-    "CheckContext": "context",
-    "CheckResult": "results",
-    "Mismatch": "results",
-    "Report": "results",
-    "Verdict": "results",
-    "as_subject": "subjects",
-    "check": "verification",
-    "check_names": "verification",
-    "explain": "diagnosis",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    from nn_from_scratch.verify.context import CheckContext as CheckContext
+    from nn_from_scratch.verify.diagnosis import explain as explain
+    from nn_from_scratch.verify.results import CheckResult as CheckResult
+    from nn_from_scratch.verify.results import Mismatch as Mismatch
+    from nn_from_scratch.verify.results import Report as Report
+    from nn_from_scratch.verify.results import Verdict as Verdict
+    from nn_from_scratch.verify.subjects import as_subject as as_subject
+    from nn_from_scratch.verify.verification import check as check
+    from nn_from_scratch.verify.verification import check_names as check_names
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        context="CheckContext",
+        results="CheckResult Mismatch Report Verdict",
+        subjects="as_subject",
+        verification="check check_names",
+        diagnosis="explain",
+    )

@@ -23,10 +23,6 @@ PACKAGE = Path(nn_from_scratch.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [path.relative_to(PACKAGE.parent).as_posix() for path in FILES]
 
-ENGINE = (
-    *("module", "parameters", "records", "walk", "layer", "layers", "convolutions", "layout", "sums"),
-    *("losses", "optimizers", "schedules", "capture"),
-)
 # fold, unfold and the forward kernels are functions on tensors; nothing else of torch.nn may be used.
 TENSOR_FUNCTIONS = {"fold", "unfold", "pad", "conv2d", "pixel_shuffle", "max_pool2d"}
 
@@ -60,7 +56,7 @@ def test_every_public_name_can_be_imported_and_the_list_is_sorted() -> None:
         _ = nn_from_scratch.nothing
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if room(path) in ENGINE], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [path for path in FILES if room(path) == "engine"], ids=lambda path: path.name)
 def test_the_engine_knows_no_torch_nn_modules_and_no_autograd(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for module, names in imports(path):
@@ -77,12 +73,10 @@ def test_the_engine_knows_no_torch_nn_modules_and_no_autograd(path: Path) -> Non
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if room(path) == "verify"], ids=lambda path: path.name)
-def test_the_verifier_never_imports_the_engine(path: Path) -> None:
+def test_the_verifier_needs_torch_and_numpy_alone(path: Path) -> None:
     strategies = path.relative_to(PACKAGE).parts[1] == "strategies"
     for module, names in imports(path):
         if module.split(".")[0] == "nn_from_scratch":
-            allowed = ("nn_from_scratch.errors", "nn_from_scratch.verify")
-            assert module.startswith(allowed) or (module, names) == ("nn_from_scratch", ("errors",)), module
             assert strategies or not module.startswith("nn_from_scratch.verify.strategies"), module
         else:
             # hypothesis is optional: the strategies alone need it, and nothing imports them.
@@ -90,76 +84,46 @@ def test_the_verifier_never_imports_the_engine(path: Path) -> None:
             assert module.split(".")[0] in {*sys.stdlib_module_names, "torch", "numpy", *optional}, module
 
 
-# A room imports only what stands to its right in the design, and errors.
+# What each folder may import beside itself and what all share. The command line may import everything.
 MAY_IMPORT = {
-    "errors": set[str](),
-    "layout": set[str](),
-    "sums": set[str](),
-    "convolutions": {"layout"},
-    "records": {"module"},  # for the type checker alone
-    "walk": {"records", "module"},  # the latter for the type checker alone
-    "parameters": set[str](),
-    "module": {"records", "parameters", "walk"},
-    "layer": {"module", "records"},
-    "layers": {"layer", "module", "records", "convolutions", "sums"},
-    "losses": {"layer", "layout", "module", "records", "sums", "walk"},
-    "optimizers": {"module"},
-    "data": set[str](),
-    "settings": set[str](),
-    "storage": set[str](),
-    "progress": set[str](),
-    "metrics": set[str](),
-    "models": {"layers", "module"},
-    "tiling": {"models", "module", "records"},
-    "checkpoints": {"models", "module", "optimizers", "progress", "storage"},
-    "distributed": {"losses", "module", "optimizers", "records"},
-    "precision": {"layer", "losses", "module", "optimizers", "records"},
-    "training": {
-        "capture",
-        "precision",
-        "data",
-        "distributed",  # for the type checker alone
-        "losses",
-        "metrics",
-        "models",
-        "module",
-        "optimizers",
-        "progress",
-        "settings",
-        "tiling",
-    },
-    "catalogue": {"verify"},  # as anybody's subjects are checked, and so without the engine
-    "testing": {"catalogue"},
-    "gradcheck": {"testing", "verify"},
-    "pytest_plugin": {"bench", "gradcheck", "report", "testing"},
-    # Few, and loaded late: the head's measuring code runs beside the base's version of everything else.
-    "bench": {"capture", "catalogue", "module", "specs"},
-    "report": {"storage"},
-    "reproduction": {
-        *("bench", "comparison", "data", "denoiser", "exchange", "losses", "metrics", "models", "module", "optimizers"),
-        *("parity", "progress", "report", "runs", "settings", "storage", "tiling", "training"),
-    },
-    "specs": {"catalogue", "convolutions", "layer", "layers", "losses", "module", "optimizers", "records"},
-    "parity": {"exchange", "losses", "models", "module"},
-    "exchange": {"layer", "layers", "module"},
-    "schedules": {"optimizers"},
-    "capture": {"convolutions", "layers", "losses", "module", "optimizers", "records"},
+    "engine": set[str](),
+    "verify": set[str](),
+    "parity": {"engine", "verify"},
+    "bench": {"engine", "parity"},
+    "denoise": {"engine"},
+    "mutation": set[str](),
+    "report": set[str](),
+    "testing": {"bench", "report", "verify"},
+    "reproduction": {"bench", "denoise", "engine", "parity", "report"},
 }
+SHARED = {"errors", "exports", "storage"}
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if room(path) in MAY_IMPORT], ids=lambda path: path.name)
 def test_imports_run_one_way(path: Path) -> None:
-    own = room(path)
     for module, _ in imports(path):
-        parts = module.split(".")
-        if parts[0] == "nn_from_scratch" and len(parts) > 1:
-            assert parts[1] in MAY_IMPORT[own] | {own, "errors"}, f"{own} imports {module}"
+        if module.startswith("nn_from_scratch."):
+            assert module.split(".")[1] in MAY_IMPORT[room(path)] | SHARED | {room(path)}, module
+
+
+def test_no_circle_of_imports_between_files_not_even_for_types_alone() -> None:
+    dotted = {path.relative_to(PACKAGE.parent).with_suffix("").as_posix().replace("/", "."): path for path in FILES}
+    files = {name.removesuffix(".__init__"): path for name, path in dotted.items()}
+    graph: dict[str, set[str]] = {}
+    for name, path in files.items():
+        targets = {".".join(filter(None, (module, x))) for module, names in imports(path) for x in (*names, "")}
+        # A folder's list of exports names what lies in it; a file in it that imports from another one is no circle.
+        graph[name] = {target for target in targets & files.keys() if not f"{name}.".startswith(f"{target}.")}
+    # What imports nothing that is left, or is imported by nothing that is left, lies on no circle.
+    while outside := {name for name in graph if not graph[name]} | graph.keys() - set().union(*graph.values()):
+        graph = {name: targets - outside for name, targets in graph.items() if name not in outside}
+    assert not graph
 
 
 PUBLIC = [
     *(getattr(layers, name) for name in layers.__all__),
-    *(getattr(losses, name) for name in losses.__all__ if name != "Loss"),
-    *(getattr(optimizers, name) for name in optimizers.__all__ if name not in ("Optimizer", "checked")),
+    *(getattr(losses, name) for name in losses.__all__),
+    *(getattr(optimizers, name) for name in optimizers.__all__ if issubclass(getattr(optimizers, name), Optimizer)),
 ]
 
 

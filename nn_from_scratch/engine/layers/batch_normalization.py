@@ -15,11 +15,11 @@ from nn_from_scratch.engine.graph import Record, Saving
 from nn_from_scratch.engine.layer import expect_dimensions
 from nn_from_scratch.engine.layers.arguments import fraction
 from nn_from_scratch.engine.layers.initialization import positive
-from nn_from_scratch.engine.layers.normalization import Normalization, moments, normalized_vjp
+from nn_from_scratch.engine.layers.normalization import _Normalization, moments, normalized_vjp
 from nn_from_scratch.errors import ShapeError
 
 
-class BatchNorm2d(Normalization):
+class BatchNorm2d(_Normalization):
     """Each channel normalized over the batch and its pixels, as in `torch.nn.BatchNorm2d`.
 
     Training: A = (N, H, W), with the derivative of `normalization.py`; running_mean <- (1 - a) running_mean + a m,

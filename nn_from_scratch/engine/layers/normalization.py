@@ -36,7 +36,7 @@ def normalized_vjp(h: Tensor, z: Tensor, r: Tensor, axes: Axes) -> Tensor:
     return r * (h - h.mean(dim=axes, keepdim=True) - z * (h * z).mean(dim=axes, keepdim=True))
 
 
-class Normalization(Layer):
+class _Normalization(Layer):
     """What all share: eps, and weight and bias that start as ones and zeros."""
 
     needs_inputs = False
@@ -87,7 +87,7 @@ class Normalization(Layer):
         return gradients
 
 
-class GroupNorm(Normalization):
+class GroupNorm(_Normalization):
     """The channels in G groups, each sample's group normalized over its channels and pixels (Wu and He, 2018).
 
     z and dl/dx as above with A = (C / G, ...);   dl/dw = sum of g z, dl/db = sum of g over all axes but C.
@@ -159,7 +159,7 @@ class GroupNorm(Normalization):
         )
 
 
-class LayerNorm(Normalization):
+class LayerNorm(_Normalization):
     """Normalized over the last axes, which have the shape S (Ba, Kiros and Hinton, 2016).
 
     z and dl/dx as above with A = the axes of S;   dl/dw = sum of g z, dl/db = sum of g over all axes before them.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from nn_from_scratch.engine.losses.base import Loss
-from nn_from_scratch.engine.losses.classification import BCEWithLogits, CrossEntropy
-from nn_from_scratch.engine.losses.regression import L1, MSE, Huber
+from typing import TYPE_CHECKING
 
-__all__ = ["L1", "MSE", "BCEWithLogits", "CrossEntropy", "Huber", "Loss"]
+from nn_from_scratch.engine.losses.base import Loss as Loss
+from nn_from_scratch.engine.losses.classification import *
+from nn_from_scratch.engine.losses.regression import *
+from nn_from_scratch.exports import subclasses_in
+
+if not TYPE_CHECKING:
+    __all__ = subclasses_in(globals(), Loss)

@@ -1,10 +1,16 @@
-"""Optimizers: they take the model, because `zero_grad` clears its records too."""
+"""Optimizers, which take the model because `zero_grad` clears its records too, and schedules of their rates."""
 
 from __future__ import annotations
 
-from nn_from_scratch.engine.optimizers.adam import Adam, AdamW
-from nn_from_scratch.engine.optimizers.base import Optimizer, checked
-from nn_from_scratch.engine.optimizers.rmsprop import RMSprop
-from nn_from_scratch.engine.optimizers.sgd import SGD
+from typing import TYPE_CHECKING
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "checked"]
+from nn_from_scratch.engine.optimizers.adam import *
+from nn_from_scratch.engine.optimizers.base import Optimizer as Optimizer
+from nn_from_scratch.engine.optimizers.rmsprop import *
+from nn_from_scratch.engine.optimizers.schedules import *
+from nn_from_scratch.engine.optimizers.schedules import Schedule as Schedule
+from nn_from_scratch.engine.optimizers.sgd import *
+from nn_from_scratch.exports import subclasses_in
+
+if not TYPE_CHECKING:
+    __all__ = [*subclasses_in(globals(), Optimizer), *subclasses_in(globals(), Schedule)]
