@@ -18,7 +18,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["Cotangents", "Gradients", "Role", "Run", "Slot", "Subject", "Traits", "Values", "starting_values"]
+__all__ = ["Cotangents", "Gradients", "Operand", "Role", "Run", "Subject", "Traits", "Values", "starting_values"]
 
 Values = Mapping[str, Tensor]
 """Tensors by the name of their slot; a slot that is left out keeps its starting value."""
@@ -33,7 +33,7 @@ Role = Literal["input", "parameter"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Slot:
+class Operand:
     """One tensor that a subject depends on.
 
     Attributes:
@@ -137,7 +137,7 @@ class Subject(Protocol):
         ...
 
     @property
-    def slots(self) -> tuple[Slot, ...]:
+    def operands(self) -> tuple[Operand, ...]:
         """Inputs first, then parameters."""
         ...
 
@@ -176,7 +176,7 @@ class Subject(Protocol):
             beside: An earlier run of this subject: the new pass is made with the same object, parameters and
                 leaves, so that state which one pass leaves behind meets the other. Slots that are not in
                 `values` are the very tensors of the earlier run.
-            frozen: Differentiable slots to leave out, where `Traits.freezable`.
+            frozen: Differentiable operands to leave out, where `Traits.freezable`.
 
         Raises:
             SubjectError: The subject raised, or returned no tensor.
@@ -201,4 +201,4 @@ class Subject(Protocol):
 
 def starting_values(subject: Subject) -> dict[str, Tensor]:
     """The snapshot of every slot of a subject, by name."""
-    return {slot.name: slot.value for slot in subject.slots}
+    return {slot.name: slot.value for slot in subject.operands}

@@ -15,14 +15,13 @@ from torch import Tensor
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.context import CheckContext, Level, TimeLimitReached
 from nn_from_scratch.verify.contracts import CONTRACTS
-from nn_from_scratch.verify.deadlines import Worker
+from nn_from_scratch.verify.deadlines import Worker, threads_for
 from nn_from_scratch.verify.derivative.complexstep import COMPLEX_STEP, check_complex_step
 from nn_from_scratch.verify.derivative.gradients import GRADIENT, check_gradient
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.reproduce import Call, snippet
 from nn_from_scratch.verify.results import CheckResult, Report, Verdict
 from nn_from_scratch.verify.subjects import as_subject
-from nn_from_scratch.verify.threads import threads_for
 
 __all__ = ["CheckFunction", "check", "check_names", "environment", "machine", "verify_subject"]
 
@@ -254,7 +253,7 @@ def _left_out(subject: Subject, call: Call | None) -> list[str]:
         return []
     names = [
         slot.name
-        for slot in subject.slots
+        for slot in subject.operands
         if slot.role == "input" and slot.value.is_floating_point() and not slot.differentiable
     ]
     if not names:
@@ -264,8 +263,8 @@ def _left_out(subject: Subject, call: Call | None) -> list[str]:
 
 def environment(subject: Subject) -> dict[str, str]:
     """Where a subject was checked: versions, platform, threads, and its dtypes and devices."""
-    dtypes = sorted({str(slot.value.dtype).removeprefix("torch.") for slot in subject.slots})
-    devices = sorted({str(slot.value.device) for slot in subject.slots})
+    dtypes = sorted({str(slot.value.dtype).removeprefix("torch.") for slot in subject.operands})
+    devices = sorted({str(slot.value.device) for slot in subject.operands})
     return {**machine(), "dtype": ", ".join(dtypes), "device": ", ".join(devices)}
 
 

@@ -1,7 +1,7 @@
 """Every fault that `torch.autograd.gradcheck` passes in its slow mode is found here, by the check that is named.
 
 The list is the head of the verification's specification: each fault is planted, gradcheck is shown to pass
-it, and the right backward beside it is shown not to be accused by that check.
+it, and the right backward beside it is shown not to be report_wrong by that check.
 """
 
 from collections.abc import Callable

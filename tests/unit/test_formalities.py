@@ -75,7 +75,7 @@ def test_the_engine_knows_no_torch_nn_modules_and_no_autograd(path: Path) -> Non
 @pytest.mark.parametrize("path", [path for path in FILES if room(path) == "verify"], ids=lambda path: path.name)
 def test_the_verifier_needs_torch_and_numpy_alone(path: Path) -> None:
     strategies = path.relative_to(PACKAGE).parts[1] == "strategies"
-    for module, names in imports(path):
+    for module, _ in imports(path):
         if module.split(".")[0] == "nn_from_scratch":
             assert strategies or not module.startswith("nn_from_scratch.verify.strategies"), module
         else:

@@ -58,7 +58,7 @@ def compare_with_reference(
     adapting = {name: options[name] for name in _ARGUMENTS_OF_AS_SUBJECT if name in options}
     prepared = prepare(spec, trial.case, seed=seed, dtype=dtype, device=trial.device)
     subject = _adapted(spec, prepared, name=trial.subject, **adapting)
-    there = {slot.name: slot.value for slot in subject.slots}
+    there = {slot.name: slot.value for slot in subject.operands}
     here = {name: value.cpu() for name, value in there.items()}
     with spec.ways[trial.way]() if trial.way else nullcontext():
         run = subject.run(there)
@@ -80,7 +80,7 @@ def compare_with_reference(
         passes(exact.exactly()),
         _exact(here),
         _exact(cotangents),
-        {slot.name for slot in subject.slots if slot.differentiable},
+        {slot.name for slot in subject.operands if slot.differentiable},
         eps=rounding_of(trial.dtype),
         context=context,
     )
@@ -102,7 +102,7 @@ def compare_with_reference(
                 moved_gradients.get(slot.name, 0.0),
                 factor,
             )
-            for slot in subject.slots
+            for slot in subject.operands
             if slot.role == role and slot.differentiable
         ] or [CheckResult.not_applicable(trial.check, f"{trial.subject} has no {role} with a gradient")]
     return Report(
@@ -129,12 +129,12 @@ def _differentiated(
     assert spec.reference is not None
     leaves = {
         slot.name: values[slot.name].clone().requires_grad_(slot.differentiable)
-        for slot in subject.slots
+        for slot in subject.operands
         if slot.role == "input"
     }
     parameters = {
         slot.name: values[slot.name].clone().requires_grad_(slot.differentiable)
-        for slot in subject.slots
+        for slot in subject.operands
         if slot.role == "parameter"
     }
     with torch.enable_grad():

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nn_from_scratch.verify.contracts.baseline import ContractCheck
-from nn_from_scratch.verify.contracts.batch import batch_consistency
-from nn_from_scratch.verify.contracts.copies import copies
+from nn_from_scratch.verify.contracts.batch import batch_consistency, other_shapes
 from nn_from_scratch.verify.contracts.cotangent import linear_cotangent, missing_cotangent
 from nn_from_scratch.verify.contracts.determinism import determinism
 from nn_from_scratch.verify.contracts.form import gradient_form, other_device, reference_value
@@ -24,9 +23,7 @@ from nn_from_scratch.verify.contracts.passes import (
     two_forwards,
 )
 from nn_from_scratch.verify.contracts.precision import low_precision
-from nn_from_scratch.verify.contracts.recording import without_recording
-from nn_from_scratch.verify.contracts.shapes import other_shapes
-from nn_from_scratch.verify.contracts.slots import frozen_slots
+from nn_from_scratch.verify.contracts.recording import copies, frozen_slots, without_recording
 from nn_from_scratch.verify.contracts.special import hidden_infinities, special_values
 
 __all__ = ["CONTRACTS", "ContractCheck"]

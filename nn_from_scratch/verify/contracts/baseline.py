@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.verify.protocol import Cotangents, Gradients, Slot, Subject, Values, starting_values
+from nn_from_scratch.verify.protocol import Cotangents, Gradients, Operand, Subject, Values, starting_values
 from nn_from_scratch.verify.results import CheckContext, CheckResult
 
 __all__ = [
@@ -94,9 +94,9 @@ def is_finite(tensors: Mapping[str, Tensor | None]) -> bool:
     return all(bool(torch.isfinite(t).all()) for t in tensors.values() if t is not None)
 
 
-def zeros_for(gradients: Gradients, slots: Collection[Slot]) -> dict[str, Tensor]:
+def zeros_for(gradients: Gradients, operands: Collection[Operand]) -> dict[str, Tensor]:
     """The gradients with zeros, of the slot's shape, where there are none."""
-    shapes = {slot.name: slot.value for slot in slots}
+    shapes = {slot.name: slot.value for slot in operands}
     return {
         name: torch.zeros_like(shapes[name]) if gradient is None else gradient for name, gradient in gradients.items()
     }
@@ -142,7 +142,7 @@ def rounding_noise(
         eps: size of the rounding; by default that of each tensor's dtype.
     """
     noise: dict[str, float] = {}
-    differentiable = {slot.name for slot in subject.slots if slot.differentiable}
+    differentiable = {slot.name for slot in subject.operands if slot.differentiable}
 
     def rounded(name: str, tensor: Tensor, trial: int) -> Tensor:
         size = torch.finfo(tensor.dtype).eps if eps is None else eps
@@ -180,13 +180,13 @@ def changed_values(subject: Subject, context: CheckContext, values: Values) -> d
     definiteness of a symmetric matrix), each entry shrunk by a factor of its own, all entries shrunk by one
     factor.
     """
-    inputs = [slot for slot in subject.slots if slot.role == "input" and slot.differentiable]
+    inputs = [slot for slot in subject.operands if slot.role == "input" and slot.differentiable]
 
-    def shrunk(slot: Slot, x: Tensor) -> Tensor:
+    def shrunk(slot: Operand, x: Tensor) -> Tensor:
         u = torch.rand(x.shape, generator=context.generator("changed", slot.name), dtype=torch.float64)
         return x * (0.6 + 0.3 * u).to(x)
 
-    ways: tuple[Callable[[Slot, Tensor], Tensor], ...] = (
+    ways: tuple[Callable[[Operand, Tensor], Tensor], ...] = (
         lambda slot, x: x.flip(tuple(range(x.dim()))),
         shrunk,
         lambda slot, x: x * 0.75,

@@ -15,11 +15,12 @@ from nn_from_scratch.verify.contracts.baseline import (
     fresh_gradients,
     is_finite,
 )
-from nn_from_scratch.verify.contracts.findings import Findings, contract, usable_baseline
-from nn_from_scratch.verify.protocol import Gradients, Slot, Subject
+from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract, usable_baseline
+from nn_from_scratch.verify.contracts.elsewhere import Elsewhere
+from nn_from_scratch.verify.protocol import Gradients, Operand, Subject, starting_values
 from nn_from_scratch.verify.results import CheckContext, CheckResult
 
-__all__ = ["batch_consistency", "batched_slots"]
+__all__ = ["batch_consistency", "batched_slots", "other_shapes"]
 
 _MOST_SAMPLES = 8
 
@@ -32,7 +33,7 @@ def batch_consistency(subject: Subject, context: CheckContext) -> list[CheckResu
     sample is extended to a batch of two first.
     """
     check = "batch_consistency"
-    if not any(slot.role == "input" and slot.differentiable and slot.value.dim() for slot in subject.slots):
+    if not any(slot.role == "input" and slot.differentiable and slot.value.dim() for slot in subject.operands):
         return [CheckResult.not_applicable(check, "no differentiable input has a dimension that could count samples")]
     base = usable_baseline(subject, context, check)
     if isinstance(base, list):
@@ -47,7 +48,7 @@ def batch_consistency(subject: Subject, context: CheckContext) -> list[CheckResu
             return [CheckResult.undecided(check, "the batch has one sample, and no second one was found")]
         base = extended
     size = _size(base, batched)
-    findings = Findings(check, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
     findings.details["batched"] = sorted(batched)
     _by_sample(subject, context, base, batched, min(size, _MOST_SAMPLES), findings)
     _reordered(subject, context, base, batched, size, findings)
@@ -68,7 +69,7 @@ def batched_slots(subject: Subject, base: Baseline, context: CheckContext) -> se
 
     Tried: all inputs that share the size of the first differentiable one, and that one alone.
     """
-    inputs = [slot for slot in subject.slots if slot.role == "input" and slot.value.dim() > 0]
+    inputs = [slot for slot in subject.operands if slot.role == "input" and slot.value.dim() > 0]
     first = next((slot for slot in inputs if slot.differentiable), None)
     if first is None:
         return None
@@ -132,15 +133,15 @@ def _extended(subject: Subject, base: Baseline, batched: set[str], context: Chec
 
 
 def _compare(
-    findings: Findings,
+    findings: ComparisonCollector,
     context: CheckContext,
     base: Baseline,
-    slots: tuple[Slot, ...],
+    operands: tuple[Operand, ...],
     found: Gradients,
     expected: Gradients,
     when: str,
 ) -> None:
-    for slot in slots:
+    for slot in operands:
         if not slot.differentiable:
             continue
         one, other = found.get(slot.name), expected.get(slot.name)
@@ -155,7 +156,12 @@ def _compare(
 
 
 def _by_sample(
-    subject: Subject, context: CheckContext, base: Baseline, batched: set[str], count: int, findings: Findings
+    subject: Subject,
+    context: CheckContext,
+    base: Baseline,
+    batched: set[str],
+    count: int,
+    findings: ComparisonCollector,
 ) -> None:
     """Sum of the parameters' gradients over samples, rows of the inputs' gradients."""
     some = slice(0, count)
@@ -181,11 +187,11 @@ def _by_sample(
             joined[name] = torch.stack(parts).sum(dim=0) if all(p.shape == parts[0].shape for p in parts) else parts[0]
     part = Baseline(values=values, cotangents=seeds, outputs=base.outputs, gradients=base.gradients, noise=base.noise)
     when = f"the gradient of a batch of {count} is not made up of the gradients of its samples (N = 1 each)"
-    _compare(findings, context, part, subject.slots, together, joined, when)
+    _compare(findings, context, part, subject.operands, together, joined, when)
 
 
 def _reordered(
-    subject: Subject, context: CheckContext, base: Baseline, batched: set[str], size: int, findings: Findings
+    subject: Subject, context: CheckContext, base: Baseline, batched: set[str], size: int, findings: ComparisonCollector
 ) -> None:
     order = torch.randperm(size, generator=context.generator("order of samples"))
     if size > 1 and bool((order == torch.arange(size)).all()):
@@ -197,10 +203,10 @@ def _reordered(
         for name, g in base.gradients.items()
     }
     when = "the gradient depends on the order of the samples"
-    _compare(findings, context, base, subject.slots, found, expected, when)
+    _compare(findings, context, base, subject.operands, found, expected, when)
 
 
-def _empty(subject: Subject, base: Baseline, batched: set[str], findings: Findings) -> None:
+def _empty(subject: Subject, base: Baseline, batched: set[str], findings: ComparisonCollector) -> None:
     values = _taken(base, batched, slice(0, 0))
     try:
         outputs = subject.forward(values)
@@ -225,3 +231,44 @@ def _empty(subject: Subject, base: Baseline, batched: set[str], findings: Findin
             findings.wrong("at N = 0 the gradient is not zero", name)
         else:
             findings.agreed()
+
+
+@contract("other_shapes")
+def other_shapes(subject: Subject, context: CheckContext) -> list[CheckResult]:
+    """The gradient is right for one sample, for more samples, and for tensors of one dimension more.
+
+    Finds a missing 1/N that was tested at N = 1, and a layer norm that assumes two dimensions. Only shapes
+    that the forward accepts count. One dimension more is tried where PyTorch's engine calls the backward; a
+    backward that raises there has refused the shape, which is no fault, and is reported.
+    """
+    check = "other_shapes"
+    values = starting_values(subject)
+    inputs = [slot for slot in subject.operands if slot.role == "input" and slot.value.dim()]
+    first = next((slot for slot in inputs if slot.differentiable), None)
+    if first is None:
+        return [CheckResult.not_applicable(check, "no differentiable input has a dimension")]
+    elsewhere = Elsewhere(check)
+    only = [slot.name for slot in subject.operands if slot.differentiable]
+    other = changed_values(subject, context, values)
+    size = first.value.shape[0]
+    sharing = [slot.name for slot in inputs if slot.value.shape[0] == size]
+    if size > 1:
+        one = {name: values[name][:1] for name in sharing}
+        elsewhere.look(subject, context, one, "for one sample (dimension 0 of size 1)", only=only, harsh=False)
+    if size and other is not None:
+        more = {name: torch.cat([values[name], other[name]]) for name in sharing}
+        elsewhere.look(subject, context, more, f"for dimension 0 of size {2 * size}", only=only, harsh=False)
+        if subject.traits.torch_engine:
+            stacked = _stacked(inputs, first, values, other)
+            shape = tuple(stacked[first.name].shape)
+            elsewhere.look(subject, context, stacked, f"for {first.name} of shape {shape}", only=only, harsh=False)
+    return elsewhere.close("the forward accepts no other shape that was tried")
+
+
+def _stacked(
+    inputs: list[Operand], first: Operand, values: dict[str, Tensor], other: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """A new dimension of size 2 behind the first one (in front of a single one), for all inputs of the same shape."""
+    axis = 1 if first.value.dim() > 1 else 0
+    same = [slot.name for slot in inputs if slot.value.shape == first.value.shape]
+    return {name: torch.stack([values[name], other[name]], dim=axis) for name in same}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.contracts.baseline import fresh_gradients, seeds_like
-from nn_from_scratch.verify.contracts.findings import Findings, contract, usable_baseline
+from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract, usable_baseline
 from nn_from_scratch.verify.protocol import Gradients, Subject
 from nn_from_scratch.verify.results import CheckContext, CheckResult
 
@@ -26,7 +26,7 @@ def linear_cotangent(subject: Subject, context: CheckContext) -> list[CheckResul
     base = usable_baseline(subject, context, check)
     if isinstance(base, list):
         return base
-    findings = Findings(check, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
     u = base.cotangents
     v = seeds_like(base.outputs, context, check)
     vjp_u, vjp_v = base.gradients, fresh_gradients(subject, base.values, v)
@@ -65,7 +65,7 @@ def missing_cotangent(subject: Subject, context: CheckContext) -> list[CheckResu
         return base
     if len(base.cotangents) < 2:
         return [CheckResult.not_applicable(check, "the subject has one differentiable output")]
-    findings = Findings(check, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
     for kept, cotangent in base.cotangents.items():
         zeros = {name: cotangent if name == kept else torch.zeros_like(c) for name, c in base.cotangents.items()}
         findings.gradients(

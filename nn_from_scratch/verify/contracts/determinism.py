@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nn_from_scratch.verify.contracts.baseline import baseline, fresh_gradients, rounding, zeros_for
-from nn_from_scratch.verify.contracts.findings import Findings, contract
+from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract
 from nn_from_scratch.verify.protocol import Subject, starting_values
 from nn_from_scratch.verify.results import CheckContext, CheckResult
 
@@ -37,8 +37,8 @@ def determinism(subject: Subject, context: CheckContext) -> list[CheckResult]:
     if not base.cotangents:
         return [CheckResult.undecided(check, "no output is a real floating-point tensor")]
     tolerance = context.option("nondeterminism", None)
-    findings = Findings(check, subject.slots)
-    right = zeros_for(base.gradients, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
+    right = zeros_for(base.gradients, subject.operands)
     levels: dict[str, float] = {}
 
     def allowed(name: str) -> float:
@@ -49,7 +49,7 @@ def determinism(subject: Subject, context: CheckContext) -> list[CheckResult]:
         return float(tolerance) * (float(right[name].abs().max()) if right[name].numel() else 0.0)
 
     for _ in range(_PASSES - 1):
-        again = zeros_for(fresh_gradients(subject, base.values, base.cotangents), subject.slots)
+        again = zeros_for(fresh_gradients(subject, base.values, base.cotangents), subject.operands)
         findings.gradients(again, right, allowed, when="between two identical passes")
         for name, gradient in again.items():
             if gradient.shape == right[name].shape and gradient.numel():

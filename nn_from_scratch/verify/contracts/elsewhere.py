@@ -6,22 +6,23 @@ every rounding, sums that cancel. So an accusation has to hold in a second, plai
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.contracts.baseline import is_finite, rounding_noise
-from nn_from_scratch.verify.contracts.relocated import Relocated
 from nn_from_scratch.verify.derivative.gradients import check_gradient
-from nn_from_scratch.verify.derivative.lines import Line, directional, magnitude
-from nn_from_scratch.verify.derivative.points import Point, flatten, point_at, working_values
-from nn_from_scratch.verify.protocol import Subject, Values
+from nn_from_scratch.verify.derivative.linearization import LinearizationPoint, flatten, point_at, working_values
+from nn_from_scratch.verify.derivative.probes import DirectionalProbe, directional, magnitude
+from nn_from_scratch.verify.protocol import Cotangents, Gradients, Operand, Run, Subject, Traits, Values
 from nn_from_scratch.verify.results import CheckContext, CheckResult, Verdict
 
-__all__ = ["Elsewhere"]
+__all__ = ["Elsewhere", "Relocated"]
 
 _SAME = 1e-3
 _STABLE = 1e-2
@@ -58,7 +59,7 @@ class Elsewhere:
         only: Collection[str],
         harsh: bool,
     ) -> None:
-        """Check the gradients of some slots at other values.
+        """Check the gradients of some operands at other values.
 
         A backward that raises there has refused the values, which is loud and so no fault; it is reported.
 
@@ -67,7 +68,7 @@ class Elsewhere:
             context: seed, level, factor, deadline.
             values: the other values, by slot.
             where: completes the sentence "the gradient is wrong ...".
-            only: the slots whose gradients are looked at.
+            only: the operands whose gradients are looked at.
             harsh: whether the values are of a kind at which an accusation has to hold in a second
                 measurement.
         """
@@ -132,7 +133,7 @@ def _plainly_right(moved: Subject, context: CheckContext) -> bool:
     if point.finite is not None:
         return False
     lines, analytic, square = [], 0.0, 0.0
-    for slot in moved.slots:
+    for slot in moved.operands:
         if not slot.differentiable:
             continue
         gradient = point.gradient(slot.name, 0)
@@ -182,7 +183,7 @@ def _holds(moved: Subject, context: CheckContext, result: CheckResult) -> bool:
     return any(_contradicts(point, name, u, gradient, noise, context) for u in directions)
 
 
-def _noise(moved: Subject, context: CheckContext, point: Point, name: str) -> float:
+def _noise(moved: Subject, context: CheckContext, point: LinearizationPoint, name: str) -> float:
     eps = torch.finfo(torch.float64).eps
     outputs, gradients = point.named_outputs, point.gradients[0]
     found = rounding_noise(moved, point.values, point.named_cotangents[0], outputs, gradients, context, eps=eps)
@@ -190,10 +191,10 @@ def _noise(moved: Subject, context: CheckContext, point: Point, name: str) -> fl
 
 
 def _contradicts(
-    point: Point, name: str, u: torch.Tensor, gradient: torch.Tensor, noise: float, context: CheckContext
+    point: LinearizationPoint, name: str, u: torch.Tensor, gradient: torch.Tensor, noise: float, context: CheckContext
 ) -> bool:
     analytic, _ = directional(gradient, u)
-    line = Line(point, name, u, context)
+    line = DirectionalProbe(point, name, u, context)
     slack = noise * float(u.abs().sum())
     agreeing = 0
     before: float | None = None
@@ -215,3 +216,47 @@ def _contradicts(
         else:
             before = None
     return stable and agreeing < 2
+
+
+class Relocated:
+    """The same subject with other values, perhaps of other shapes, in the place of its snapshot.
+
+    Args:
+        subject: the subject.
+        values: the new starting values; operands that are left out keep theirs.
+        only: the operands that are still to be differentiated; None for all that were.
+    """
+
+    def __init__(self, subject: Subject, values: Values, *, only: Collection[str] | None = None) -> None:
+        self._subject = subject
+        self._values = dict(values)
+        self.name = subject.name
+        self.form = subject.form
+        self.notes: tuple[str, ...] = subject.notes
+        self.traits: Traits = subject.traits
+        self.target: object = subject.target
+        self.operands: tuple[Operand, ...] = tuple(
+            dataclasses.replace(
+                slot,
+                value=self._values.get(slot.name, slot.value),
+                differentiable=slot.differentiable and (only is None or slot.name in only),
+            )
+            for slot in subject.operands
+        )
+
+    def forward(self, values: Values) -> Mapping[str, Tensor]:
+        """See `Subject.forward`."""
+        return self._subject.forward({**self._values, **values})
+
+    def run(self, values: Values, *, beside: Run | None = None, frozen: Collection[str] = ()) -> Run:
+        """See `Subject.run`."""
+        held = values if beside is not None else {**self._values, **values}
+        return self._subject.run(held, beside=beside, frozen=frozen)
+
+    def backward_together(self, runs: Sequence[Run], cotangents: Sequence[Cotangents]) -> Gradients:
+        """See `Subject.backward_together`."""
+        return self._subject.backward_together(runs, cotangents)
+
+    def rebuilt(self, target: object) -> Subject:
+        """See `Subject.rebuilt`."""
+        return Relocated(self._subject.rebuilt(target), self._values)

@@ -6,7 +6,7 @@ import torch
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.contracts.baseline import baseline, cloned
-from nn_from_scratch.verify.contracts.findings import Findings, contract, usable_baseline
+from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract, usable_baseline
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.results import CheckContext, CheckResult
 from nn_from_scratch.verify.subjects.structure import name_outputs
@@ -21,8 +21,8 @@ def gradient_form(subject: Subject, context: CheckContext) -> list[CheckResult]:
     base = baseline(subject, context)
     if not base.cotangents:
         return [CheckResult.undecided(check, "no output is a real floating-point tensor")]
-    findings = Findings(check, subject.slots)
-    for slot in subject.slots:
+    findings = ComparisonCollector(check, subject.operands)
+    for slot in subject.operands:
         gradient = base.gradients.get(slot.name)
         if gradient is None:
             continue
@@ -41,7 +41,7 @@ def gradient_form(subject: Subject, context: CheckContext) -> list[CheckResult]:
 def reference_value(subject: Subject, context: CheckContext) -> list[CheckResult]:
     """The forward value is that of a reference, given as the option `reference`.
 
-    The reference is called with the values of all slots in their order: the inputs, then the parameters.
+    The reference is called with the values of all operands in their order: the inputs, then the parameters.
     """
     check = "reference_value"
     reference = context.option("reference", None)
@@ -49,11 +49,13 @@ def reference_value(subject: Subject, context: CheckContext) -> list[CheckResult
         return [CheckResult.not_applicable(check, "no reference was given")]
     base = baseline(subject, context)
     with torch.no_grad():
-        expected = name_outputs(reference(*(base.values[slot.name].clone() for slot in subject.slots)), "the reference")
+        expected = name_outputs(
+            reference(*(base.values[slot.name].clone() for slot in subject.operands)), "the reference"
+        )
     if expected.keys() != base.outputs.keys():
         reason = f"the outputs are {', '.join(base.outputs)}, those of the reference {', '.join(expected)}"
         return [CheckResult.wrong(check, reason=reason)]
-    findings = Findings(check, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
     for name, y in base.outputs.items():
         allowed = 4 * base.output_allowed(name, context.factor)
         findings.tensor(
@@ -73,7 +75,7 @@ def other_device(subject: Subject, context: CheckContext) -> list[CheckResult]:
     base = usable_baseline(subject, context, check)
     if isinstance(base, list):
         return base
-    devices = {slot.value.device.type for slot in subject.slots}
+    devices = {slot.value.device.type for slot in subject.operands}
     there = torch.device("cuda" if devices == {"cpu"} else "cpu")
     values = {name: value.to(there) for name, value in base.values.items()}
     try:
@@ -81,8 +83,8 @@ def other_device(subject: Subject, context: CheckContext) -> list[CheckResult]:
     except SubjectError as error:
         return [CheckResult.undecided(check, f"the forward does not run on {there.type}: {error}")]
     found = cloned(run.backward({name: c.to(there) for name, c in base.cotangents.items()}))
-    findings = Findings(check, subject.slots)
-    home = {slot.name: slot.value.device for slot in subject.slots}
+    findings = ComparisonCollector(check, subject.operands)
+    home = {slot.name: slot.value.device for slot in subject.operands}
     for name, y in run.outputs.items():
         allowed = 4 * base.output_allowed(name, context.factor)
         findings.tensor(name, y.to(base.outputs[name].device), base.outputs[name], allowed, when="the value differs")

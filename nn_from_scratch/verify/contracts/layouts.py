@@ -10,10 +10,10 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.contracts.baseline import Baseline, baseline, cloned, is_finite, rounding_noise
-from nn_from_scratch.verify.contracts.findings import Findings, contract, usable_baseline
+from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract, usable_baseline
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.results import CheckContext, CheckResult
-from nn_from_scratch.verify.subjects.layout import snapshot
+from nn_from_scratch.verify.subjects.structure import snapshot
 
 __all__ = ["cotangent_layouts", "input_layouts"]
 
@@ -60,7 +60,7 @@ def cotangent_layouts(subject: Subject, context: CheckContext) -> list[CheckResu
     base = usable_baseline(subject, context, check)
     if isinstance(base, list):
         return base
-    findings = Findings(check, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
     for output, cotangent in base.cotangents.items():
         for text, variant in _variants(cotangent):
             if _different(variant, cotangent):
@@ -93,7 +93,7 @@ def cotangent_layouts(subject: Subject, context: CheckContext) -> list[CheckResu
 def _compare(
     subject: Subject,
     context: CheckContext,
-    findings: Findings,
+    findings: ComparisonCollector,
     base: Baseline,
     cotangents: Mapping[str, Tensor],
     text: str,
@@ -128,9 +128,9 @@ def input_layouts(subject: Subject, context: CheckContext) -> list[CheckResult]:
     base = usable_baseline(subject, context, check)
     if isinstance(base, list):
         return base
-    findings = Findings(check, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
     refused: list[str] = []
-    for slot in subject.slots:
+    for slot in subject.operands:
         if slot.role != "input":
             continue
         x = base.values[slot.name]
@@ -154,7 +154,7 @@ def input_layouts(subject: Subject, context: CheckContext) -> list[CheckResult]:
 def _compare_input(
     subject: Subject,
     context: CheckContext,
-    findings: Findings,
+    findings: ComparisonCollector,
     base: Baseline,
     name: str,
     variant: Tensor,
@@ -191,7 +191,7 @@ def _expanded(x: Tensor) -> Tensor | None:
 
 
 def _compare_expanded(
-    subject: Subject, context: CheckContext, findings: Findings, name: str, expanded: Tensor
+    subject: Subject, context: CheckContext, findings: ComparisonCollector, name: str, expanded: Tensor
 ) -> str | None:
     try:
         plain = baseline(subject, context, "expanded", values={name: expanded.contiguous()})

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from nn_from_scratch.verify.contracts.baseline import Baseline, changed_values, cloned, seeds_like
-from nn_from_scratch.verify.contracts.findings import (
-    Findings,
+from nn_from_scratch.verify.contracts.collector import (
+    ComparisonCollector,
     bitwise_equal,
     contract,
     same_layout,
@@ -19,7 +19,7 @@ from nn_from_scratch.verify.contracts.findings import (
 )
 from nn_from_scratch.verify.protocol import Run, Subject, starting_values
 from nn_from_scratch.verify.results import CheckContext, CheckResult
-from nn_from_scratch.verify.subjects.layout import snapshot
+from nn_from_scratch.verify.subjects.structure import snapshot
 
 __all__ = ["no_aliasing", "records_freed", "unmodified"]
 
@@ -30,7 +30,7 @@ def unmodified(subject: Subject, context: CheckContext) -> list[CheckResult]:
     check = "unmodified"
     values = starting_values(subject)
     run = subject.run(values)
-    findings = Findings(check, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
     _hold(findings, run.handed, values, "forward")
     before = {name: snapshot(y) for name, y in run.outputs.items()}
     cotangents = seeds_like(run.outputs, context, check)
@@ -53,7 +53,9 @@ def unmodified(subject: Subject, context: CheckContext) -> list[CheckResult]:
     return findings.close("the subject has neither inputs nor outputs")
 
 
-def _hold(findings: Findings, handed: Mapping[str, Tensor], values: Mapping[str, Tensor], stage: str) -> None:
+def _hold(
+    findings: ComparisonCollector, handed: Mapping[str, Tensor], values: Mapping[str, Tensor], stage: str
+) -> None:
     for name, tensor in handed.items():
         if not bitwise_equal(tensor, values[name]):
             changed = int((tensor != values[name]).sum()) if tensor.shape == values[name].shape else "all"
@@ -89,12 +91,12 @@ def no_aliasing(subject: Subject, context: CheckContext) -> list[CheckResult]:
     base = usable_baseline(subject, context, check)
     if isinstance(base, list):
         return base
-    findings = Findings(check, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
     run = subject.run(base.values)
     cotangents = {name: c.clone() for name, c in base.cotangents.items()}
     found = {name: g for name, g in run.backward(cotangents).items() if g is not None}
     said: list[str] = []
-    parameters = {slot.name for slot in subject.slots if slot.role == "parameter"}
+    parameters = {slot.name for slot in subject.operands if slot.role == "parameter"}
     adds = subject.traits.parameter_gradients == "adds"
     for name, gradient in found.items():
         for other, kept in (*run.handed.items(), *((f"the output {n}", y) for n, y in run.outputs.items())):
@@ -127,7 +129,7 @@ def _hold_through_next_pass(
     run: Run,
     found: Mapping[str, Tensor],
     values: Mapping[str, Tensor],
-    findings: Findings,
+    findings: ComparisonCollector,
 ) -> None:
     kept = cloned(found)
     other = changed_values(subject, context, values) or values
@@ -147,7 +149,7 @@ def _hold_through_next_pass(
             )
 
 
-def _written_over(subject: Subject, context: CheckContext, base: Baseline, findings: Findings) -> None:
+def _written_over(subject: Subject, context: CheckContext, base: Baseline, findings: ComparisonCollector) -> None:
     """Write over the gradients of one backward, as an optimizer may, and see whether the next one suffers."""
     run = subject.run(base.values)
     cotangents = {name: c.clone() for name, c in base.cotangents.items()}
@@ -180,7 +182,7 @@ def records_freed(subject: Subject, context: CheckContext) -> list[CheckResult]:
     second = None if subject.traits.several_pending else _one_pass(subject, context)
     if not all(freed() for freed in watched.values()):
         gc.collect()  # only then: it takes a quarter of a second
-    findings = Findings(check, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
     for name, freed in watched.items():
         if freed():
             findings.agreed()
@@ -198,7 +200,7 @@ def _watch(tensor: Tensor) -> Callable[[], bool]:
 
 def _one_pass(subject: Subject, context: CheckContext) -> tuple[dict[str, Callable[[], bool]], Run]:
     run = subject.run({})
-    inputs = {slot.name for slot in subject.slots if slot.role == "input"}
+    inputs = {slot.name for slot in subject.operands if slot.role == "input"}
     cotangents = seeds_like(run.outputs, context, "records")
     watched = {name: _watch(t) for name, t in run.handed.items() if name in inputs}
     parameters = {t.untyped_storage().data_ptr() for name, t in run.handed.items() if name not in inputs}

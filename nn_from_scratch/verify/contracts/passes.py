@@ -14,7 +14,7 @@ from nn_from_scratch.verify.contracts.baseline import (
     seeds_like,
     zeros_for,
 )
-from nn_from_scratch.verify.contracts.findings import Findings, contract, usable_baseline
+from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract, usable_baseline
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Run, Subject
 from nn_from_scratch.verify.results import CheckContext, CheckResult
 
@@ -42,7 +42,7 @@ def two_forwards(subject: Subject, context: CheckContext) -> list[CheckResult]:
         reason = "no other inputs were found at which the forward is finite"
         return [CheckResult.undecided(check, reason)]
     second = baseline(subject, context, "second", values=values)
-    findings = Findings(check, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
 
     def allowed(name: str) -> float:
         return max(base.allowed(name, context.factor), second.allowed(name, context.factor))
@@ -84,7 +84,7 @@ def backward_twice(subject: Subject, context: CheckContext) -> list[CheckResult]
         return base
     other = seeds_like(base.outputs, context, check)
     expected = fresh_gradients(subject, base.values, other)
-    findings = Findings(check, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
     run = subject.run(base.values)
     for turn, (cotangents, right) in enumerate(
         ((base.cotangents, base.gradients), (other, expected), (base.cotangents, base.gradients)), start=1
@@ -106,21 +106,21 @@ def accumulation(subject: Subject, context: CheckContext) -> list[CheckResult]:
     base = usable_baseline(subject, context, check)
     if isinstance(base, list):
         return base
-    parameters = [slot for slot in subject.slots if slot.role == "parameter" and slot.differentiable]
+    parameters = [slot for slot in subject.operands if slot.role == "parameter" and slot.differentiable]
     if not parameters:
         return [CheckResult.not_applicable(check, "the subject has no parameters")]
     # As large as the gradient, so that the sum keeps its digits.
     held: dict[str, Tensor | None] = {}
     for slot in parameters:
-        gradient = zeros_for(base.gradients, subject.slots)[slot.name]
+        gradient = zeros_for(base.gradients, subject.operands)[slot.name]
         size = float(gradient.abs().max()) if gradient.numel() else 0.0
         drawn = context.signed(slot.value.shape, check, slot.name, dtype=slot.value.dtype, device=slot.value.device)
         held[slot.name] = drawn * (size or 1.0)
     onto = cloned(subject.run(base.values).backward_onto(_copy(base.cotangents), cloned(held)))
-    findings = Findings(check, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
     for slot in parameters:
         start, total = held[slot.name], onto[slot.name]
-        alone = zeros_for(base.gradients, subject.slots)[slot.name]
+        alone = zeros_for(base.gradients, subject.operands)[slot.name]
         if start is None:
             continue
         if total is None:
@@ -148,8 +148,8 @@ def tensor_used_twice(subject: Subject, context: CheckContext) -> list[CheckResu
     one = subject.run(base.values)
     two = _again(subject, one)
     found = cloned(subject.backward_together([one, two], [_copy(base.cotangents), _copy(other)]))
-    findings = Findings(check, subject.slots)
-    expected = _sum(zeros_for(first, subject.slots), zeros_for(second, subject.slots))
+    findings = ComparisonCollector(check, subject.operands)
+    expected = _sum(zeros_for(first, subject.operands), zeros_for(second, subject.operands))
     findings.gradients(
         found,
         expected,

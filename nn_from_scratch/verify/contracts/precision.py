@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.contracts.baseline import cloned, is_finite, rounding_noise, seeds_like
-from nn_from_scratch.verify.contracts.findings import Findings, contract
+from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Subject, starting_values
 from nn_from_scratch.verify.results import CheckContext, CheckResult
 
@@ -62,9 +62,9 @@ def low_precision(subject: Subject, context: CheckContext) -> list[CheckResult]:
     if not subject.traits.dtypes:
         return [CheckResult.not_applicable(check, f"this {subject.form} has one dtype")]
     start = starting_values(subject)
-    if not any(slot.differentiable for slot in subject.slots):
+    if not any(slot.differentiable for slot in subject.operands):
         return [CheckResult.undecided(check, "no input and no parameter is a real floating-point tensor")]
-    findings = Findings(check, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
     skipped: dict[str, str] = {}
     reasons: dict[str, str] = {}
     for dtype in _DTYPES:
@@ -106,7 +106,7 @@ def low_precision(subject: Subject, context: CheckContext) -> list[CheckResult]:
 def _compare(
     subject: Subject,
     context: CheckContext,
-    findings: Findings,
+    findings: ComparisonCollector,
     dtype: torch.dtype,
     exact: Mapping[str, Tensor],
     cotangents: Cotangents,

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.contracts.baseline import Baseline, fresh_gradients
+from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract, usable_baseline
 from nn_from_scratch.verify.contracts.elsewhere import Elsewhere
-from nn_from_scratch.verify.contracts.findings import Findings, contract, usable_baseline
-from nn_from_scratch.verify.protocol import Slot, Subject
+from nn_from_scratch.verify.protocol import Operand, Subject
 from nn_from_scratch.verify.results import CheckContext, CheckResult
 
 __all__ = ["hidden_infinities", "special_values"]
@@ -21,7 +21,7 @@ _SATURATING = (40.0, 2000.0)
 _PROBED = 4
 
 
-def _places(slot: Slot, context: CheckContext) -> Iterator[tuple[str, Tensor]]:
+def _places(slot: Operand, context: CheckContext) -> Iterator[tuple[str, Tensor]]:
     x = slot.value
     draw = context.generator("special", slot.name)
     if x.numel() > 1:
@@ -45,13 +45,13 @@ def special_values(subject: Subject, context: CheckContext) -> list[CheckResult]
     does not count. At a kink the one-sided derivatives bound what is right.
     """
     check = "special_values"
-    slots = [slot for slot in subject.slots if slot.differentiable and slot.value.numel()]
-    if not slots:
+    operands = [slot for slot in subject.operands if slot.differentiable and slot.value.numel()]
+    if not operands:
         return [CheckResult.not_applicable(check, "no differentiable tensor has an entry")]
     elsewhere = Elsewhere(check)
-    for slot in slots:
+    for slot in operands:
         # A divisor of zero shows in the gradient of the dividend too, so all are looked at.
-        only = [other.name for other in slots]
+        only = [other.name for other in operands]
         for where, value in _places(slot, context):
             context.require_time()
             elsewhere.look(subject, context, {slot.name: value}, f"for {slot.name} {where}", only=only, harsh=True)
@@ -68,7 +68,7 @@ def hidden_infinities(subject: Subject, context: CheckContext) -> list[CheckResu
     base = usable_baseline(subject, context, check)
     if isinstance(base, list):
         return base
-    findings = Findings(check, subject.slots)
+    findings = ComparisonCollector(check, subject.operands)
     for output, cotangent in base.cotangents.items():
         draw = context.generator(check, output)
         for index in torch.randperm(cotangent.numel(), generator=draw)[:_PROBED].tolist():
@@ -78,7 +78,7 @@ def hidden_infinities(subject: Subject, context: CheckContext) -> list[CheckResu
     return findings.close("no output was tried")
 
 
-def _probe(subject: Subject, base: Baseline, output: str, index: int, findings: Findings) -> None:
+def _probe(subject: Subject, base: Baseline, output: str, index: int, findings: ComparisonCollector) -> None:
     def single(value: float) -> dict[str, Tensor]:
         seeds = {name: torch.zeros_like(c) for name, c in base.cotangents.items()}
         seeds[output].view(-1)[index] = value

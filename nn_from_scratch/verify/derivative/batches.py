@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.derivative.points import Point, flatten
+from nn_from_scratch.verify.derivative.linearization import LinearizationPoint, flatten
 
 __all__ = ["Batched", "batched", "entry_tables"]
 
@@ -34,7 +34,7 @@ class Batched:
         tiled: The other inputs that have a batch dimension too.
     """
 
-    point: Point
+    point: LinearizationPoint
     slot: str
     tiled: tuple[str, ...]
 
@@ -57,7 +57,7 @@ class Batched:
         return torch.cat(parts, dim=1)
 
 
-def batched(point: Point, slot: str, context: CheckContext) -> Batched | None:
+def batched(point: LinearizationPoint, slot: str, context: CheckContext) -> Batched | None:
     """Find out by trying whether one input can be stacked along its first dimension.
 
     Args:
@@ -68,7 +68,7 @@ def batched(point: Point, slot: str, context: CheckContext) -> Batched | None:
     Returns:
         None if the tensor is a parameter, has no batch dimension, or samples see each other (as in a batch norm).
     """
-    roles = {s.name: s.role for s in point.subject.slots}
+    roles = {s.name: s.role for s in point.subject.operands}
     x = point.values[slot]
     if roles[slot] != "input" or x.dim() == 0 or x.numel() == 0 or point.finite is not None:
         return None

@@ -18,10 +18,10 @@ from torch import Tensor
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.comparison import Mismatch
 from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.derivative.judgement import judge
-from nn_from_scratch.verify.derivative.lines import directional, directions
+from nn_from_scratch.verify.derivative.confirmation import confirm
+from nn_from_scratch.verify.derivative.linearization import LinearizationPoint, point_at, working_values
 from nn_from_scratch.verify.derivative.measurements import measure
-from nn_from_scratch.verify.derivative.points import Point, point_at, working_values
+from nn_from_scratch.verify.derivative.probes import directional, directions
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.results import CheckResult
 
@@ -47,8 +47,8 @@ def check_complex_step(subject: Subject, context: CheckContext) -> list[CheckRes
     Raises:
         SubjectError: If the subject's forward raises.
     """
-    slots = [slot for slot in subject.slots if slot.differentiable]
-    if not slots:
+    operands = [slot for slot in subject.operands if slot.differentiable]
+    if not operands:
         return [CheckResult.not_applicable(COMPLEX_STEP, "no tensor of the subject is differentiable")]
     values, why = working_values(subject)
     if why is not None:
@@ -61,7 +61,7 @@ def check_complex_step(subject: Subject, context: CheckContext) -> list[CheckRes
     if any(y.is_complex() for y in point.named_outputs.values()) or point.finite is not None:
         return [CheckResult.not_applicable(COMPLEX_STEP, "the output is complex, or not finite everywhere")]
     results = []
-    for slot in slots:
+    for slot in operands:
         began = time.monotonic()
         context.require_time()
         result = _check_slot(point, slot.name, context)
@@ -78,7 +78,7 @@ class _Step:
     refusal: str | None = None
 
 
-def _check_slot(point: Point, name: str, context: CheckContext) -> CheckResult:
+def _check_slot(point: LinearizationPoint, name: str, context: CheckContext) -> CheckResult:
     gradient = point.gradient(name, 0)
     x = point.values[name]
     if x.numel() == 0 or point.outputs.numel() == 0:
@@ -101,7 +101,7 @@ def _check_slot(point: Point, name: str, context: CheckContext) -> CheckResult:
             COMPLEX_STEP, name, margin=difference / allowed if allowed else 0.0, resolution=resolution
         )
     measured = measure(point, name, "even", direction, context)
-    if not judge(measured, context).wrong:
+    if not confirm(measured, context).wrong:
         if measured.resolved and abs(step.value - analytic) > 2 * measured.allowed:
             reason = "the forward is no analytic function of complex input: it contradicts finite differences"
             return CheckResult.not_applicable(COMPLEX_STEP, reason, name)
@@ -120,7 +120,7 @@ def _check_slot(point: Point, name: str, context: CheckContext) -> CheckResult:
     )
 
 
-def _complex_step(point: Point, name: str, direction: Tensor) -> _Step:
+def _complex_step(point: LinearizationPoint, name: str, direction: Tensor) -> _Step:
     values = {key: _as_complex(value) for key, value in point.values.items()}
     x = values[name]
     moved = {**values, name: torch.complex(x.real, _STEP * direction.to(x.real.dtype))}

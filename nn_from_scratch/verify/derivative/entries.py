@@ -15,8 +15,8 @@ from nn_from_scratch.verify.comparison import Mismatch, compare
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.derivative.batches import batched, entry_tables
 from nn_from_scratch.verify.derivative.differences import Derivative, differentiate, ridders
-from nn_from_scratch.verify.derivative.lines import Line, directional, magnitude
-from nn_from_scratch.verify.derivative.points import Point
+from nn_from_scratch.verify.derivative.linearization import LinearizationPoint
+from nn_from_scratch.verify.derivative.probes import DirectionalProbe, directional, magnitude
 
 __all__ = ["EntryGradient", "Location", "entry_gradient", "locate"]
 
@@ -53,7 +53,7 @@ class Location:
 
 
 def entry_gradient(
-    point: Point,
+    point: LinearizationPoint,
     slot: str,
     context: CheckContext,
     *,
@@ -94,7 +94,7 @@ def entry_gradient(
 
 
 def _together(
-    point: Point,
+    point: LinearizationPoint,
     slot: str,
     context: CheckContext,
     entries: Sequence[int],
@@ -123,7 +123,7 @@ def _together(
 
 
 def locate(
-    point: Point,
+    point: LinearizationPoint,
     slot: str,
     gradient: Tensor | None,
     context: CheckContext,
@@ -161,7 +161,7 @@ def locate(
 
 
 def _searched(
-    point: Point,
+    point: LinearizationPoint,
     slot: str,
     gradient: Tensor | None,
     context: CheckContext,
@@ -206,7 +206,7 @@ def _searched(
 
 
 def _bisected(
-    point: Point,
+    point: LinearizationPoint,
     slot: str,
     gradient: Tensor | None,
     context: CheckContext,
@@ -222,7 +222,7 @@ def _bisected(
     def excess(low: int, high: int) -> float:
         direction = torch.zeros_like(u).reshape(-1)
         direction[low:high] = u.reshape(-1)[low:high]
-        line = Line(point, slot, direction.reshape(x.shape), context)
+        line = DirectionalProbe(point, slot, direction.reshape(x.shape), context)
         found = line.table(row, start) or line.derivative(row, 0.0)
         if found is None:
             return 0.0
@@ -249,7 +249,7 @@ def _bisected(
 
 
 def _entry(
-    point: Point,
+    point: LinearizationPoint,
     slot: str,
     context: CheckContext,
     index: int,
@@ -261,7 +261,7 @@ def _entry(
     x = point.values[slot]
     u = torch.zeros(x.numel(), dtype=torch.float64, device=x.device)
     u[index] = size
-    line = Line(point, slot, u.reshape(x.shape), context)
+    line = DirectionalProbe(point, slot, u.reshape(x.shape), context)
     change = partial(line.change, row)
 
     found = ridders(change, start, noise)
@@ -277,11 +277,11 @@ def _entry(
     return wider if wider is not None and wider.settled else None
 
 
-def _noise(point: Point, slot: str, context: CheckContext, start: float, row: int) -> float:
+def _noise(point: LinearizationPoint, slot: str, context: CheckContext, start: float, row: int) -> float:
     """The noise of φ, measured once along a dense direction: a single entry may move too little to show it."""
     x = point.values[slot]
     u = context.signed(x.shape, "direction", slot, "noise", device=x.device) * magnitude(x)
-    return Line(point, slot, u, context).noise(row, start)
+    return DirectionalProbe(point, slot, u, context).noise(row, start)
 
 
 def _roundings(gradient: Tensor | None) -> float:

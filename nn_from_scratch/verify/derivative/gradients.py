@@ -10,14 +10,13 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.context import CheckContext, TimeLimitReached
+from nn_from_scratch.verify.derivative.confirmation import confirm
 from nn_from_scratch.verify.derivative.entries import entry_gradient
-from nn_from_scratch.verify.derivative.findings import Finding, wrong_gradient
-from nn_from_scratch.verify.derivative.judgement import judge
-from nn_from_scratch.verify.derivative.lines import magnitude
+from nn_from_scratch.verify.derivative.linearization import all_finite, point_at, working_values
 from nn_from_scratch.verify.derivative.measurements import Measurement, best, measure, measure_all
-from nn_from_scratch.verify.derivative.points import all_finite, point_at, working_values
-from nn_from_scratch.verify.derivative.slot_task import GRADIENT, Task
-from nn_from_scratch.verify.derivative.special_points import accused, not_finite, unresolved
+from nn_from_scratch.verify.derivative.probes import magnitude
+from nn_from_scratch.verify.derivative.special_points import GRADIENT, Task, not_finite, report_wrong, unresolved
+from nn_from_scratch.verify.derivative.wrong_gradient import WrongGradient, wrong_gradient
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.results import CheckResult
 
@@ -44,8 +43,8 @@ def check_gradient(subject: Subject, context: CheckContext) -> list[CheckResult]
     Raises:
         SubjectError: If the subject's forward raises, or it has no floating-point output.
     """
-    slots = [slot for slot in subject.slots if slot.differentiable]
-    if not slots:
+    operands = [slot for slot in subject.operands if slot.differentiable]
+    if not operands:
         return [CheckResult.not_applicable(GRADIENT, "no tensor of the subject is differentiable")]
     values, why = working_values(subject)
     try:
@@ -55,7 +54,7 @@ def check_gradient(subject: Subject, context: CheckContext) -> list[CheckResult]
         return [CheckResult.wrong(GRADIENT, reason=str(error))]
     notes = {} if why is None else {"dtype": why}
     results = []
-    for slot in slots:
+    for slot in operands:
         began = time.monotonic()
         task = Task(point=point, slot=slot, context=context)
         try:
@@ -86,10 +85,10 @@ def _check_slot(task: Task) -> CheckResult:
     broken = not_finite(task, gradient)
     if broken is not None:
         return broken
-    judged = [judge(measurement, context) for measurement in measured]
+    judged = [confirm(measurement, context) for measurement in measured]
     for judgement in judged:
         if judgement.wrong:
-            return accused(task, judgement.measurement)
+            return report_wrong(task, judgement.measurement)
     measured = [judgement.measurement for judgement in judged]
     if not any(m.resolved for m in measured):
         return unresolved(task, measured)
@@ -116,16 +115,16 @@ def _entry_by_entry(task: Task, measured: Sequence[Measurement]) -> CheckResult:
     if bool(suspects.any()):
         signed = context.signed(x.shape, "direction", name, "suspects", device=x.device)
         direction = signed * magnitude(x) * suspects.to(x.device)
-        judgement = judge(measure(point, name, "suspects", direction, context), context)
+        judgement = confirm(measure(point, name, "suspects", direction, context), context)
         if judgement.wrong:
-            return accused(task, judgement.measurement)
+            return report_wrong(task, judgement.measurement)
     return result.with_fields(details={**result.details, "entries_checked": int(known.sum())})
 
 
 def _wrong_shape(task: Task, gradient: Tensor) -> CheckResult:
     x = task.point.values[task.name]
     reason = f"the gradient has the shape {list(gradient.shape)}, which should be {list(x.shape)}"
-    finding = Finding(point=task.point, slot=task.slot, row=0, start=0.1, projected=None, reason=reason)
+    finding = WrongGradient(point=task.point, slot=task.slot, row=0, start=0.1, projected=None, reason=reason)
     return wrong_gradient(GRADIENT, finding, task.context)
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from nn_from_scratch.verify.comparison import Mismatch, compare
 from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.derivative.lines import Line, directional, magnitude
-from nn_from_scratch.verify.derivative.points import Point, point_with
+from nn_from_scratch.verify.derivative.linearization import LinearizationPoint, point_with
+from nn_from_scratch.verify.derivative.probes import DirectionalProbe, directional, magnitude
 
 __all__ = ["Bounds", "bounds_at_kink", "entries_outside", "is_differentiable"]
 
@@ -75,7 +75,7 @@ class _Slopes:
         return torch.maximum(self.left, self.right) + self.error
 
 
-def bounds_at_kink(point: Point, slot: str, context: CheckContext) -> Bounds:
+def bounds_at_kink(point: LinearizationPoint, slot: str, context: CheckContext) -> Bounds:
     """Hold a gradient at a kink against the one-sided derivatives.
 
     Args:
@@ -109,7 +109,7 @@ def bounds_at_kink(point: Point, slot: str, context: CheckContext) -> Bounds:
     return replace(unclear or last, share=share)
 
 
-def entries_outside(point: Point, slot: str, context: CheckContext, *, seconds: float) -> Mismatch | None:
+def entries_outside(point: LinearizationPoint, slot: str, context: CheckContext, *, seconds: float) -> Mismatch | None:
     """The entries of a gradient at a kink that are outside of the one-sided derivatives all by themselves.
 
     Args:
@@ -146,12 +146,12 @@ def entries_outside(point: Point, slot: str, context: CheckContext, *, seconds: 
     return compare(analytic.reshape(x.shape), nearest.reshape(x.shape), allowed.reshape(x.shape)).mismatch
 
 
-def is_differentiable(point: Point, slot: str, context: CheckContext) -> bool:
+def is_differentiable(point: LinearizationPoint, slot: str, context: CheckContext) -> bool:
     """Whether directional derivatives add up, u by u, as they do wherever a function is differentiable."""
     return not bool(_crooked(point, slot, context).any())
 
 
-def _directions(point: Point, slot: str, context: CheckContext) -> list[Tensor]:
+def _directions(point: LinearizationPoint, slot: str, context: CheckContext) -> list[Tensor]:
     x = point.values[slot]
     size = magnitude(x)
     r = context.signed(x.shape, "direction", slot, "kink", 0, device=x.device)
@@ -161,8 +161,8 @@ def _directions(point: Point, slot: str, context: CheckContext) -> list[Tensor]:
     return [together, alternating, size * r]
 
 
-def _slopes(point: Point, slot: str, direction: Tensor, context: CheckContext) -> _Slopes:
-    line = Line(point, slot, direction, context)
+def _slopes(point: LinearizationPoint, slot: str, direction: Tensor, context: CheckContext) -> _Slopes:
+    line = DirectionalProbe(point, slot, direction, context)
     right, right_error = _one_sided(point, line, 1.0)
     left, left_error = _one_sided(point, line, -1.0)
     no_left, no_right = torch.isinf(left_error), torch.isinf(right_error)
@@ -179,7 +179,7 @@ def _slopes(point: Point, slot: str, direction: Tensor, context: CheckContext) -
     )
 
 
-def _one_sided(point: Point, line: Line, sign: float) -> tuple[Tensor, Tensor]:
+def _one_sided(point: LinearizationPoint, line: DirectionalProbe, sign: float) -> tuple[Tensor, Tensor]:
     """The one-sided derivative of every output: first differences, freed of the first two powers of h."""
     rows = []
     size, tolerance = _step(line)
@@ -197,15 +197,15 @@ def _one_sided(point: Point, line: Line, sign: float) -> tuple[Tensor, Tensor]:
     return torch.where(unknown, 0.0, second), torch.where(unknown, float("inf"), error)
 
 
-def _step(line: Line) -> tuple[float, float]:
+def _step(line: DirectionalProbe) -> tuple[float, float]:
     """The largest step, and the relative error that the rounding of the moved tensor leaves in a slope."""
     eps = torch.finfo(line.x.dtype).eps
     step = _COARSE_STEP if line.coarse else _STEP
-    width = max(eps * line.coarseness, line.stair())
+    width = max(eps * line.coarseness, line.quantization_step())
     return step, max(_TOLERANCE, 64 * width / step)
 
 
-def _held(point: Point, slot: str, direction: Tensor, slopes: _Slopes) -> Bounds:
+def _held(point: LinearizationPoint, slot: str, direction: Tensor, slopes: _Slopes) -> Bounds:
     v = point.cotangents[0]
     ends = torch.stack([v * slopes.low, v * slopes.high]).nan_to_num(nan=0.0)
     low, high = float(ends.min(dim=0).values.sum()), float(ends.max(dim=0).values.sum())
@@ -215,7 +215,9 @@ def _held(point: Point, slot: str, direction: Tensor, slopes: _Slopes) -> Bounds
     return Bounds(verdict="inside" if inside else "outside", analytic=analytic, low=low, high=high, share=0.0)
 
 
-def _widened(point: Point, slot: str, direction: Tensor, slopes: _Slopes, context: CheckContext) -> _Slopes:
+def _widened(
+    point: LinearizationPoint, slot: str, direction: Tensor, slopes: _Slopes, context: CheckContext
+) -> _Slopes:
     """The bounds, widened by the derivatives at points around: those of a median lie on neither side of a line."""
     low, high = slopes.low, slopes.high
     x = point.values[slot]
@@ -236,7 +238,7 @@ def _widened(point: Point, slot: str, direction: Tensor, slopes: _Slopes, contex
     return wider
 
 
-def _judged(point: Point, slot: str, direction: Tensor, slopes: _Slopes, context: CheckContext) -> Bounds:
+def _judged(point: LinearizationPoint, slot: str, direction: Tensor, slopes: _Slopes, context: CheckContext) -> Bounds:
     """Outside counts as wrong for outputs that are convex or concave or smooth here: there the chain rule is exact."""
     x = point.values[slot]
     size = magnitude(x)
@@ -256,7 +258,7 @@ def _judged(point: Point, slot: str, direction: Tensor, slopes: _Slopes, context
     return Bounds(verdict="unclear", analytic=held.analytic, low=held.low, high=held.high, share=0.0)
 
 
-def _crooked(point: Point, slot: str, context: CheckContext) -> Tensor:
+def _crooked(point: LinearizationPoint, slot: str, context: CheckContext) -> Tensor:
     x = point.values[slot]
     size = magnitude(x)
     crooked = torch.zeros_like(point.outputs, dtype=torch.bool)
@@ -271,7 +273,7 @@ def _crooked(point: Point, slot: str, context: CheckContext) -> Tensor:
     return crooked
 
 
-def _without(point: Point, cotangents: Mapping[str, Tensor], outputs: Tensor) -> Point:
+def _without(point: LinearizationPoint, cotangents: Mapping[str, Tensor], outputs: Tensor) -> LinearizationPoint:
     """The same point with given cotangents, set to 0 for some outputs."""
     kept = {}
     begin = 0

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.derivative.differences import Derivative
-from nn_from_scratch.verify.derivative.lines import Line, directional, directions
-from nn_from_scratch.verify.derivative.points import Point
+from nn_from_scratch.verify.derivative.linearization import LinearizationPoint
+from nn_from_scratch.verify.derivative.probes import DirectionalProbe, directional, directions
 
 __all__ = ["Measurement", "best", "measure", "measure_all", "with_allowed"]
 
@@ -43,7 +43,7 @@ class Measurement:
 
     direction: str
     row: int
-    line: Line
+    line: DirectionalProbe
     analytic: float
     numeric: Derivative | None
     allowed: float
@@ -93,14 +93,14 @@ class Measurement:
 
 
 def measure(
-    point: Point,
+    point: LinearizationPoint,
     slot: str,
     name: str,
     direction: Tensor,
     context: CheckContext,
     *,
     row: int = 0,
-    line: Line | None = None,
+    line: DirectionalProbe | None = None,
 ) -> Measurement:
     """Measure the derivative along one direction.
 
@@ -120,7 +120,7 @@ def measure(
         gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
         line = None
     analytic, scale = directional(gradient, direction)
-    line = line or Line(point, slot, direction, context)
+    line = line or DirectionalProbe(point, slot, direction, context)
     numeric = line.derivative(row, scale)
     rounding = _rounding(gradient) * scale
     allowed = context.factor * (rounding * line.coarseness + (numeric.error if numeric is not None else 0.0))
@@ -137,11 +137,11 @@ def measure(
     return replace(measured, resolved=_is_resolved(measured, context))
 
 
-def measure_all(point: Point, slot: str, context: CheckContext, *names: object) -> list[Measurement]:
+def measure_all(point: LinearizationPoint, slot: str, context: CheckContext, *names: object) -> list[Measurement]:
     """Measure one direction after the other with every cotangent, until one is enough (all of them at level "full")."""
     found: list[Measurement] = []
     for name, direction in directions(point.values[slot], slot, context, *names):
-        line = Line(point, slot, direction, context)
+        line = DirectionalProbe(point, slot, direction, context)
         rows = range(len(point.gradients))
         found += [measure(point, slot, name, direction, context, row=row, line=line) for row in rows]
         if context.level == "quick" and all(m.resolved and m.resolution <= _ENOUGH for m in found):

@@ -6,6 +6,6 @@ allowed error, or there is none.
 """
 
 from nn_from_scratch.verify.diagnosis.context import Cotangents, Diagnosis, DiagnosisContext, GradientAt
-from nn_from_scratch.verify.diagnosis.engine import explain
+from nn_from_scratch.verify.diagnosis.search import explain
 
 __all__ = ["Cotangents", "Diagnosis", "DiagnosisContext", "GradientAt", "explain"]

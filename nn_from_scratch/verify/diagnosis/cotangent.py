@@ -10,7 +10,7 @@ from torch import Tensor
 from nn_from_scratch.verify.diagnosis.calls import term_faults
 from nn_from_scratch.verify.diagnosis.context import Cotangents
 from nn_from_scratch.verify.diagnosis.explanation import Explanation
-from nn_from_scratch.verify.diagnosis.laboratory import Laboratory
+from nn_from_scratch.verify.diagnosis.probes import Probes
 from nn_from_scratch.verify.diagnosis.problem import Problem, plain
 
 __all__ = ["ignored", "independent", "one_output", "one_slice", "replaced"]
@@ -21,7 +21,7 @@ def _only_ones(cotangents: Cotangents) -> bool:
     return all(bool((g == 1).all()) for g in cotangents.values())
 
 
-def ignored(problem: Problem, laboratory: Laboratory) -> Iterator[Explanation]:
+def ignored(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """The gradient is the true one for a cotangent of ones, or for its sum or mean everywhere."""
     context = problem.context
     cotangents = context.cotangents
@@ -30,7 +30,7 @@ def ignored(problem: Problem, laboratory: Laboratory) -> Iterator[Explanation]:
     if context.numeric_for_ones is not None:
         for_ones: Tensor | None = plain(context.numeric_for_ones)
     elif cotangents:
-        for_ones = laboratory.true_gradient({name: torch.ones_like(g) for name, g in cotangents.items()})
+        for_ones = probes.true_gradient({name: torch.ones_like(g) for name, g in cotangents.items()})
     else:
         return
     if for_ones is None:
@@ -56,14 +56,14 @@ def ignored(problem: Problem, laboratory: Laboratory) -> Iterator[Explanation]:
         )
 
 
-def independent(problem: Problem, laboratory: Laboratory) -> Iterator[Explanation]:
+def independent(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """The subject gives the same for another cotangent, whatever that gradient may be."""
     other = problem.context.gradient_for_other_cotangent
     if other is not None:
         second: Tensor | None = plain(other)
     elif problem.context.cotangents:
         turned = {name: -0.5 * g for name, g in problem.context.cotangents.items()}
-        second = laboratory.subjects_gradient(turned)
+        second = probes.subjects_gradient(turned)
     else:
         return
     if second is None or second.shape != problem.analytic.shape or not problem.analytic.any():
@@ -79,7 +79,7 @@ def independent(problem: Problem, laboratory: Laboratory) -> Iterator[Explanatio
         )
 
 
-def replaced(problem: Problem, laboratory: Laboratory) -> Iterator[Explanation]:
+def replaced(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """The gradient is right for a cotangent that was made from the given one."""
     g = problem.context.only_cotangent
     if g is None or g.is_complex():
@@ -87,7 +87,7 @@ def replaced(problem: Problem, laboratory: Laboratory) -> Iterator[Explanation]:
     name = next(iter(problem.context.cotangents))
     for kind, claim, other, complexity in _variants(g):
         if other.shape == g.shape and not torch.equal(other, g):
-            gradient = laboratory.true_gradient({name: other})
+            gradient = probes.true_gradient({name: other})
             if gradient is not None:
                 yield Explanation(kind, "cotangent", claim, complexity, problem.known(gradient))
 
@@ -116,7 +116,7 @@ def _variants(g: Tensor) -> Iterator[tuple[str, str, Tensor, float]]:
             yield "cotangent-flipped", f"uses the cotangent flipped along its axis {axis}", g.flip(axis), 4.5
 
 
-def one_slice(problem: Problem, laboratory: Laboratory) -> Iterator[Explanation]:
+def one_slice(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """Only the first or last sample or position contributes, or it is missing: `=` for `+=` in a loop."""
     g = problem.context.only_cotangent
     if g is None or not problem.same_shape:
@@ -133,7 +133,7 @@ def one_slice(problem: Problem, laboratory: Laboratory) -> Iterator[Explanation]
         for word, index in (("last", g.shape[axis] - 1), ("first", 0)):
             part = torch.zeros_like(g)
             part.select(axis, index).copy_(g.select(axis, index))
-            gradient = laboratory.true_gradient({name: part})
+            gradient = probes.true_gradient({name: part})
             if gradient is None:
                 continue
             cause = ": the others are overwritten, not added" if word == "last" else ""
@@ -148,7 +148,7 @@ def one_slice(problem: Problem, laboratory: Laboratory) -> Iterator[Explanation]
                 yield Explanation(kind, "terms", claim, 4, problem.truth.replaced(value))
 
 
-def one_output(problem: Problem, laboratory: Laboratory) -> Iterator[Explanation]:
+def one_output(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """Of several outputs, one is detached, or alone counted."""
     cotangents = problem.context.cotangents
     if len(cotangents) < 2 or not problem.same_shape:
@@ -156,7 +156,7 @@ def one_output(problem: Problem, laboratory: Laboratory) -> Iterator[Explanation
     parts: dict[str, Tensor] = {}
     for name in cotangents:
         only: Mapping[str, Tensor] = {key: g if key == name else torch.zeros_like(g) for key, g in cotangents.items()}
-        gradient = laboratory.true_gradient(only)
+        gradient = probes.true_gradient(only)
         if gradient is not None:
             parts[f"the output {name!r}"] = gradient
     yield from term_faults(problem, parts)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.diagnosis.explanation import Explanation
-from nn_from_scratch.verify.diagnosis.laboratory import Laboratory
+from nn_from_scratch.verify.diagnosis.probes import Probes
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
 __all__ = ["wrong_operand"]
 
 
-def wrong_operand(problem: Problem, laboratory: Laboratory) -> Iterator[Explanation]:
+def wrong_operand(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """What the true gradient would be if one tensor had another value."""
     context = problem.context
     if not problem.same_shape or not context.cotangents:
@@ -23,7 +23,7 @@ def wrong_operand(problem: Problem, laboratory: Laboratory) -> Iterator[Explanat
         if not tensor.dtype.is_floating_point:
             continue
         for kind, claim, other, complexity in _variants(problem, name, tensor):
-            gradient = laboratory.true_gradient(context.cotangents, {name: other})
+            gradient = probes.true_gradient(context.cotangents, {name: other})
             if gradient is not None and gradient.shape == problem.numeric.shape:
                 yield Explanation(
                     kind,

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
-from nn_from_scratch.verify.protocol import Slot
-from nn_from_scratch.verify.subjects.layout import dense, snapshot
-from nn_from_scratch.verify.subjects.structure import leaves, with_leaves
+from nn_from_scratch.verify.protocol import Operand
+from nn_from_scratch.verify.subjects.structure import dense, leaves, snapshot, with_leaves
 
 __all__ = ["Arguments", "argument_names"]
 
@@ -40,7 +39,7 @@ class Arguments:
             them.
         keywords: arguments by name.
         names: what to call the positional ones.
-        differentiable: names of the slots to differentiate; None for those that require grad, or, where none
+        differentiable: names of the operands to differentiate; None for those that require grad, or, where none
             does, for all real floating-point ones.
         subject: its name, for messages.
 
@@ -71,7 +70,7 @@ class Arguments:
                     found[leaf_name] = leaf
         self.arrays = frozenset(name for name, leaf in found.items() if isinstance(leaf, np.ndarray))
         tensors = {name: self._tensor(name, leaf, subject) for name, leaf in found.items()}
-        self.slots = _slots(tensors, differentiable)
+        self.operands = _slots(tensors, differentiable)
 
     @staticmethod
     def _tensor(name: str, leaf: object, subject: str) -> Tensor:
@@ -83,7 +82,7 @@ class Arguments:
             raise SubjectError(f"{name} of {subject} is an array that torch cannot hold: {error}") from error
 
     def call(self, function: Callable[..., Any], values: Mapping[str, object]) -> object:
-        """Call a function with these arguments, the slots replaced by `values`."""
+        """Call a function with these arguments, the operands replaced by `values`."""
 
         def replace(name: str, leaf: object) -> object:
             return values.get(name, leaf)
@@ -94,7 +93,7 @@ class Arguments:
         )
 
 
-def _slots(tensors: Mapping[str, Tensor], differentiable: Collection[str] | None) -> tuple[Slot, ...]:
+def _slots(tensors: Mapping[str, Tensor], differentiable: Collection[str] | None) -> tuple[Operand, ...]:
     if differentiable is not None:
         for name in differentiable:
             if name not in tensors:
@@ -103,7 +102,7 @@ def _slots(tensors: Mapping[str, Tensor], differentiable: Collection[str] | None
                     "some of them"
                 )
     asked = {name for name, tensor in tensors.items() if tensor.requires_grad}
-    slots = []
+    operands = []
     for name, tensor in tensors.items():
         real = tensor.is_floating_point()
         if differentiable is not None:
@@ -116,8 +115,8 @@ def _slots(tensors: Mapping[str, Tensor], differentiable: Collection[str] | None
             wanted = name in differentiable
         else:
             wanted = real and (not asked or name in asked)
-        slots.append(
-            Slot(
+        operands.append(
+            Operand(
                 name=name,
                 role="input",
                 differentiable=wanted,
@@ -125,4 +124,4 @@ def _slots(tensors: Mapping[str, Tensor], differentiable: Collection[str] | None
                 value=snapshot(tensor, offset=False),
             )
         )
-    return tuple(slots)
+    return tuple(operands)

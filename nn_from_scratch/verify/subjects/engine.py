@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.verify.protocol import Cotangents, Gradients, Run, Slot, Subject, Traits, Values
+from nn_from_scratch.verify.protocol import Cotangents, Gradients, Operand, Run, Subject, Traits, Values
 from nn_from_scratch.verify.subjects.arguments import Arguments
-from nn_from_scratch.verify.subjects.failures import blame
-from nn_from_scratch.verify.subjects.layout import dense, snapshot
-from nn_from_scratch.verify.subjects.structure import describe, name_outputs
+from nn_from_scratch.verify.subjects.structure import dense, describe, name_outputs, snapshot, wrap_errors
 
 __all__ = ["EngineModule", "EngineSubject", "adapt_engine"]
 
@@ -53,9 +51,9 @@ class EngineRun:
     def __init__(self, subject: EngineSubject, module: EngineModule, private: Mapping[str, Tensor]) -> None:
         self._subject = subject
         self.module = module
-        self._inputs = {slot.name: private[slot.name] for slot in subject.slots if slot.role == "input"}
+        self._inputs = {slot.name: private[slot.name] for slot in subject.operands if slot.role == "input"}
         self.parameters = subject.labelled(module)
-        with blame(subject.name, "forward"):
+        with wrap_errors(subject.name, "forward"):
             raw = subject.arguments.call(module, self._inputs)
         named = name_outputs(raw, subject.name)
         self.outputs: Mapping[str, Tensor] = {name: tensor.detach() for name, tensor in named.items()}
@@ -72,12 +70,12 @@ class EngineRun:
 
     def propagate(self, cotangents: Cotangents) -> dict[str, Tensor | None]:
         """Call the module's backward for each cotangent; the inputs' gradients, added up."""
-        wanted = [slot.name for slot in self._subject.slots if slot.role == "input"]
+        wanted = [slot.name for slot in self._subject.operands if slot.role == "input"]
         total: dict[str, Tensor | None] = dict.fromkeys(wanted)
         for name, cotangent in cotangents.items():
             g = cotangent.detach()  # a fresh object, because it gets an attribute; the memory is the caller's
             g.input_index = self._indices[name]  # type: ignore[attr-defined]
-            with blame(self._subject.name, "backward"):
+            with wrap_errors(self._subject.name, "backward"):
                 returned = self.module.backward(g)
             parts = list(returned) if isinstance(returned, tuple | list) else [returned]
             if len(parts) != len(wanted):
@@ -133,16 +131,16 @@ class EngineSubject:
         self.name = name
         self.notes = notes
         self.arguments = arguments
-        with blame(name, "deepcopy"):
+        with wrap_errors(name, "deepcopy"):
             self._module = copy.deepcopy(target)
         self._evaluators: dict[tuple[tuple[torch.dtype, torch.device], ...], EngineModule] = {}
         self._movable = callable(getattr(target, "to", None))
-        inputs = {slot.name for slot in arguments.slots}
+        inputs = {slot.name for slot in arguments.operands}
         self._names = {
             label if label not in inputs else f"parameters.{label}": label for label in self._module.parameters()
         }
-        self.slots = arguments.slots + tuple(
-            Slot(
+        self.operands = arguments.operands + tuple(
+            Operand(
                 name=label,
                 role="parameter",
                 differentiable=tensor.is_floating_point(),
@@ -157,19 +155,19 @@ class EngineSubject:
             parameter_gradients="adds",
             freezable=False,
             torch_engine=False,
-            dtypes=self._movable or len(self.slots) == len(arguments.slots),
-            devices=self._movable or len(self.slots) == len(arguments.slots),
+            dtypes=self._movable or len(self.operands) == len(arguments.operands),
+            devices=self._movable or len(self.operands) == len(arguments.operands),
             copies=True,
         )
 
     def labelled(self, module: EngineModule) -> dict[str, Tensor]:
-        """The parameters of a copy of the module, by the names of their slots."""
+        """The parameters of a copy of the module, by the names of their operands."""
         parameters = module.parameters()
         return {label: parameters[inner] for label, inner in self._names.items()}
 
     def _prepared(self, private: Mapping[str, Tensor]) -> EngineModule:
         """A copy of the module that holds these parameters."""
-        with blame(self.name, "deepcopy"):
+        with wrap_errors(self.name, "deepcopy"):
             module = copy.deepcopy(self._module)
         self._place(module, private)
         return module
@@ -187,32 +185,32 @@ class EngineSubject:
         for label, held in self.labelled(module).items():
             value = private[label]
             if (held.dtype, held.device) != (value.dtype, value.device):
-                with blame(self.name, "to()"):
+                with wrap_errors(self.name, "to()"):
                     module.to(device=value.device, dtype=value.dtype)
                 break
         if not self._names and self._movable:
             # Buffers without parameters (running statistics, class weights) follow the inputs.
             for value in private.values():
                 if value.is_floating_point() or value.is_complex():
-                    with blame(self.name, "to()"):
+                    with wrap_errors(self.name, "to()"):
                         module.to(device=value.device, dtype=value.dtype)
                     break
         for label, parameter in self.labelled(module).items():
-            with torch.no_grad(), blame(self.name, "writing a parameter"):
+            with torch.no_grad(), wrap_errors(self.name, "writing a parameter"):
                 parameter.copy_(private[label])
                 parameter.grad = None
 
     def _private(self, values: Values) -> dict[str, Tensor]:
-        return {slot.name: snapshot(values.get(slot.name, slot.value)) for slot in self.slots}
+        return {slot.name: snapshot(values.get(slot.name, slot.value)) for slot in self.operands}
 
     def forward(self, values: Values) -> Mapping[str, Tensor]:
         """See `Subject.forward`."""
         private = self._private(values)
         module = self._evaluator(private)
-        inputs = {slot.name: private[slot.name] for slot in self.slots if slot.role == "input"}
+        inputs = {slot.name: private[slot.name] for slot in self.operands if slot.role == "input"}
         try:
             self._place(module, private)
-            with blame(self.name, "forward"):
+            with wrap_errors(self.name, "forward"):
                 outputs = name_outputs(self.arguments.call(module, inputs), self.name)
         finally:
             module.clear_saved_tensors()
@@ -234,7 +232,7 @@ class EngineSubject:
         assert isinstance(first, EngineRun)
         for parameter in first.parameters.values():
             parameter.grad = None
-        total: dict[str, Tensor | None] = {slot.name: None for slot in self.slots if slot.differentiable}
+        total: dict[str, Tensor | None] = {slot.name: None for slot in self.operands if slot.differentiable}
         for run, given in zip(runs, cotangents, strict=True):
             assert isinstance(run, EngineRun)
             for name, gradient in run.propagate(given).items():

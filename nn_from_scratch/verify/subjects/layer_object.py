@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.verify.protocol import Cotangents, Gradients, Run, Slot, Subject, Traits, Values
+from nn_from_scratch.verify.protocol import Cotangents, Gradients, Operand, Run, Subject, Traits, Values
 from nn_from_scratch.verify.subjects.arguments import Arguments
 from nn_from_scratch.verify.subjects.arrays import (
     as_array,
@@ -21,12 +21,9 @@ from nn_from_scratch.verify.subjects.arrays import (
     match_gradients,
 )
 from nn_from_scratch.verify.subjects.conventions import find_parameters, held_objects, mapped_parameters
-from nn_from_scratch.verify.subjects.failures import blame
-from nn_from_scratch.verify.subjects.layout import snapshot
 from nn_from_scratch.verify.subjects.pair import required_arguments
-from nn_from_scratch.verify.subjects.places import Place
-from nn_from_scratch.verify.subjects.structure import name_outputs
-from nn_from_scratch.verify.subjects.substitution import substitute
+from nn_from_scratch.verify.subjects.places import Place, substitute
+from nn_from_scratch.verify.subjects.structure import name_outputs, snapshot, wrap_errors
 
 __all__ = ["LayerRun", "LayerSubject", "forward_of"]
 
@@ -43,14 +40,14 @@ class LayerRun:
     def __init__(self, subject: LayerSubject, layer: Any, private: Mapping[str, Tensor]) -> None:
         self._subject = subject
         self._layer = layer
-        self._inputs = {slot.name: private[slot.name] for slot in subject.slots if slot.role == "input"}
+        self._inputs = {slot.name: private[slot.name] for slot in subject.operands if slot.role == "input"}
         self._pass()
         self._named = name_outputs(self._raw, subject.name)
         self.outputs: Mapping[str, Tensor] = {name: tensor.detach() for name, tensor in self._named.items()}
 
     def _pass(self) -> None:
         handed = in_kind(self._inputs, self._subject.array_inputs)
-        with torch.no_grad(), np.errstate(all="ignore"), blame(self._subject.name, "forward"):
+        with torch.no_grad(), np.errstate(all="ignore"), wrap_errors(self._subject.name, "forward"):
             self._raw = self._subject.arguments.call(forward_of(self._layer), handed)
         self._fresh = True
 
@@ -69,10 +66,10 @@ class LayerRun:
         dy = cotangent_tree(self._raw, self._named, cotangents)
         takes = required_arguments(bound)
         seeds = list(dy) if isinstance(dy, tuple | list) and takes == len(dy) > 1 else [dy]
-        with torch.no_grad(), np.errstate(all="ignore"), blame(subject.name, "backward"):
+        with torch.no_grad(), np.errstate(all="ignore"), wrap_errors(subject.name, "backward"):
             returned = bound(*([] if subject.bare else seeds))
-        inputs = [slot.name for slot in subject.slots if slot.role == "input"]
-        wanted = [slot.name for slot in subject.slots if slot.role == "input" and slot.differentiable]
+        inputs = [slot.name for slot in subject.operands if slot.role == "input"]
+        wanted = [slot.name for slot in subject.operands if slot.role == "input" and slot.differentiable]
         if returned is None:
             return dict.fromkeys(wanted)
         return match_gradients(returned, inputs, wanted, subject.name)
@@ -110,7 +107,7 @@ class LayerRun:
                 new: object = as_array(start.clone(), place.name) if is_array else start.clone()
                 current = place.gradient(self._layer)
                 if current is None or not substitute(self._layer, {id(current): new}):
-                    with blame(subject.name, "writing a gradient"):
+                    with wrap_errors(subject.name, "writing a gradient"):
                         place.set_gradient(self._layer, new)
         self._call(cotangents)
         return {
@@ -173,13 +170,13 @@ class LayerSubject:
         self.arguments = arguments
         self.places = tuple(places)
         self.bare = bare
-        with blame(name, "deepcopy"):
+        with wrap_errors(name, "deepcopy"):
             self._layer = copy.deepcopy(layer)
         parameters = {place.name: place.value(self._layer) for place in self.places}
         arrays = any(isinstance(value, np.ndarray) for value in parameters.values())
-        self.array_inputs = frozenset(s.name for s in arguments.slots) if arrays else arguments.arrays
-        self.slots = arguments.slots + tuple(
-            Slot(
+        self.array_inputs = frozenset(s.name for s in arguments.operands) if arrays else arguments.arrays
+        self.operands = arguments.operands + tuple(
+            Operand(
                 name=label,
                 role="parameter",
                 differentiable=True,
@@ -201,9 +198,9 @@ class LayerSubject:
         )
 
     def _prepared(self, private: Mapping[str, Tensor]) -> Any:
-        with blame(self.name, "deepcopy"):
+        with wrap_errors(self.name, "deepcopy"):
             layer = copy.deepcopy(self._layer)
-        with blame(self.name, "writing a parameter"):
+        with wrap_errors(self.name, "writing a parameter"):
             for place in self.places:
                 _put(layer, place, private[place.name], self.name)
         return layer
@@ -216,7 +213,7 @@ class LayerSubject:
         """See `Subject.run`."""
         if frozen or beside is not None:
             raise SubjectError(f"{self.name} is a layer object: it remembers one pass, and nothing in it can be frozen")
-        private = {slot.name: snapshot(values.get(slot.name, slot.value)) for slot in self.slots}
+        private = {slot.name: snapshot(values.get(slot.name, slot.value)) for slot in self.operands}
         return LayerRun(self, self._prepared(private), private)
 
     def backward_together(self, runs: Sequence[Run], cotangents: Sequence[Cotangents]) -> Gradients:

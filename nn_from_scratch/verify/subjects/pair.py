@@ -14,9 +14,7 @@ from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Run, Subject, Traits, Values
 from nn_from_scratch.verify.subjects.arguments import Arguments
 from nn_from_scratch.verify.subjects.arrays import cotangent_tree, in_kind, match_gradients
-from nn_from_scratch.verify.subjects.failures import blame
-from nn_from_scratch.verify.subjects.layout import snapshot
-from nn_from_scratch.verify.subjects.structure import describe, name_outputs
+from nn_from_scratch.verify.subjects.structure import describe, name_outputs, snapshot, wrap_errors
 
 __all__ = ["PairSubject", "adapt_pair", "required_arguments"]
 
@@ -45,7 +43,7 @@ class PairRun:
 
     def _pass(self) -> None:
         subject = self._subject
-        with torch.no_grad(), np.errstate(all="ignore"), blame(subject.name, "forward"):
+        with torch.no_grad(), np.errstate(all="ignore"), wrap_errors(subject.name, "forward"):
             returned = subject.arguments.call(
                 subject.forward_function, in_kind(self._private, subject.arguments.arrays)
             )
@@ -63,10 +61,10 @@ class PairRun:
         subject.latest = None
         dy = cotangent_tree(self._raw, self._named, cotangents)
         seeds = list(dy) if subject.spread and isinstance(dy, tuple | list) else [dy]
-        with torch.no_grad(), np.errstate(all="ignore"), blame(subject.name, "backward"):
+        with torch.no_grad(), np.errstate(all="ignore"), wrap_errors(subject.name, "backward"):
             returned = subject.backward_function(*seeds, *self._cache)
-        inputs = [slot.name for slot in subject.slots]
-        return match_gradients(returned, inputs, [s.name for s in subject.slots if s.differentiable], subject.name)
+        inputs = [slot.name for slot in subject.operands]
+        return match_gradients(returned, inputs, [s.name for s in subject.operands if s.differentiable], subject.name)
 
     def backward_onto(self, cotangents: Cotangents, held: Gradients) -> Gradients:
         raise SubjectError(f"{self._subject.name} returns its gradients; it keeps none in fields")
@@ -105,7 +103,7 @@ class PairSubject:
         self.forward_function = forward_function
         self.backward_function = backward_function
         self.arguments = arguments
-        self.slots = arguments.slots
+        self.operands = arguments.operands
         self.name = name
         self.target = target
         self.spread = spread
@@ -146,7 +144,7 @@ class PairSubject:
         """See `Subject.run`."""
         if frozen:
             raise SubjectError(f"{self.name} is a pair of functions; it cannot be told that an input is frozen")
-        private = {slot.name: snapshot(values.get(slot.name, slot.value)) for slot in self.slots}
+        private = {slot.name: snapshot(values.get(slot.name, slot.value)) for slot in self.operands}
         if beside is not None:
             private.update({name: x for name, x in beside.handed.items() if name not in values})
         return PairRun(self, private)
@@ -187,8 +185,8 @@ def adapt_pair(
         return PairSubject(forward, backward, arguments, cached=cached, spread=spread, target=target, name=name)
 
     probe = made(cached=False, spread=False)
-    private = {slot.name: snapshot(slot.value) for slot in probe.slots}
-    with torch.no_grad(), np.errstate(all="ignore"), blame(name, "forward"):
+    private = {slot.name: snapshot(slot.value) for slot in probe.operands}
+    with torch.no_grad(), np.errstate(all="ignore"), wrap_errors(name, "forward"):
         returned = arguments.call(forward, in_kind(private, arguments.arrays))
     several = isinstance(returned, tuple | list) and len(returned) > 1
     count = len(returned) if isinstance(returned, tuple | list) else 1

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.subjects.arguments import Arguments, argument_names
+from nn_from_scratch.verify.subjects.autograd import adapt_function
 from nn_from_scratch.verify.subjects.engine import EngineModule, adapt_engine
-from nn_from_scratch.verify.subjects.function import adapt_function
 from nn_from_scratch.verify.subjects.layer_adaptation import adapt_layer
 from nn_from_scratch.verify.subjects.layer_object import forward_of
 from nn_from_scratch.verify.subjects.pair import adapt_pair

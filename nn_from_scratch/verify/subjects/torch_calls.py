@@ -9,19 +9,19 @@ from typing import Protocol
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.verify.protocol import Slot
+from nn_from_scratch.verify.protocol import Operand
 from nn_from_scratch.verify.subjects.arguments import Arguments
-from nn_from_scratch.verify.subjects.layout import dense, snapshot
+from nn_from_scratch.verify.subjects.structure import dense, snapshot
 
 __all__ = ["FunctionCall", "TorchCall"]
 
 
 class TorchCall(Protocol):
-    """How a form of subject that autograd differentiates is called with tensors for all its slots."""
+    """How a form of subject that autograd differentiates is called with tensors for all its operands."""
 
-    slots: tuple[Slot, ...]
+    operands: tuple[Operand, ...]
 
-    def leaf(self, slot: Slot, value: Tensor) -> Tensor:
+    def leaf(self, slot: Operand, value: Tensor) -> Tensor:
         """The tensor to differentiate with respect to, for a slot that gets this (private) value."""
         ...
 
@@ -53,8 +53,8 @@ class FunctionCall:
         self._function = function
         self._arguments = arguments
         self._captured = dict(captured)
-        self.slots: tuple[Slot, ...] = arguments.slots + tuple(
-            Slot(
+        self.operands: tuple[Operand, ...] = arguments.operands + tuple(
+            Operand(
                 name=parameter,
                 role="parameter",
                 differentiable=tensor.is_floating_point(),
@@ -64,7 +64,7 @@ class FunctionCall:
             for parameter, tensor in self._captured.items()
         )
 
-    def leaf(self, slot: Slot, value: Tensor) -> Tensor:
+    def leaf(self, slot: Operand, value: Tensor) -> Tensor:
         """See `TorchCall.leaf`."""
         return self._captured[slot.name] if slot.role == "parameter" else value
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.verify.protocol import Slot
+from nn_from_scratch.verify.protocol import Operand
 from nn_from_scratch.verify.subjects.arguments import Arguments
 from nn_from_scratch.verify.subjects.autograd import AutogradSubject
-from nn_from_scratch.verify.subjects.layout import dense, snapshot
+from nn_from_scratch.verify.subjects.structure import dense, snapshot
 from nn_from_scratch.verify.subjects.torch_calls import TorchCall
 
 __all__ = ["ModuleCall", "adapt_module"]
@@ -30,14 +30,14 @@ class ModuleCall:
         self._arguments = arguments
         self._name = name
         self._labels: dict[str, str] = {}
-        inputs = {slot.name for slot in arguments.slots}
-        slots = list(arguments.slots)
+        inputs = {slot.name for slot in arguments.operands}
+        operands = list(arguments.operands)
         for parameter, tensor in module.named_parameters():
             label = parameter if parameter not in inputs else f"parameters.{parameter}"
             self._labels[label] = parameter
             real = tensor.is_floating_point() and tensor.requires_grad
-            slots.append(
-                Slot(
+            operands.append(
+                Operand(
                     name=label,
                     role="parameter",
                     differentiable=real,
@@ -45,9 +45,9 @@ class ModuleCall:
                     value=snapshot(dense(tensor, parameter, name), offset=False),
                 )
             )
-        self.slots = tuple(slots)
+        self.operands = tuple(operands)
 
-    def leaf(self, slot: Slot, value: Tensor) -> Tensor:
+    def leaf(self, slot: Operand, value: Tensor) -> Tensor:
         """See `TorchCall.leaf`."""
         return value
 
@@ -68,7 +68,7 @@ class ModuleCall:
         """Where the buffers must go: where the values went that left their snapshot's dtype or device."""
         dtype: torch.dtype | None = None
         device: torch.device | None = None
-        for slot in self.slots:
+        for slot in self.operands:
             tensor = tensors[slot.name]
             device = tensor.device if tensor.device != slot.value.device else device
             if slot.value.is_floating_point() and tensor.dtype != slot.value.dtype:

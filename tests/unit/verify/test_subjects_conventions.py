@@ -18,8 +18,7 @@ from nn_from_scratch.verify import Verdict, check
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.subjects import as_subject
 from nn_from_scratch.verify.subjects.arrays import as_gradient
-from nn_from_scratch.verify.subjects.places import attribute_at, place_at
-from nn_from_scratch.verify.subjects.substitution import substitute
+from nn_from_scratch.verify.subjects.places import attribute_at, place_at, substitute
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 3))
@@ -179,7 +178,7 @@ def test_a_parameter_is_found_and_its_wrong_gradient_too(make: type[Scaled], nam
 @pytest.mark.parametrize("make", [OnTheArray, GradOnTheArray])
 def test_a_gradient_on_an_array_of_its_own_class_is_found(make: type[Scaled]) -> None:
     subject = as_subject(make(), X)
-    assert [slot.name for slot in subject.slots] == ["x", "w"]
+    assert [slot.name for slot in subject.operands] == ["x", "w"]
 
 
 def test_a_place_in_a_list_a_dictionary_and_an_object_is_read_and_written() -> None:

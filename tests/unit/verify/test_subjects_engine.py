@@ -112,7 +112,7 @@ def test_the_module_itself_is_left_alone() -> None:
 
 def test_parameters_take_another_dtype() -> None:
     subject = as_subject(linear(), X)
-    run = subject.run({slot.name: slot.value.double() for slot in subject.slots})
+    run = subject.run({slot.name: slot.value.double() for slot in subject.operands})
     found = run.backward({"y": torch.ones(4, 3, dtype=torch.float64)})
     assert {None if g is None else g.dtype for g in found.values()} == {torch.float64}
 

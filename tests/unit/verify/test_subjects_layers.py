@@ -1,4 +1,4 @@
-"""Layer objects as courses write them: parameters and gradients are found, and a right one is not accused."""
+"""Layer objects as courses write them: parameters and gradients are found, and a right one is not report_wrong."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -209,7 +209,7 @@ def given(make: Callable[[], Any]) -> Any:
 def test_parameters_and_the_convention_are_found(make: Callable[[], Any], names: set[str], how: str) -> None:
     subject = as_subject(make(), given(make))
     assert subject.form == "layer object"
-    assert {slot.name for slot in subject.slots if slot.role == "parameter"} == names
+    assert {slot.name for slot in subject.operands if slot.role == "parameter"} == names
     assert subject.traits.parameter_gradients == how
     if names:
         assert any(how in note for note in subject.notes)
@@ -228,7 +228,7 @@ def test_no_contract_accuses_it(make: Callable[[], Any], names: set[str], how: s
 def test_values_reach_the_layer_in_either_dtype(make: Callable[[], Any], names: set[str], how: str) -> None:
     subject = as_subject(make(), given(make))
     for dtype in (torch.float64, torch.float32):
-        values = {slot.name: (2 * slot.value).to(dtype) for slot in subject.slots}
+        values = {slot.name: (2 * slot.value).to(dtype) for slot in subject.operands}
         run = subject.run(values)
         assert run.outputs["y"].dtype == dtype
         found = run.backward({"y": torch.ones(run.outputs["y"].shape, dtype=dtype)})
@@ -249,7 +249,7 @@ def test_the_layer_itself_is_left_alone() -> None:
 
 def test_a_mapping_names_what_no_convention_finds() -> None:
     subject = as_subject(Unusual(), X, mapping={"kernel": "kernel_update"})
-    assert [slot.name for slot in subject.slots] == ["x", "kernel"]
+    assert [slot.name for slot in subject.operands] == ["x", "kernel"]
     with pytest.raises(SubjectError, match="mapping names the parameter 'weight'"):
         as_subject(Unusual(), X, mapping={"weight": "kernel_update"})
 
@@ -359,9 +359,9 @@ class OneGradient:
 )
 def test_rarer_conventions_are_found_and_give_the_gradients(make: Callable[[], Any], names: set[str], how: str) -> None:
     subject = as_subject(make(), torch.tensor(X) if issubclass(make, TorchGrad) else X)  # type: ignore[arg-type]
-    assert {slot.name for slot in subject.slots if slot.role == "parameter"} == names
+    assert {slot.name for slot in subject.operands if slot.role == "parameter"} == names
     assert subject.traits.parameter_gradients == how
-    run = subject.run({slot.name: 2 * slot.value for slot in subject.slots})
+    run = subject.run({slot.name: 2 * slot.value for slot in subject.operands})
     found = run.backward({"y": torch.ones(4, 3, dtype=torch.float64)})
     weight = next(name for name in names if found[name] is not None and found[name].dim() == 2)  # type: ignore[union-attr]
     torch.testing.assert_close(found[weight], torch.tensor(2 * X.T @ np.ones((4, 3))))

@@ -6,7 +6,7 @@ from torch import Tensor
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.derivative.batches import batched
 from nn_from_scratch.verify.derivative.entries import entry_gradient, locate
-from nn_from_scratch.verify.derivative.points import Point, point_at, working_values
+from nn_from_scratch.verify.derivative.linearization import LinearizationPoint, point_at, working_values
 from nn_from_scratch.verify.subjects import as_subject
 
 
@@ -14,10 +14,10 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def point_of(function: object, *inputs: Tensor) -> tuple[Point, str]:
+def point_of(function: object, *inputs: Tensor) -> tuple[LinearizationPoint, str]:
     subject = as_subject(function, *inputs)
     values, _ = working_values(subject)
-    return point_at(subject, values, CheckContext()), subject.slots[0].name
+    return point_at(subject, values, CheckContext()), subject.operands[0].name
 
 
 SAMPLES = {

@@ -6,23 +6,24 @@ numerical differentiation, within a budget of calls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.diagnosis.context import Cotangents
+from nn_from_scratch.verify.diagnosis.explanation import Explanation
 from nn_from_scratch.verify.diagnosis.families import FAMILIES, Family
 from nn_from_scratch.verify.diagnosis.families.rule import gradient_of, outputs_of
 from nn_from_scratch.verify.diagnosis.problem import Problem, plain
 
-__all__ = ["Laboratory"]
+__all__ = ["Probes", "known_faults"]
 
 _OUTPUT_TOLERANCE = 1e-4
 
 
-class Laboratory:
+class Probes:
     """The experiments of one diagnosis; results are kept, since several hypotheses ask for the same."""
 
     def __init__(self, problem: Problem) -> None:
@@ -82,3 +83,22 @@ class Laboratory:
         self._left -= 1
         answer = self.problem.context.gradient_at(cotangents, {})
         return None if answer is None else plain(answer)
+
+
+def known_faults(problem: Problem, probes: Probes) -> Iterator[Explanation]:
+    """Of every operation that the subject was recognised as, every known fault."""
+    context = problem.context
+    if context.name is None:
+        return
+    for family in probes.families:
+        for fault in family.faults:
+            gradient = gradient_of(fault.surrogate, context.tensors, context.name, context.cotangents)
+            if gradient is not None and gradient.shape == problem.numeric.shape:
+                yield Explanation(
+                    fault.kind,
+                    "known-fault",
+                    fault.claim,
+                    fault.complexity + family.rank,
+                    problem.truth.replaced(gradient),
+                    details={"operation": family.label},
+                )

@@ -15,7 +15,7 @@ from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.protocol import Subject, starting_values
 
-__all__ = ["Point", "all_finite", "flatten", "point_at", "point_with", "working_values"]
+__all__ = ["LinearizationPoint", "all_finite", "flatten", "point_at", "point_with", "working_values"]
 
 _SMALLEST_SHARE = 1e-3
 _ROUNDINGS = 2.0
@@ -23,7 +23,7 @@ _OTHERS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class LinearizationPoint:
     """A subject at fixed values, with everything that does not depend on the tensor under test.
 
     Attributes:
@@ -47,7 +47,7 @@ class Point:
     cotangents: Tensor
     named_cotangents: Sequence[Mapping[str, Tensor]]
     gradients: Sequence[Mapping[str, Tensor | None]]
-    _jitter: list[float] = field(default_factory=list)
+    _nondeterminism: list[float] = field(default_factory=list)
 
     def at(self, slot: str, value: Tensor) -> Tensor:
         """The outputs with one slot's value replaced, as a vector of this point's kind.
@@ -81,14 +81,14 @@ class Point:
         others = float(torch.linalg.vector_norm(y)) * float(torch.linalg.vector_norm(v)) / max(y.numel(), 1) ** 0.5
         return _ROUNDINGS * torch.finfo(output.dtype).eps * math.hypot(own, _OTHERS * others)
 
-    def jitter(self, row: int) -> float:
+    def nondeterminism(self, row: int) -> float:
         """How much <v, y> differs between two identical calls, for one cotangent; 0 for a deterministic subject."""
-        if not self._jitter:
+        if not self._nondeterminism:
             again = flatten(self.subject.forward(self.values))
             again = again if self.finite is None else again[self.finite]
             change = torch.mv(self.cotangents, again - self.outputs).abs()
-            self._jitter.extend(change.nan_to_num(nan=math.inf).tolist())
-        return self._jitter[row]
+            self._nondeterminism.extend(change.nan_to_num(nan=math.inf).tolist())
+        return self._nondeterminism[row]
 
     def gradient(
         self,
@@ -131,7 +131,7 @@ def working_values(subject: Subject) -> tuple[dict[str, Tensor], str | None]:
     return double, None
 
 
-def point_at(subject: Subject, values: Mapping[str, Tensor], context: CheckContext) -> Point:
+def point_at(subject: Subject, values: Mapping[str, Tensor], context: CheckContext) -> LinearizationPoint:
     """Run the subject forward and backward at some values, with random signed cotangents.
 
     Args:
@@ -158,7 +158,7 @@ def point_at(subject: Subject, values: Mapping[str, Tensor], context: CheckConte
 
 def point_with(
     subject: Subject, values: Mapping[str, Tensor], cotangents: Mapping[str, Tensor], *, differentiated: bool
-) -> Point:
+) -> LinearizationPoint:
     """A point with given cotangents; an output without one has cotangent zero.
 
     Args:
@@ -189,7 +189,7 @@ def _assembled(
     outputs: Mapping[str, Tensor],
     sets: Sequence[Mapping[str, Tensor]],
     gradients: Sequence[Mapping[str, Tensor | None]],
-) -> Point:
+) -> LinearizationPoint:
     y = flatten(outputs)
     flat = [flatten(v_set) for v_set in sets]
     rows = flat[0].unsqueeze(0) if len(flat) == 1 else torch.stack(flat)
@@ -197,7 +197,7 @@ def _assembled(
     if not all_finite(y):
         finite = torch.isfinite(y)
         y, rows = y[finite], rows[:, finite]
-    return Point(
+    return LinearizationPoint(
         subject=subject,
         values=dict(values),
         named_outputs=outputs,

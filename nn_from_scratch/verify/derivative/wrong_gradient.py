@@ -13,18 +13,18 @@ from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.comparison import Mismatch
 from nn_from_scratch.verify.context import CheckContext, TimeLimitReached
 from nn_from_scratch.verify.derivative.entries import Location, entry_gradient, locate
-from nn_from_scratch.verify.derivative.points import Point, point_with
+from nn_from_scratch.verify.derivative.linearization import LinearizationPoint, point_with
 from nn_from_scratch.verify.diagnosis import Diagnosis, DiagnosisContext, explain
-from nn_from_scratch.verify.protocol import Slot
+from nn_from_scratch.verify.protocol import Operand
 from nn_from_scratch.verify.results import CheckResult
 
-__all__ = ["Finding", "wrong_gradient"]
+__all__ = ["WrongGradient", "wrong_gradient"]
 
 _SECONDS = {"quick": 10.0, "full": 60.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class WrongGradient:
     """A gradient known to be wrong.
 
     Attributes:
@@ -36,15 +36,15 @@ class Finding:
         reason: What is wrong, in words, if there is more to say than the numbers do.
     """
 
-    point: Point
-    slot: Slot
+    point: LinearizationPoint
+    slot: Operand
     row: int
     start: float
     projected: Mismatch | None
     reason: str | None
 
 
-def wrong_gradient(check: str, finding: Finding, context: CheckContext) -> CheckResult:
+def wrong_gradient(check: str, finding: WrongGradient, context: CheckContext) -> CheckResult:
     """Locate the entries that are wrong and name the fault, within the time that is left.
 
     Args:
@@ -85,7 +85,7 @@ def wrong_gradient(check: str, finding: Finding, context: CheckContext) -> Check
 
 
 def _explained(
-    finding: Finding, gradient: Tensor | None, location: Location, context: CheckContext
+    finding: WrongGradient, gradient: Tensor | None, location: Location, context: CheckContext
 ) -> Diagnosis | None:
     assert location.numeric is not None
     assert location.allowed is not None
@@ -115,7 +115,7 @@ def _explained(
 
 @dataclass(frozen=True, kw_only=True)
 class _Experiments:
-    finding: Finding
+    finding: WrongGradient
     context: CheckContext
 
     def analytic(self, cotangents: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor | None:
@@ -145,7 +145,7 @@ class _Experiments:
 
     def _point(
         self, cotangents: Mapping[str, Tensor], values: Mapping[str, Tensor], *, differentiated: bool
-    ) -> Point | None:
+    ) -> LinearizationPoint | None:
         here = self.finding.point
         placed = {name: value.to(here.values[name]) for name, value in values.items()}
         if self.finding.slot.name in placed:
@@ -156,8 +156,8 @@ class _Experiments:
         return point if point.finite is None else None
 
 
-def _batch_size(point: Point) -> int | None:
-    inputs = [slot for slot in point.subject.slots if slot.role == "input"]
+def _batch_size(point: LinearizationPoint) -> int | None:
+    inputs = [slot for slot in point.subject.operands if slot.role == "input"]
     outputs = list(point.named_outputs.values())
     if not inputs or not outputs or inputs[0].value.dim() == 0 or outputs[0].dim() == 0:
         return None

@@ -18,19 +18,19 @@ from nn_from_scratch.verify.contracts.baseline import (
     is_finite,
     zeros_for,
 )
-from nn_from_scratch.verify.protocol import Gradients, Slot, Subject
+from nn_from_scratch.verify.protocol import Gradients, Operand, Subject
 from nn_from_scratch.verify.results import CheckContext, CheckResult, compare
 
-__all__ = ["Findings", "bitwise_equal", "contract", "same_layout", "usable_baseline"]
+__all__ = ["ComparisonCollector", "bitwise_equal", "contract", "same_layout", "usable_baseline"]
 
 
 @dataclass
-class Findings:
+class ComparisonCollector:
     """Collects comparisons of one check; the worst of each tensor becomes its result.
 
     Attributes:
         check: The check's name.
-        slots: The subject's slots, for the shape of a gradient that is None.
+        operands: The subject's operands, for the shape of a gradient that is None.
         results: What is wrong, by tensor.
         margin: The largest |difference| / allowed of all comparisons.
         compared: How many comparisons were made.
@@ -38,7 +38,7 @@ class Findings:
     """
 
     check: str
-    slots: tuple[Slot, ...]
+    operands: tuple[Operand, ...]
     results: dict[str | None, CheckResult] = field(default_factory=dict)
     margin: float = 0.0
     compared: int = 0
@@ -53,7 +53,7 @@ class Findings:
             allowed: the largest |difference| for a slot.
             when: completes the sentence "the gradient differs ...".
         """
-        got, right = zeros_for(found, self.slots), zeros_for(expected, self.slots)
+        got, right = zeros_for(found, self.operands), zeros_for(expected, self.operands)
         for name in right:
             self.tensor(name, got[name], right[name], allowed(name), when=f"the gradient differs {when}")
 
@@ -121,7 +121,7 @@ def usable_baseline(subject: Subject, context: CheckContext, check: str) -> Base
     Raises:
         SubjectError: the subject raised.
     """
-    if not any(slot.differentiable for slot in subject.slots):
+    if not any(slot.differentiable for slot in subject.operands):
         return [CheckResult.undecided(check, "no input and no parameter is a real floating-point tensor")]
     base = baseline(subject, context)
     if not base.cotangents:
@@ -133,8 +133,8 @@ def usable_baseline(subject: Subject, context: CheckContext, check: str) -> Base
         reason = f"the gradient of {bad} holds NaN or infinity although the forward value is finite"
         return [CheckResult.undecided(check, reason)]
     again = fresh_gradients(subject, base.values, base.cotangents)
-    for name, gradient in zeros_for(base.gradients, subject.slots).items():
-        other = zeros_for(again, subject.slots)[name]
+    for name, gradient in zeros_for(base.gradients, subject.operands).items():
+        other = zeros_for(again, subject.operands)[name]
         if gradient.shape != other.shape:
             return [CheckResult.wrong(check, name, reason="two identical passes give gradients of two shapes")]
         moved = float((gradient - other).abs().max()) if gradient.numel() else 0.0

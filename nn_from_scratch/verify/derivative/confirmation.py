@@ -13,7 +13,7 @@ from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.derivative.differences import START, noise_level
 from nn_from_scratch.verify.derivative.measurements import Measurement, measure, with_allowed
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["Confirmation", "confirm"]
 
 _COARSE_DISTANCES = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)
 _GROWS_CUBIC = 8.0
@@ -29,7 +29,7 @@ _NOISE_FLOOR = 1e4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class Confirmation:
     """What remains of a disagreement.
 
     Attributes:
@@ -41,7 +41,7 @@ class Judgement:
     measurement: Measurement
 
 
-def judge(measurement: Measurement, context: CheckContext) -> Judgement:
+def confirm(measurement: Measurement, context: CheckContext) -> Confirmation:
     """Find out whether a disagreement is beyond doubt.
 
     The difference has to be larger than the noise of the analytic gradient itself; the numerical value has to be
@@ -53,21 +53,21 @@ def judge(measurement: Measurement, context: CheckContext) -> Judgement:
         context: Factor and deadline.
     """
     if not measurement.disagrees:
-        return Judgement(wrong=False, measurement=measurement)
+        return Confirmation(wrong=False, measurement=measurement)
     measurement = with_allowed(
         measurement, measurement.allowed + context.factor * _gradient_noise(measurement, context), context
     )
     if not measurement.disagrees:
-        return Judgement(wrong=False, measurement=measurement)
+        return Confirmation(wrong=False, measurement=measurement)
     measurement = with_allowed(measurement, measurement.allowed + _coarse_error(measurement, context), context)
     if not measurement.disagrees:
-        return Judgement(wrong=False, measurement=measurement)
+        return Confirmation(wrong=False, measurement=measurement)
     doubt = 2 * measurement.difference if measurement.still else _not_reproduced(measurement, context)
     if doubt is not None:
-        return Judgement(wrong=False, measurement=with_allowed(measurement, doubt, context))
+        return Confirmation(wrong=False, measurement=with_allowed(measurement, doubt, context))
     if any(_fresh_disagrees(measurement, context, attempt) for attempt in range(2)):
-        return Judgement(wrong=True, measurement=measurement)
-    return Judgement(wrong=False, measurement=with_allowed(measurement, 2 * measurement.difference, context))
+        return Confirmation(wrong=True, measurement=measurement)
+    return Confirmation(wrong=False, measurement=with_allowed(measurement, 2 * measurement.difference, context))
 
 
 def _not_reproduced(measurement: Measurement, context: CheckContext) -> float | None:
@@ -91,9 +91,9 @@ def _not_reproduced(measurement: Measurement, context: CheckContext) -> float | 
             return factor * abs(other.value - numeric.value)
     if confirmed < _CONFIRMATIONS:
         return 2 * measurement.difference
-    if not measurement.scale and line.stair() > _COARSE_STAIR:
+    if not measurement.scale and line.quantization_step() > _COARSE_STAIR:
         return 2 * measurement.difference
-    start = 64 * factor * max(line.rounding(measurement.row), line.point.jitter(measurement.row))
+    start = 64 * factor * max(line.rounding(measurement.row), line.point.nondeterminism(measurement.row))
     start = max(start / measurement.difference, line.finest(), _SMALLEST_START)
     settled = True
     for _ in range(_CLOSE_ATTEMPTS):

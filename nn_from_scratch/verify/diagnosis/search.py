@@ -12,9 +12,8 @@ from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.verify.diagnosis import broadcast, calls, cotangent, layout, pointwise, region, scale
 from nn_from_scratch.verify.diagnosis.context import Diagnosis, DiagnosisContext
 from nn_from_scratch.verify.diagnosis.explanation import Explanation, carries, fits
-from nn_from_scratch.verify.diagnosis.laboratory import Laboratory
-from nn_from_scratch.verify.diagnosis.neighbours import known_faults
 from nn_from_scratch.verify.diagnosis.operands import wrong_operand
+from nn_from_scratch.verify.diagnosis.probes import Probes, known_faults
 from nn_from_scratch.verify.diagnosis.problem import Problem, pose
 from nn_from_scratch.verify.diagnosis.quantities import say
 
@@ -49,7 +48,7 @@ _READINGS: tuple[Callable[[Problem], Iterator[Explanation]], ...] = (
 )
 """Hypotheses that only look at what is given."""
 
-_EXPERIMENTS: tuple[Callable[[Problem, Laboratory], Iterator[Explanation]], ...] = (
+_EXPERIMENTS: tuple[Callable[[Problem, Probes], Iterator[Explanation]], ...] = (
     cotangent.ignored,
     known_faults,
     cotangent.replaced,
@@ -110,8 +109,8 @@ def explain(
         if best and best[0].complexity <= _SIMPLEST:
             break
     if not best or best[0].complexity > _SIMPLER_THAN_EXPERIMENTS:
-        laboratory = Laboratory(problem)
-        best = _simplest(problem, (e for run in _EXPERIMENTS for e in run(problem, laboratory)), best)
+        probes = Probes(problem)
+        best = _simplest(problem, (e for run in _EXPERIMENTS for e in run(problem, probes)), best)
     return _diagnosis(subject, best) if best else None
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.derivative.differences import START, Derivative, differentiate, noise_level, ridders
-from nn_from_scratch.verify.derivative.points import Point
+from nn_from_scratch.verify.derivative.linearization import LinearizationPoint
 
-__all__ = ["Line", "directional", "directions", "magnitude"]
+__all__ = ["DirectionalProbe", "directional", "directions", "magnitude"]
 
 _TARGET = 1e-10
 _STAIRS = (1e-11, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
@@ -25,7 +25,7 @@ _COARSEST = 1e-2
 _SIGNS = 4
 
 
-class Line:
+class DirectionalProbe:
     """φ along a direction, for each cotangent of a point; every value is computed once.
 
     Args:
@@ -37,7 +37,7 @@ class Line:
 
     def __init__(
         self,
-        point: Point,
+        point: LinearizationPoint,
         slot: str,
         direction: Tensor,
         context: CheckContext,
@@ -51,7 +51,7 @@ class Line:
         self._changes: dict[float, list[float]] = {}
         self._noise: dict[tuple[int, float], float] = {}
         self._roundings: dict[int, float] = {}
-        self._stair: float | None = None
+        self._quantization_step: float | None = None
         self._coarseness: float | None = None
 
     def outputs(self, t: float) -> Tensor:
@@ -84,7 +84,7 @@ class Line:
     def coarse(self) -> bool:
         """Whether the subject computes in something coarser than float64."""
         eps = torch.finfo(self.x.dtype).eps * self.coarseness
-        return eps > torch.finfo(torch.float64).eps or self.stair() > 0 or self._absorbed(0) > 0
+        return eps > torch.finfo(torch.float64).eps or self.quantization_step() > 0 or self._absorbed(0) > 0
 
     def probes(self, row: int, t: float) -> list[float]:
         """The same change for cotangents of other signs."""
@@ -96,7 +96,9 @@ class Line:
         start = min(start, START)
         if (row, start) not in self._noise:
             measured = noise_level(partial(self.change, row), _CLOSE * start)
-            self._noise[row, start] = max(measured, self.point.jitter(row), self.rounding(row), self._absorbed(row))
+            self._noise[row, start] = max(
+                measured, self.point.nondeterminism(row), self.rounding(row), self._absorbed(row)
+            )
         return self._noise[row, start]
 
     def rounding(self, row: int) -> float:
@@ -147,14 +149,14 @@ class Line:
             probes=partial(self.probes, row),
         )
 
-    def stair(self) -> float:
+    def quantization_step(self) -> float:
         """The relative change below which half of the outputs do not move at all, though they do for larger ones.
 
         That is what a forward looks like that rounds to a coarser dtype inside; 0 for any other. (A function that is
         constant over more than the coarsest dtype's width has a derivative of 0, not a staircase.)
         """
-        if self._stair is None:
-            self._stair = 0.0
+        if self._quantization_step is None:
+            self._quantization_step = 0.0
             moving = self.outputs(START) != self.point.outputs
             count = int(moving.sum())
             for t in _STAIRS:
@@ -162,13 +164,13 @@ class Line:
                 if 2 * moved >= count:
                     # On a real staircase the next steps follow at once; near a single edge they do not.
                     again = int(((self.outputs(8 * t) != self.outputs(16 * t)) & moving).sum())
-                    self._stair = t if t > _STAIRS[0] and 2 * again >= count else 0.0
+                    self._quantization_step = t if t > _STAIRS[0] and 2 * again >= count else 0.0
                     break
-        return self._stair
+        return self._quantization_step
 
     def finest(self) -> float:
-        """The smallest start of a table that is well above the width of a stair; mostly 0."""
-        return min(_STAIRS_A_STEP * self.stair(), START)
+        """The smallest start of a table that is well above the width of a quantization_step; mostly 0."""
+        return min(_STAIRS_A_STEP * self.quantization_step(), START)
 
     def table(self, row: int, start: float) -> Derivative | None:
         """One table with a given largest step."""
