@@ -43,27 +43,17 @@ class Layer(Module):
             "write one that returns their gradients by name"
         )
 
-    def vjps(self, g: Tensor, record: Record) -> tuple[Tensor | tuple[Tensor | None, ...], dict[str, Tensor]]:
-        """Both of the above, for a pass that asks for both; a layer whose two share work does it once here."""
-        of_parameters = self.parameter_vjps(g, record)
-        return self.input_vjp(g, record), of_parameters
-
     def local_backward(self, g: Tensor, record: Record) -> tuple[Tensor | None, ...]:
-        own, needed = self.own_parameters(), any(record.needs)
-        gradients: Tensor | tuple[Tensor | None, ...] = (None,) * len(record.inputs)
-        if own:
-            if needed:
-                gradients, of_parameters = self.vjps(g, record)
-            else:
-                of_parameters = self.parameter_vjps(g, record)
+        if record.parameters:
             memory = g.untyped_storage().data_ptr()
-            for name, gradient in of_parameters.items():
+            for name, gradient in self.parameter_vjps(g, record).items():
                 if gradient.untyped_storage().data_ptr() == memory:
                     gradient = gradient.clone()  # the parameter keeps it, and the cotangent is the caller's
-                parameter = own[name]
+                parameter = record.parameters[name]
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        elif needed:
-            gradients = self.input_vjp(g, record)
+        if not any(record.needs):
+            return (None,) * len(record.inputs)
+        gradients = self.input_vjp(g, record)
         return gradients if isinstance(gradients, tuple) else (gradients,)
 
     def _reference(self, x: Tensor) -> Tensor:
@@ -113,7 +103,7 @@ def expect_dimensions(x: Tensor, module: Module, axes: str) -> None:
     Raises:
         ShapeError: the number of dimensions differs.
     """
-    expected = len(axes.split())
+    expected = axes.count(" ") + 1
     if x.dim() != expected:
         raise ShapeError(
             f"input of {module.short_name()} has shape {tuple(x.shape)} with {x.dim()} dimensions, "

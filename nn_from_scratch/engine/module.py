@@ -1,8 +1,8 @@
 """Modules: a forward and a backward without the autograd engine.
 
 Calling a module keeps a record of its input and marks the output with the module and the record's index; `backward`
-follows these marks from an output to the leaves. All of that bookkeeping is here, in `records.py` and in `walk.py`, so
-that the author of a layer writes mathematics only: `forward`, `input_vjp` and, with parameters, `parameter_vjps`.
+follows these marks from an output to the leaves. All of that bookkeeping is here and in `graph.py`, so that the author
+of a layer writes mathematics only: `forward`, `input_vjp` and, with parameters, `parameter_vjps`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from nn_from_scratch.engine.graph import (
     Record,
     Saving,
     creator_of,
+    forget_consumers,
     input_index_of,
     link,
+    propagate,
     recording,
+    register_consumer,
     releasing,
 )
 from nn_from_scratch.engine.parameters import ModuleTree
-from nn_from_scratch.engine.walk import forget_consumers, propagate, register_consumer
 from nn_from_scratch.errors import (
     AmbiguousRecordError,
     ArgumentError,
@@ -81,7 +83,9 @@ class Module(ModuleTree):
             raise ArgumentError(f"{self.short_name()} takes {expected}, not {len(inputs)}")
         for place, x in enumerate(inputs):
             if not isinstance(x, Tensor):
-                raise DtypeError(f"input {place} of {self.short_name()} is a {type(x).__name__}, not a torch.Tensor")
+                raise DtypeError(
+                    f"input {place} of {self.short_name()} is a {type(x).__name__}, but a torch.Tensor is expected"
+                )
         self.check_inputs(*inputs)
         if not torch.is_grad_enabled():  # as for a module inside another one
             return self._run(inputs)
@@ -99,18 +103,15 @@ class Module(ModuleTree):
         if saved:
             saved = tuple([tensor.detach() if tensor is y else tensor for tensor in saved])
         if recording():
-            parameters = tuple(self.own_parameters().values())
-            hollow = releasing() and not self.needs_inputs
-            self._keep(Record(inputs, y, saved=saved, parameters=parameters, inner=inner, hollow=hollow), y)
+            keep = self.needs_inputs or not releasing()
+            record = Record(inputs, y, saved=saved, parameters=self.own_parameters(), inner=inner, keep_inputs=keep)
+            index = self._next_index
+            self._next_index += 1
+            self._records[index] = record
+            link(y, self, index)
+            for x in inputs if inner is None else (*inputs, inner):
+                register_consumer(x, self, index)
         return y
-
-    def _keep(self, record: Record, y: Tensor) -> None:
-        index = self._next_index
-        self._next_index += 1
-        self._records[index] = record
-        link(y, self, index)
-        for x in record.sources if record.inner is None else (*record.inputs, record.inner):
-            register_consumer(x, self, index)
 
     def _check_nothing(self, *inputs: Tensor) -> None:
         """A container leaves the checks to the modules inside."""
@@ -178,14 +179,15 @@ class Module(ModuleTree):
             ShapeError, DtypeError, DeviceError: the cotangent does not fit the output.
         """
         if not isinstance(gradwrtoutput, Tensor):
-            raise DtypeError(f"gradwrtoutput is a {type(gradwrtoutput).__name__}, not a torch.Tensor")
+            raise DtypeError(f"gradwrtoutput is a {type(gradwrtoutput).__name__}, but a torch.Tensor is expected")
         index = input_index_of(gradwrtoutput)
         return self.backward_at(self._only_index() if index is None else index, gradwrtoutput)
 
     def backward_at(self, index: int, gradwrtoutput: Tensor) -> Gradients:
         """`backward` for the record with this index, whatever the cotangent carries."""
-        inputs = self.record_at(index).inputs
-        found = propagate([(self, index, gradwrtoutput)], wanted=inputs)
+        record = self.record_at(index)
+        inputs = record.inputs
+        found = propagate([(self, record, gradwrtoutput)], wanted=inputs)
         # The caller owns what is returned: writing to it must change neither the cotangent nor another gradient.
         taken = {gradwrtoutput.untyped_storage().data_ptr()}
         gradients: list[Tensor | None] = []
@@ -212,7 +214,7 @@ class Module(ModuleTree):
         )
 
     def local_backward(self, g: Tensor, record: Record) -> tuple[Tensor | None, ...]:
-        """One step of the walk: add to the parameters' `grad`, return the cotangents of `record.sources`."""
+        """One step of the traversal: add to the parameters' `grad`, return the cotangents of `record.sources`."""
         raise TypeError(f"{type(self).__name__} derives from Module directly; derive it from Layer or Container")
 
     # ---- appearance and copies
@@ -268,7 +270,7 @@ class Sequential(Container):
         self._sequence = modules
 
     def forward(self, x: Tensor) -> Tensor:
-        """The output of the last module, each having been called in turn (paper, listing 1)."""
+        """The output of the last module, each having been called in turn (report, listing 1)."""
         for module in self._sequence:
             x = module(x)
         return x

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nn_from_scratch.engine.graph import propagate
 from nn_from_scratch.engine.layer import Layer
 from nn_from_scratch.engine.module import Gradients
-from nn_from_scratch.engine.walk import propagate
 from nn_from_scratch.errors import ArgumentError, MissingRecordError, ShapeError
 
 
@@ -64,8 +64,8 @@ class Loss(Layer):
             )
         propagate(
             [
-                (self, index, torch.ones(record.shape, dtype=record.dtype, device=record.device))
-                for index, record in self._records.items()
+                (self, record, torch.ones(record.shape, dtype=record.dtype, device=record.device))
+                for record in self._records.values()
             ]
         )
         return None

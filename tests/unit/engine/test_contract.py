@@ -56,21 +56,21 @@ class Residual(nn.Container):
 # 1. records and marks
 
 
-def test_1_call_keeps_the_input_and_marks_the_output() -> None:
+def test_call_keeps_the_input_and_marks_the_output() -> None:
     module, x = nn.ReLU(), randn(3)
     y = module(x)
     assert vars(y)["creator"] is module
     assert module.xs[vars(y)["input_index"]] is x
 
 
-def test_1_sequential_marks_the_output_with_itself() -> None:
+def test_sequential_marks_the_output_with_itself() -> None:
     model, x = nn.Sequential(nn.ReLU(), nn.Sigmoid()), randn(3)
     y = model(x)
     assert vars(y)["creator"] is model
     assert model.xs[vars(y)["input_index"]] is x
 
 
-def test_1_an_index_is_not_used_again_after_clearing() -> None:
+def test_an_index_is_not_used_again_after_clearing() -> None:
     module = nn.ReLU()
     first = module(randn(3))
     module.clear_saved_tensors()
@@ -81,7 +81,7 @@ def test_1_an_index_is_not_used_again_after_clearing() -> None:
 # 2. the walk
 
 
-def test_2_backward_adds_to_grad_and_returns_the_input_gradient() -> None:
+def test_backward_adds_to_grad_and_returns_the_input_gradient() -> None:
     layer, x, g = linear(), randn(2, 3), randn(2, 3)
     layer.weight.grad = torch.ones_like(layer.weight)
     layer(x)
@@ -89,7 +89,7 @@ def test_2_backward_adds_to_grad_and_returns_the_input_gradient() -> None:
     assert torch.allclose(layer.weight.grad, 1 + g.T @ x)
 
 
-def test_2_a_layer_used_twice_gets_the_gradients_of_both_uses() -> None:
+def test_a_layer_used_twice_gets_the_gradients_of_both_uses() -> None:
     layer, x, g = linear(), randn(2, 3), randn(2, 3)
     y = nn.Sequential(layer, nn.Sigmoid(), layer)(x)
     found = nn.backward(y, g)
@@ -101,7 +101,7 @@ def test_2_a_layer_used_twice_gets_the_gradients_of_both_uses() -> None:
         torch.testing.assert_close(mine, reference, rtol=1e-13, atol=1e-14)
 
 
-def test_2_one_relu_object_in_two_places() -> None:
+def test_one_relu_object_in_two_places() -> None:
     relu, first, second = nn.ReLU(), linear(), linear()
     x, g = randn(5, 3), randn(5, 3)
     found = nn.backward(nn.Sequential(relu, first, relu, second)(x), g)
@@ -111,7 +111,7 @@ def test_2_one_relu_object_in_two_places() -> None:
     torch.testing.assert_close(found, leaf.grad, rtol=1e-13, atol=1e-14)
 
 
-def test_2_nested_sequentials_with_unequal_numbers_of_runs() -> None:
+def test_nested_sequentials_with_unequal_numbers_of_runs() -> None:
     inner = nn.Sequential(linear(), nn.Sigmoid())
     model = nn.Sequential(nn.Sequential(inner, nn.ReLU()), inner, nn.Sequential())
     inner(randn(1, 3))  # the modules inside have one record more than the outer ones
@@ -127,7 +127,7 @@ def test_2_nested_sequentials_with_unequal_numbers_of_runs() -> None:
     torch.testing.assert_close(layer.weight.grad, w.grad, rtol=1e-13, atol=1e-14)
 
 
-def test_2_thirty_residual_blocks_visit_each_record_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thirty_residual_blocks_visit_each_record_once(monkeypatch: pytest.MonkeyPatch) -> None:
     visits = 0
     original = nn.Layer.local_backward
 
@@ -143,7 +143,7 @@ def test_2_thirty_residual_blocks_visit_each_record_once(monkeypatch: pytest.Mon
     assert torch.equal(found, torch.full_like(x, 2.0**30))  # type: ignore[arg-type]  # one input, so one tensor
 
 
-def test_2_a_branch_that_is_not_reached_from_the_start_contributes_nothing() -> None:
+def test_a_branch_that_is_not_reached_from_the_start_contributes_nothing() -> None:
     layer, head, other = linear(), nn.Sigmoid(), nn.ReLU()
     h = layer(randn(2, 3))
     y = head(h)
@@ -155,12 +155,12 @@ def test_2_a_branch_that_is_not_reached_from_the_start_contributes_nothing() -> 
     torch.testing.assert_close(layer.bias.grad, expected, rtol=1e-13, atol=1e-14)
 
 
-def test_2_a_chain_of_five_thousand_layers_needs_no_recursion() -> None:
+def test_a_chain_of_five_thousand_layers_needs_no_recursion() -> None:
     x = randn(2).abs()
     assert torch.equal(nn.backward(nn.Sequential(*[nn.ReLU()] * 5000)(x)), torch.ones(2).double())  # type: ignore[arg-type]  # one input
 
 
-def test_2_the_output_is_never_the_input_object() -> None:
+def test_the_output_is_never_the_input_object() -> None:
     class Identity(nn.Layer):
         def forward(self, x: Tensor) -> Tensor:
             return x
@@ -177,7 +177,7 @@ def test_2_the_output_is_never_the_input_object() -> None:
     assert found.data_ptr() != g.data_ptr()
 
 
-def test_2_a_use_that_hands_on_nothing_does_not_block_the_other_uses() -> None:
+def test_a_use_that_hands_on_nothing_does_not_block_the_other_uses() -> None:
     class First(nn.Layer):
         """Its value, and so its gradient, depend on the first input alone."""
 
@@ -203,20 +203,20 @@ def test_2_a_use_that_hands_on_nothing_does_not_block_the_other_uses() -> None:
 # 3. cotangents without an index
 
 
-def test_3_a_cotangent_without_index_is_accepted_where_one_record_is_pending() -> None:
+def test_a_cotangent_without_index_is_accepted_where_one_record_is_pending() -> None:
     module, x = nn.ReLU(), randn(3)
     module(x)
     assert torch.equal(module.backward(torch.ones_like(x)), (x > 0).double())  # type: ignore[arg-type]  # one input
 
 
-def test_3_a_cotangent_without_index_is_refused_where_it_is_ambiguous() -> None:
+def test_a_cotangent_without_index_is_refused_where_it_is_ambiguous() -> None:
     module = nn.ReLU()
     module(randn(3)), module(randn(3))
     with pytest.raises(AmbiguousRecordError, match=r"has no input_index, and 2 records are pending \(0, 1\)"):
         module.backward(randn(3))
 
 
-def test_3_the_index_of_a_cotangent_chooses_the_record() -> None:
+def test_the_index_of_a_cotangent_chooses_the_record() -> None:
     module, first, second = nn.Sigmoid(), randn(3), randn(3)
     y = module(first)
     module(second)
@@ -225,17 +225,17 @@ def test_3_the_index_of_a_cotangent_chooses_the_record() -> None:
     torch.testing.assert_close(module.backward(g), y * (1 - y))
 
 
-def test_3_backward_of_a_tensor_uses_ones_by_default() -> None:
+def test_backward_of_a_tensor_uses_ones_by_default() -> None:
     x = randn(4)
     assert torch.equal(nn.backward(nn.ReLU()(x)), (x > 0).double())  # type: ignore[arg-type]  # one input
 
 
-def test_3_backward_of_a_tensor_without_creator_is_refused() -> None:
+def test_backward_of_a_tensor_without_creator_is_refused() -> None:
     with pytest.raises(RecordError, match="y has no creator"):
         nn.backward(randn(3))
 
 
-def test_3_a_cotangent_of_another_shape_is_refused() -> None:
+def test_a_cotangent_of_another_shape_is_refused() -> None:
     y = nn.ReLU()(randn(3))
     with pytest.raises(ShapeError, match=r"gradwrtoutput of ReLU\(\) has shape \(4,\).* has shape \(3,\)"):
         nn.backward(y, randn(4))
@@ -244,7 +244,7 @@ def test_3_a_cotangent_of_another_shape_is_refused() -> None:
 # 4. MSE
 
 
-def test_4_mse_propagates_every_remembered_pair() -> None:
+def test_mse_propagates_every_remembered_pair() -> None:
     layer, loss = linear(), nn.MSE()
     xs, targets = [randn(2, 3), randn(4, 3)], [randn(2, 3), randn(4, 3)]
     for x, target in zip(xs, targets, strict=True):
@@ -255,7 +255,7 @@ def test_4_mse_propagates_every_remembered_pair() -> None:
     torch.testing.assert_close(layer.weight.grad, w.grad, rtol=1e-13, atol=1e-14)
 
 
-def test_4_one_pair_alone_can_be_propagated() -> None:
+def test_one_pair_alone_can_be_propagated() -> None:
     layer, loss = linear(), nn.MSE()
     x, target = randn(2, 3), randn(2, 3)
     first = loss(layer(x), target)
@@ -266,7 +266,7 @@ def test_4_one_pair_alone_can_be_propagated() -> None:
     torch.testing.assert_close(layer.weight.grad, w.grad, rtol=1e-13, atol=1e-14)
 
 
-def test_4_the_loss_forgets_pairs_of_cleared_records() -> None:
+def test_the_loss_forgets_pairs_of_cleared_records() -> None:
     model, loss = nn.Sequential(linear(), nn.ReLU()), nn.MSE()
     head = nn.Sigmoid()  # not part of the model: its record goes with the one that it was computed from
     loss(head(model(randn(2, 3))), randn(2, 3))
@@ -277,14 +277,14 @@ def test_4_the_loss_forgets_pairs_of_cleared_records() -> None:
     assert list(loss.xs) == [vars(kept)["input_index"]]
 
 
-def test_4_the_loss_remembers_the_error() -> None:
+def test_the_loss_remembers_the_error() -> None:
     loss, prediction, target = nn.MSE(), randn(3), randn(3)
     value = loss(prediction, target)
     (error,) = loss.record_at(vars(value)["input_index"]).saved
     assert torch.equal(error, prediction - target)
 
 
-def test_4_backward_without_any_pair_is_refused() -> None:
+def test_backward_without_any_pair_is_refused() -> None:
     with pytest.raises(MissingRecordError, match=r"MSE\(\) remembers no pair"):
         nn.MSE().backward()
 
@@ -292,7 +292,7 @@ def test_4_backward_without_any_pair_is_refused() -> None:
 # 5. the graph is kept by backward, and freed by zero_grad
 
 
-def test_5_backward_twice_adds_twice() -> None:
+def test_backward_twice_adds_twice() -> None:
     layer = linear()
     y, g = layer(randn(2, 3)), randn(2, 3)
     nn.backward(y, g)
@@ -302,7 +302,7 @@ def test_5_backward_twice_adds_twice() -> None:
     assert torch.equal(layer.weight.grad, once + once)  # type: ignore[arg-type]  # set by the line above
 
 
-def test_5_zero_grad_clears_gradients_and_records_of_every_module() -> None:
+def test_zero_grad_clears_gradients_and_records_of_every_module() -> None:
     model = nn.Sequential(linear(), nn.Sequential(nn.ReLU(), linear()))
     optimizer = nn.SGD(model, lr=0.1)
     nn.backward(model(randn(2, 3)))
@@ -311,7 +311,7 @@ def test_5_zero_grad_clears_gradients_and_records_of_every_module() -> None:
     assert all(not module.xs for module in model.all_modules() if isinstance(module, nn.Module))
 
 
-def test_5_no_activation_is_alive_after_zero_grad() -> None:
+def test_no_activation_is_alive_after_zero_grad() -> None:
     alive: list[weakref.ref[Tensor]] = []
 
     class Watching(nn.Sigmoid):
@@ -332,7 +332,7 @@ def test_5_no_activation_is_alive_after_zero_grad() -> None:
         gc.enable()
 
 
-def test_5_backward_after_clearing_is_refused() -> None:
+def test_backward_after_clearing_is_refused() -> None:
     layer = linear()
     y = layer(randn(2, 3))
     layer.clear_saved_tensors()
@@ -342,7 +342,7 @@ def test_5_backward_after_clearing_is_refused() -> None:
         layer.backward(randn(2, 3))
 
 
-def test_5_an_input_whose_source_was_cleared_is_refused() -> None:
+def test_an_input_whose_source_was_cleared_is_refused() -> None:
     first, second = linear(), linear()
     h = first(randn(2, 3))
     first.clear_saved_tensors()
@@ -353,7 +353,7 @@ def test_5_an_input_whose_source_was_cleared_is_refused() -> None:
 
 
 @pytest.mark.parametrize("what", ["input 0", "parameter 'weight'", "saved tensor 0"])
-def test_5_a_tensor_that_moved_since_the_forward_pass_is_refused(what: str) -> None:
+def test_a_tensor_that_moved_since_the_forward_pass_is_refused(what: str) -> None:
     layer, head = linear(), nn.Sigmoid()
     x = randn(2, 3)
     y = head(layer(x))
@@ -362,7 +362,7 @@ def test_5_a_tensor_that_moved_since_the_forward_pass_is_refused(what: str) -> N
         nn.backward(y)
 
 
-def test_5_parameters_that_were_replaced_are_refused() -> None:
+def test_parameters_that_were_replaced_are_refused() -> None:
     layer = linear()
     y = layer(randn(2, 3))
     layer.to(dtype=torch.float32)
@@ -370,7 +370,7 @@ def test_5_parameters_that_were_replaced_are_refused() -> None:
         nn.backward(y)
 
 
-def test_5_no_records_remembers_nothing() -> None:
+def test_no_records_remembers_nothing() -> None:
     model = nn.Sequential(linear(), nn.ReLU())
     with nn.no_records():
         y = model(randn(2, 3))
@@ -381,7 +381,7 @@ def test_5_no_records_remembers_nothing() -> None:
 # 6. optimizers take the model; moving keeps names and sharing
 
 
-def test_6_shared_parameters_stay_shared_when_moved() -> None:
+def test_shared_parameters_stay_shared_when_moved() -> None:
     first, second = linear(), linear()
     second.weight = first.weight
     model = nn.Sequential(first, second)
@@ -390,14 +390,14 @@ def test_6_shared_parameters_stay_shared_when_moved() -> None:
     assert first.weight is second.weight and first.weight.dtype == torch.float32
 
 
-def test_6_to_moves_gradients_too() -> None:
+def test_to_moves_gradients_too() -> None:
     layer = linear()
     nn.backward(layer(randn(2, 3)))
     layer.to(dtype=torch.float32)
     assert layer.weight.grad is not None and layer.weight.grad.dtype == torch.float32
 
 
-def test_6_optimizer_state_follows_the_parameters() -> None:
+def test_optimizer_state_follows_the_parameters() -> None:
     layer = linear()
     optimizer = nn.SGD(layer, lr=0.1, momentum=0.9)
     for dtype in (torch.float64, torch.float32):
@@ -411,7 +411,7 @@ def test_6_optimizer_state_follows_the_parameters() -> None:
 # 7. no grad_fn, nothing modified
 
 
-def test_7_nothing_returned_carries_a_graph() -> None:
+def test_nothing_returned_carries_a_graph() -> None:
     layer, loss = linear(), nn.MSE()
     x = randn(2, 3).requires_grad_()
     y = nn.Sequential(layer, nn.Flatten(), nn.Sequential())(x)
@@ -422,7 +422,7 @@ def test_7_nothing_returned_carries_a_graph() -> None:
         assert tensor is not None and tensor.grad_fn is None and not tensor.requires_grad
 
 
-def test_7_inputs_and_cotangents_are_not_modified() -> None:
+def test_inputs_and_cotangents_are_not_modified() -> None:
     model = nn.Sequential(linear(), nn.ReLU(), nn.Flatten(), nn.Sigmoid())
     x, g = randn(2, 3), randn(2, 3)
     before = x.clone(), g.clone()
@@ -431,7 +431,7 @@ def test_7_inputs_and_cotangents_are_not_modified() -> None:
     assert not vars(x) and not vars(g)
 
 
-def test_7_a_returned_gradient_is_the_callers_own() -> None:
+def test_a_returned_gradient_is_the_callers_own() -> None:
     g = randn(2, 3)
     y = Sum()(randn(2, 3), randn(2, 3))
     gradients = nn.backward(y, g)
@@ -439,7 +439,7 @@ def test_7_a_returned_gradient_is_the_callers_own() -> None:
     assert len({tensor.data_ptr() for tensor in (g, *gradients) if tensor is not None}) == 3
 
 
-def test_7_a_parameter_gradient_does_not_share_memory_with_the_cotangent() -> None:
+def test_a_parameter_gradient_does_not_share_memory_with_the_cotangent() -> None:
     class Shift(nn.Layer):
         parameter_names = ("shift",)
 
@@ -463,7 +463,7 @@ def test_7_a_parameter_gradient_does_not_share_memory_with_the_cotangent() -> No
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_7_gradients_are_the_same_without_grad_and_under_inference_mode(mode: type) -> None:
+def test_gradients_are_the_same_without_grad_and_under_inference_mode(mode: type) -> None:
     model, x, g = nn.Sequential(linear(), nn.Sigmoid()), randn(2, 3), randn(2, 3)
     expected = nn.backward(model(x), g)
     with mode():
@@ -475,7 +475,7 @@ def test_7_gradients_are_the_same_without_grad_and_under_inference_mode(mode: ty
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])  # noqa: S301  # our own bytes
-def test_8_a_copy_has_the_parameters_and_none_of_the_records(duplicate: object) -> None:
+def test_a_copy_has_the_parameters_and_none_of_the_records(duplicate: object) -> None:
     assert callable(duplicate)
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.TransposeConv2d(2, 1, 3))
     model(torch.randn(1, 1, 5, 5))

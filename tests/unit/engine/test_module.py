@@ -104,7 +104,7 @@ def test_an_integer_dtype_for_parameters_is_refused() -> None:
 
 def test_inputs_of_the_wrong_kind_are_refused() -> None:
     layer = nn.Linear(2, 3)
-    with pytest.raises(DtypeError, match=r"input 0 of Linear\(2, 3\) is a list, not a torch.Tensor"):
+    with pytest.raises(DtypeError, match=r"input 0 of Linear\(2, 3\) is a list, but a torch.Tensor is expected"):
         layer([1.0, 2.0])  # type: ignore[arg-type]  # on purpose
     with pytest.raises(DtypeError, match="has dtype torch.int64, which has no gradient"):
         layer(torch.ones(2, dtype=torch.int64))
@@ -129,7 +129,7 @@ def test_a_wrong_number_of_inputs_is_refused() -> None:
 
 def test_cotangents_of_the_wrong_kind_are_refused() -> None:
     y = nn.ReLU()(torch.ones(2))
-    with pytest.raises(DtypeError, match="gradwrtoutput is a int, not a torch.Tensor"):
+    with pytest.raises(DtypeError, match="gradwrtoutput is a int, but a torch.Tensor is expected"):
         nn.backward(y, 1)  # type: ignore[arg-type]  # on purpose
     with pytest.raises(DtypeError, match="gradwrtoutput of ReLU.* has dtype torch.float64"):
         nn.backward(y, torch.ones(2, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""The walk through the records: what it asks for, what it hands on, what it gives back."""
+"""The traversal of the records: what it asks for, what it propagates, what it returns."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.engine.graph import Record, creator_of
-from nn_from_scratch.engine.walk import propagate
+from nn_from_scratch.engine.graph import Owner, Record, creator_of, propagate
 from nn_from_scratch.errors import DtypeError
 
 
@@ -29,7 +28,7 @@ class Sum(nn.Layer):
 
 
 class First(Sum):
-    """x1; nothing is handed on to the second input."""
+    """x1; nothing is propagated to the second input."""
 
     def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
         return x1.clone()
@@ -46,10 +45,10 @@ class SumOfOneTensor(Sum):
         return both, both
 
 
-def start_of(y: Tensor, cotangent: Tensor) -> tuple[nn.Module, int, Tensor]:
+def start_of(y: Tensor, cotangent: Tensor) -> tuple[Owner, Record, Tensor]:
     origin = creator_of(y)
     assert origin is not None
-    return (*origin, cotangent)
+    return origin[0], origin[0].record_at(origin[1]), cotangent
 
 
 def test_a_gradient_that_nobody_wants_is_not_computed() -> None:
@@ -59,7 +58,7 @@ def test_a_gradient_that_nobody_wants_is_not_computed() -> None:
     assert join.asked == 0
 
 
-def test_below_an_input_without_a_gradient_the_walk_goes_on_without_one() -> None:
+def test_below_an_input_without_a_gradient_the_traversal_goes_on_without_one() -> None:
     shared, other, join, first = nn.Linear(3, 3), nn.Linear(3, 3), Sum(), First()
     x = torch.ones(2, 3)
     h = shared(x)
@@ -84,7 +83,7 @@ def test_only_wanted_tensors_have_gradients() -> None:
     assert set(propagate([start_of(y, torch.ones(3))], wanted=[wanted])) == {id(wanted)}
 
 
-def test_an_output_that_is_started_from_twice_and_used_as_well_hands_on_everything() -> None:
+def test_an_output_that_is_started_from_twice_and_used_as_well_propagates_everything() -> None:
     x = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     h = nn.Tanh()(x)
     y = nn.Sigmoid()(h)
@@ -98,7 +97,7 @@ def test_an_output_that_is_started_from_twice_and_used_as_well_hands_on_everythi
 def test_a_cotangent_that_is_no_tensor_is_refused(cotangent: Any) -> None:
     layer = nn.ReLU()
     layer(torch.ones(3))
-    with pytest.raises(DtypeError, match="gradwrtoutput is a .*, not a torch.Tensor"):
+    with pytest.raises(DtypeError, match="gradwrtoutput is a .*, but a torch.Tensor is expected"):
         layer.backward(cotangent)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from math import nan
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor
 
 import nn_from_scratch as nn
 from nn_from_scratch.denoise.model import report_model
-from nn_from_scratch.engine import graph as records
-from nn_from_scratch.engine.graph import creator_of, release_records, stand_in
+from nn_from_scratch.engine import graph
+from nn_from_scratch.engine.graph import Placeholder, creator_of, release_records
 from nn_from_scratch.errors import MissingRecordError
 from nn_from_scratch.parity.specs import LAYERS
 from nn_from_scratch.verify.catalogue import Spec
@@ -52,7 +53,7 @@ def agree(spec: Spec, place: int, known: list[Tensor | None]) -> bool:
 def test_a_layer_says_whether_its_derivative_looks_at_inputs(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [gradients(spec, place) for place in range(len(spec.cases))]
     needs = spec.subject.needs_inputs
-    monkeypatch.setattr(records, "stand_in", nothing_in_it)
+    monkeypatch.setattr(graph, "Placeholder", nothing_in_it)
     monkeypatch.setattr(spec.subject, "needs_inputs", False)
     with release_records():
         same = [agree(spec, place, known) for place, known in enumerate(expected)]
@@ -159,13 +160,28 @@ def test_a_loss_forgets_pairs_of_released_records_too() -> None:
     assert not used.xs and not unused.xs
 
 
-def test_a_stand_in_has_all_but_the_entries() -> None:
+def test_a_placeholder_has_all_but_the_entries() -> None:
     y = nn.Linear(2, 3, dtype=torch.float64)(torch.ones(4, 2, dtype=torch.float64))
-    found = stand_in(y)
-    assert (found.shape, found.dtype, found.device) == (y.shape, y.dtype, y.device)
+    found: Any = Placeholder(y)
+    assert (found.shape, found.dtype, found.device, len(found)) == (y.shape, y.dtype, y.device, 4)
     assert creator_of(found) == creator_of(y) is not None
-    assert found.untyped_storage().nbytes() == 8
-    assert creator_of(stand_in(torch.ones(2))) is None
+    leaf: Any = Placeholder(torch.ones(2))
+    assert creator_of(leaf) is None
+
+
+def test_a_layer_that_looks_at_inputs_which_it_does_not_need_is_told_so() -> None:
+    class Forgetful(nn.Layer):
+        needs_inputs = False
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.square()
+
+        def input_vjp(self, g: Tensor, record: nn.Record) -> Tensor:
+            return 2 * g * record.x.abs()
+
+    layer = Forgetful()
+    with release_records(), pytest.raises(AttributeError, match="'abs' of an input was not kept: a layer with needs_"):
+        nn.backward(layer(torch.ones(2)))
 
 
 def test_a_record_from_outside_is_released_as_well() -> None:
@@ -177,7 +193,7 @@ def test_a_record_from_outside_is_released_as_well() -> None:
     assert record.inner is not None
     with release_records():
         nn.backward(y)
-    assert record.inner is None and record.inputs == record.saved == record.parameters == ()
+    assert record.inner is None and record.inputs == record.saved == record.watched == () and not record.parameters
 
 
 def test_records_are_cleared_after_who_used_them_has_died() -> None:
