@@ -1,7 +1,8 @@
-"""The tree of modules and the tensors in it: parameters and buffers, their names, moving, saving; the two modes."""
+"""Parameters and buffers: how they start, and the tree of modules that names, moves and saves them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
@@ -47,16 +48,18 @@ class ModuleTree:
         for place, module in enumerate(self.modules()):
             yield f"{prefix}{place}", module
 
-    def all_modules(self) -> Iterator[ModuleTree]:
+    def all_modules(self) -> list[ModuleTree]:
         """This module and all inside it at any depth, each object once."""
-        seen: set[int] = set()
+        found: dict[int, ModuleTree] = {}
         stack: list[ModuleTree] = [self]
         while stack:
             module = stack.pop()
-            if id(module) not in seen:
-                seen.add(id(module))
-                yield module
-                stack.extend(reversed(module.modules()))
+            if id(module) not in found:
+                found[id(module)] = module
+                inner = module.modules()
+                if inner:
+                    stack.extend(reversed(inner))
+        return list(found.values())
 
     def _placed(self) -> Iterator[tuple[str, ModuleTree]]:
         """This module and all inside it, each with the prefix of its tensors' names; once for every place."""
@@ -82,7 +85,7 @@ class ModuleTree:
         """Put this module and all inside it into training mode (or with False into evaluation), and return it.
 
         Raises:
-            ArgumentError: `mode` is no bool.
+            ArgumentError: `mode` is not a bool.
         """
         if not isinstance(mode, bool):
             raise ArgumentError(f"mode is {mode!r}, but True for training or False for evaluation is expected")
@@ -176,3 +179,36 @@ def _once(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     for name, tensor in named:
         found.setdefault(id(tensor), (name, tensor))
     return dict(found.values())
+
+
+def uniform(
+    *shape: int,
+    fan: int,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Independent samples of U(-sqrt(k), sqrt(k)) with k = 1 / fan (report, II.F).
+
+    For the convolutions fan = c n, the channels that one output (in the transposed case: one input) is connected
+    with times the entries of the kernel; this is PyTorch's distribution too.
+
+    Raises:
+        DtypeError: the dtype is not a floating-point one.
+    """
+    if dtype is not None and not dtype.is_floating_point:
+        raise DtypeError(f"dtype is {dtype}, but parameters need a floating-point dtype")
+    bound = 1 / math.sqrt(fan)
+    values = torch.empty(shape, device=device, dtype=dtype)
+    return values.uniform_(-bound, bound, generator=generator)
+
+
+def positive(value: int, *, name: str) -> int:
+    """The value, if it is a positive integer.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ArgumentError(f"{name} is {value!r}, but a positive integer is expected")
+    return value

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nn_from_scratch.engine.arguments import real
 from nn_from_scratch.engine.graph import Record, Saving
 from nn_from_scratch.engine.layer import Layer
-from nn_from_scratch.engine.layers.arguments import fraction
 from nn_from_scratch.errors import ArgumentError
 
 
@@ -30,7 +30,7 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.p = fraction(p, name="p")
+        self.p = real(p, name="p", least=0, most=1)
         if generator is not None and not isinstance(generator, torch.Generator):
             raise ArgumentError(f"generator is a {type(generator).__name__}, but a torch.Generator is expected")
         self.generator = generator

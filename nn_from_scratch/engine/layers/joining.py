@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nn_from_scratch.engine.arguments import axis, integer
 from nn_from_scratch.engine.graph import Record
 from nn_from_scratch.engine.layer import Layer
-from nn_from_scratch.engine.layers.arguments import axis, integer
 from nn_from_scratch.errors import ShapeError
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nn_from_scratch.engine.graph import Record
 from nn_from_scratch.engine.layer import Layer
-from nn_from_scratch.engine.layers.initialization import positive, uniform
+from nn_from_scratch.engine.parameters import positive, uniform
 from nn_from_scratch.errors import ShapeError
 
 

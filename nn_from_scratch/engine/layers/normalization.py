@@ -15,10 +15,10 @@ from math import prod
 import torch
 from torch import Tensor
 
+from nn_from_scratch.engine.arguments import real
 from nn_from_scratch.engine.graph import Record, Saving
 from nn_from_scratch.engine.layer import Layer
-from nn_from_scratch.engine.layers.arguments import not_negative
-from nn_from_scratch.engine.layers.initialization import positive
+from nn_from_scratch.engine.parameters import positive
 from nn_from_scratch.errors import ArgumentError, DtypeError, ShapeError
 
 Axes = tuple[int, ...]
@@ -56,7 +56,7 @@ class _Normalization(Layer):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        self.eps = not_negative(eps, name="eps")
+        self.eps = real(eps, name="eps", least=0)
         if dtype is not None and not dtype.is_floating_point:
             raise DtypeError(f"dtype is {dtype}, but parameters need a floating-point dtype")
         if weight:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nn_from_scratch.engine.arguments import number
 from nn_from_scratch.engine.convolutions import Pair, pair, spatial
 from nn_from_scratch.engine.graph import Record
 from nn_from_scratch.engine.layer import Layer, expect_dimensions
-from nn_from_scratch.engine.layers.arguments import number
-from nn_from_scratch.engine.layers.initialization import positive
+from nn_from_scratch.engine.parameters import positive
 from nn_from_scratch.errors import ArgumentError, GeometryError, ShapeError
 
 # How one axis is resampled: entry i of the output is the sum of w[i] x[k[i]] over the pairs (k, w).

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from nn_from_scratch.engine.arguments import axis, integer
 from nn_from_scratch.engine.graph import Record, Saving
 from nn_from_scratch.engine.layer import Layer
-from nn_from_scratch.engine.layers.arguments import axis, integer
 
 
 class _AlongAxis(Layer):

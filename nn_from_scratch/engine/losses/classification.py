@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nn_from_scratch.engine.arguments import integer, real
 from nn_from_scratch.engine.graph import Record, Saving
 from nn_from_scratch.engine.losses.base import Loss
 from nn_from_scratch.errors import ArgumentError, DeviceError, DtypeError, ShapeError
@@ -120,13 +121,8 @@ class CrossEntropy(Loss):
     ) -> None:
         super().__init__(reduction=reduction)
         self.weight = _copied(weight, name="weight")
-        if not isinstance(ignore_index, int) or isinstance(ignore_index, bool):
-            raise ArgumentError(f"ignore_index is {ignore_index!r}, but an integer is expected")
-        smooth = isinstance(label_smoothing, int | float) and not isinstance(label_smoothing, bool)
-        if not smooth or not 0 <= label_smoothing <= 1:
-            raise ArgumentError(f"label_smoothing is {label_smoothing!r}, but a number from 0 to 1 is expected")
-        self.ignore_index = ignore_index
-        self.label_smoothing = float(label_smoothing)
+        self.ignore_index = integer(ignore_index, name="ignore_index")
+        self.label_smoothing = real(label_smoothing, name="label_smoothing", least=0, most=1)
 
     def check_inputs(self, prediction: Tensor, target: Tensor) -> None:
         self._check_kind(prediction)
