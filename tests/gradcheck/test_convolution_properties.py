@@ -80,7 +80,7 @@ def test_the_maps_are_adjoint_to_each_other(algorithm: str, problem: Convolution
     geometry = Geometry(problem.kernel, problem.stride, problem.padding, problem.dilation, problem.groups)
     assert geometry.output_size(problem.size) == problem.output_size
     g = torch.randn(problem.output_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    left = (maps.conv2d(x, w, geometry) * g).sum()
+    left = (maps.conv2d(x, w, geometry, problem.output_size) * g).sum()
     in_x, in_w = maps.conv2d_input(g, w, geometry, problem.size), maps.conv2d_weight(x, g, geometry)
     assert in_x.shape == x.shape and in_w.shape == w.shape
     torch.testing.assert_close((x * in_x).sum(), left, rtol=1e-11, atol=1e-11)

@@ -72,19 +72,27 @@ class Geometry:
             (padded[1] - extent[1]) // self.stride[1] + 1,
         )
 
+    def reach(self, positions: Pair) -> Pair:
+        """Rows and columns of the padded input that so many positions (H', W') see: (H' - 1) s + d(K - 1) + 1."""
+        extent = self.extent
+        return (
+            (positions[0] - 1) * self.stride[0] + extent[0],
+            (positions[1] - 1) * self.stride[1] + extent[1],
+        )
+
     def transposed_size(self, size: Pair, extra: Pair = (0, 0)) -> Pair:
         """A size (H, W) whose convolution has the size (H', W'): (H' - 1) s - 2p + d(K - 1) + 1 + extra.
 
         Args:
             size: (H', W').
-            extra: rows and columns; less than the stride, they say which of the possible sizes it is.
+            extra: rows and columns to add; less than the stride, they say which of the possible sizes is meant.
 
         Raises:
-            GeometryError: the padding leaves nothing of it.
+            GeometryError: the padding leaves nothing.
         """
-        extent = self.extent
-        height = (size[0] - 1) * self.stride[0] - 2 * self.padding[0] + extent[0] + extra[0]
-        width = (size[1] - 1) * self.stride[1] - 2 * self.padding[1] + extent[1] + extra[1]
+        reach = self.reach(size)
+        height = reach[0] - 2 * self.padding[0] + extra[0]
+        width = reach[1] - 2 * self.padding[1] + extra[1]
         if size[0] < 1 or size[1] < 1 or height < 1 or width < 1:
             raise GeometryError(
                 f"input of size {size} would give an output of size {(height, width)} with kernel {self.kernel}, "

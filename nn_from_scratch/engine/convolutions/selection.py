@@ -1,4 +1,4 @@
-"""Which algorithm computes a convolution: the layer's own, else that of the context, else the fastest one known."""
+"""Which algorithm computes a convolution: the layer's own, else that of the context, else the fastest one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nn_from_scratch.engine.convolutions import im2col, native, unfold
+from nn_from_scratch.engine.convolutions import native, unfold
 from nn_from_scratch.engine.convolutions.geometry import Geometry, Pair
 from nn_from_scratch.errors import ArgumentError
 
@@ -27,11 +27,11 @@ _context: ContextVar[str] = ContextVar("convolution_algorithm", default=AUTO)
 class Algorithm(Protocol):
     """One way to compute the three maps; x is (N, C, H, W), w is (C', C/G, K1, K2), g is (N, C', H', W').
 
-    What a map returns is a new tensor, or a view of one; its memory may lie with the channels last.
+    Each map returns a new tensor, which may lie in memory with the channels last.
     """
 
-    def conv2d(self, x: Tensor, w: Tensor, geometry: Geometry, bias: Tensor | None = None) -> Tensor:
-        """The convolution, plus a bias (C',): (N, C', H', W')."""
+    def conv2d(self, x: Tensor, w: Tensor, geometry: Geometry, size: Pair, bias: Tensor | None = None) -> Tensor:
+        """The convolution with so many positions, plus a bias (C',): (N, C', *size)."""
 
     def conv2d_input(self, g: Tensor, w: Tensor, geometry: Geometry, size: Pair, bias: Tensor | None = None) -> Tensor:
         """The adjoint in x, for an input of this size, plus a bias (C,): (N, C, *size)."""
@@ -39,11 +39,8 @@ class Algorithm(Protocol):
     def conv2d_weight(self, x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
         """The adjoint in w: (C', C/G, K1, K2)."""
 
-    def conv2d_and_weight(self, x: Tensor, w: Tensor, g: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
-        """The convolution and the adjoint in w for the same x: the two gradients of a transposed convolution."""
 
-
-ALGORITHMS: dict[str, Algorithm] = {"im2col": im2col, "native": native, "unfold": unfold}
+ALGORITHMS: dict[str, Algorithm] = {"native": native, "unfold": unfold}
 
 
 def check_algorithm(name: str) -> str:
@@ -67,7 +64,8 @@ def find_algorithm(name: str, x: Tensor) -> Algorithm:
         name = _context.get()
     if name == AUTO:
         name = fastest(x.device.type, x.dtype)
-    return ALGORITHMS[check_algorithm(name)]
+    found = ALGORITHMS.get(name)
+    return ALGORITHMS[check_algorithm(name)] if found is None else found
 
 
 def surrounding_algorithm() -> str:
@@ -80,8 +78,7 @@ def fastest(device: str, dtype: torch.dtype) -> str:
     """The name of the fastest algorithm on this type of device in this dtype; this is what "auto" means.
 
     The vendor's kernels, wherever the vendor has them: on CUDA always, on a CPU in the dtypes of oneDNN. For others,
-    float64 above all, PyTorch has a loop over the samples, each unfolded by itself; one product for many samples is
-    faster than that.
+    float64 above all, PyTorch has a loop over the samples, each unfolded by itself.
     """
     if device != "cpu":
         return "native"
@@ -91,7 +88,7 @@ def fastest(device: str, dtype: torch.dtype) -> str:
 
 @contextmanager
 def convolution_algorithm(name: str) -> Iterator[None]:
-    """Within it, the layers whose own algorithm is "auto" use the one of this name, forward and backward.
+    """Context manager in which layers whose own algorithm is "auto" use the one of this name, forward and backward.
 
     Args:
         name: "native", "unfold", or "auto" for the fastest.

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from nn_from_scratch.engine.arguments import real
 from nn_from_scratch.engine.graph import Record, Saving
 from nn_from_scratch.engine.layer import Layer
-from nn_from_scratch.engine.layers.arguments import finite
 from nn_from_scratch.errors import ArgumentError
 
 
@@ -44,7 +44,7 @@ class LeakyReLU(Layer):
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
-        self.negative_slope = finite(negative_slope, name="negative_slope")
+        self.negative_slope = real(negative_slope, name="negative_slope")
 
     def forward(self, x: Tensor) -> Tensor:
         return x.where(x > 0, self.negative_slope * x)
@@ -67,8 +67,7 @@ class Sigmoid(Layer):
 
     def input_vjp(self, g: Tensor, record: Record) -> Tensor:
         (y,) = record.saved
-        # On the way from y to 0, the part y of it: y - y y below a half, else y (1 - y), so no digits are lost near 1.
-        return torch.lerp(y, y.new_zeros(()), y).mul_(g)
+        return (1 - y).mul_(y).mul_(g)
 
 
 class Tanh(Layer):

@@ -24,8 +24,7 @@ from nn_from_scratch.engine.convolutions import (
 )
 from nn_from_scratch.engine.graph import Record
 from nn_from_scratch.engine.layer import Layer, expect_dimensions
-from nn_from_scratch.engine.layers.initialization import positive, uniform
-from nn_from_scratch.engine.sums import channel_sums
+from nn_from_scratch.engine.parameters import positive, uniform
 from nn_from_scratch.errors import GeometryError, ShapeError
 
 
@@ -108,7 +107,7 @@ class _Convolution(Layer):
             )
 
     def _with_bias_vjp(self, weight: Tensor, g: Tensor) -> dict[str, Tensor]:
-        return {"weight": weight} if self.bias is None else {"weight": weight, "bias": channel_sums(g)}
+        return {"weight": weight} if self.bias is None else {"weight": weight, "bias": g.sum(dim=(0, 2, 3))}
 
     def __repr__(self) -> str:
         g = self.geometry
@@ -136,7 +135,7 @@ class Conv2d(_Convolution):
     s = conv2d(x, w) + b;   dl/dx = conv2d_input(g, w);   dl/dw = conv2d_weight(x, g);   dl/db = sum of g, all but C'.
 
     Input (N, C, H, W), output (N, C', H', W') with H' = floor((H + 2p - d(K1 - 1) - 1) / s) + 1, W' alike.
-    The output may lie in memory with the channels last: `reshape` it, where `view` is refused.
+    The output lies in memory as the input does, often with the channels last: `reshape` it, where `view` is refused.
     Parameters: weight (C', C/G, K1, K2) and bias (C',), both from U(-sqrt k, sqrt k), k = 1 / ((C/G) K1 K2).
 
     Args:
@@ -146,7 +145,7 @@ class Conv2d(_Convolution):
         stride, padding, dilation: one number, or one for the height and one for the width.
         groups: G, which divides C and C'.
         bias: whether b is there.
-        algorithm: how the three maps are computed: "im2col", "unfold", "native", or "auto" for the one of the
+        algorithm: how the three maps are computed: "unfold", "native", or "auto" for the one of the
             surrounding `convolution_algorithm`, if there is one, else the fastest for the device and dtype.
         generator: source of the initial values; torch's global one by default.
         device, dtype: of the parameters; torch's defaults by default.
@@ -156,12 +155,9 @@ class Conv2d(_Convolution):
         ShapeError, GeometryError, DtypeError, DeviceError: on a call, the input does not fit.
     """
 
-    def check_inputs(self, x: Tensor) -> None:
-        super().check_inputs(x)
-        self.geometry.output_size(spatial(x))
-
     def forward(self, x: Tensor) -> Tensor:
-        return self._maps.conv2d(x, self.weight, self.geometry, self.bias)
+        size = self.geometry.output_size(spatial(x))
+        return self._maps.conv2d(x, self.weight, self.geometry, size, self.bias)
 
     def input_vjp(self, g: Tensor, record: Record) -> Tensor:
         return self._maps.conv2d_input(g, self.weight, self.geometry, spatial(record.x))
@@ -213,50 +209,26 @@ class TransposeConv2d(_Convolution):
     def _weight_channels(self) -> tuple[int, int]:
         return (self.in_channels, self.out_channels // self.geometry.groups)
 
-    def check_inputs(self, x: Tensor) -> None:
-        super().check_inputs(x)
-        self.geometry.transposed_size(spatial(x), self.output_padding)
-
-    @property
-    def _within_stride(self) -> bool:
-        """Whether the output is a size that the convolution maps to that of the input.
-
-        Output padding between stride and dilation (allowed, as in PyTorch) gives a larger one. It is then cut out of
-        the result without padding, and rows beyond that, which no kernel reaches, hold the bias alone.
-        """
-        return all(extra < s for extra, s in zip(self.output_padding, self.geometry.stride, strict=True))
-
-    def _uncut(self, x: Tensor) -> tuple[Geometry, Pair, list[int]]:
-        """The geometry without padding, the size that it gives, and how `pad` takes that to the layer's own."""
-        whole = replace(self.geometry, padding=(0, 0))
-        full, size = whole.transposed_size(spatial(x)), self.geometry.transposed_size(spatial(x), self.output_padding)
-        (p, q), (H, W) = self.geometry.padding, size
-        return whole, full, [-q, W + q - full[1], -p, H + p - full[0]]
-
     def forward(self, x: Tensor) -> Tensor:
-        if self._within_stride:
-            size = self.geometry.transposed_size(spatial(x), self.output_padding)
-            return self._maps.conv2d_input(x, self.weight, self.geometry, size, self.bias)
-        whole, full, sides = self._uncut(x)
-        y = pad(self._maps.conv2d_input(x, self.weight, whole, full), sides)
-        return y if self.bias is None else y.add_(self.bias[:, None, None])
+        size = self.geometry.transposed_size(spatial(x), self.output_padding)
+        return self._maps.conv2d_input(x, self.weight, self.geometry, size, self.bias)
 
-    def _reached(self, g: Tensor, record: Record) -> tuple[Tensor, Geometry]:
-        """The cotangent of what a convolution's positions reach, and the geometry of that convolution."""
-        if self._within_stride:
+    def _reached(self, g: Tensor, positions: Pair) -> tuple[Tensor, Geometry]:
+        """The cotangent of what these positions reach, and the geometry that takes exactly that to them.
+
+        Output padding between stride and dilation (allowed, as in PyTorch) gives an output with rows that no kernel
+        reaches; a convolution of all of it would have more positions than the input.
+        """
+        if all(extra < s for extra, s in zip(self.output_padding, self.geometry.stride, strict=True)):
             return g, self.geometry
-        whole, _, sides = self._uncut(record.x)
-        return pad(g, [-n for n in sides]), whole
+        (p, q), reach, (H, W) = self.geometry.padding, self.geometry.reach(positions), spatial(g)
+        return pad(g, (q, reach[1] - q - W, p, reach[0] - p - H)), replace(self.geometry, padding=(0, 0))
 
     def input_vjp(self, g: Tensor, record: Record) -> Tensor:
-        reached, geometry = self._reached(g, record)
-        return self._maps.conv2d(reached, self.weight, geometry)
+        positions = spatial(record.x)
+        reached, geometry = self._reached(g, positions)
+        return self._maps.conv2d(reached, self.weight, geometry, positions)
 
     def parameter_vjps(self, g: Tensor, record: Record) -> dict[str, Tensor]:
-        reached, geometry = self._reached(g, record)
+        reached, geometry = self._reached(g, spatial(record.x))
         return self._with_bias_vjp(self._maps.conv2d_weight(reached, record.x, geometry), g)
-
-    def vjps(self, g: Tensor, record: Record) -> tuple[Tensor, dict[str, Tensor]]:
-        reached, geometry = self._reached(g, record)
-        x, weight = self._maps.conv2d_and_weight(reached, self.weight, record.x, geometry)
-        return x, self._with_bias_vjp(weight, g)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from nn_from_scratch.engine.arguments import number
 from nn_from_scratch.engine.graph import Record, Saving
-from nn_from_scratch.engine.layout import alike
 from nn_from_scratch.engine.losses.base import Loss
-from nn_from_scratch.engine.sums import sum_of_squares
 from nn_from_scratch.errors import ArgumentError
 
 
@@ -32,7 +29,7 @@ class _Difference(Loss):
         return self.reduced(self.of_error(e))
 
     def forward(self, prediction: Tensor, target: Tensor) -> Saving:
-        e = prediction - alike(target, prediction)  # a convolution's output lies with its channels last
+        e = prediction - target
         return Saving(self.value(e), (e,))
 
     def input_vjp(self, g: Tensor, record: Record) -> tuple[Tensor | None, ...]:
@@ -58,12 +55,6 @@ class MSE(_Difference):
 
     def of_error(self, e: Tensor) -> Tensor:
         return e.square()
-
-    def value(self, e: Tensor) -> Tensor:
-        if self.reduction == "none":
-            return self.of_error(e)
-        total = sum_of_squares(e)
-        return total / e.numel() if self.reduction == "mean" else total
 
     def error_vjp(self, e: Tensor, g: Tensor) -> Tensor:
         return e * (2 * g)
@@ -113,7 +104,7 @@ class Huber(_Difference):
 
     def __init__(self, *, delta: float = 1.0, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction)
-        if isinstance(delta, bool) or not isinstance(delta, int | float) or not 0 < delta < math.inf:
+        if not number(delta) or delta <= 0:
             raise ArgumentError(f"delta is {delta!r}, but a finite positive number is expected")
         self.delta = float(delta)
 

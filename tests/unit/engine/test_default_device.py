@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.engine.convolutions import convolution_algorithm, phases
+from nn_from_scratch.engine.convolutions import convolution_algorithm, native
 from nn_from_scratch.engine.losses.base import Loss
 from nn_from_scratch.parity.specs import LAYERS
 from nn_from_scratch.verify.catalogue import Case, Spec
 from nn_from_scratch.verify.catalogue.building import prepare
 
 CASES = [pytest.param(spec, case, id=f"{spec.name}-{case.name}") for spec in LAYERS for case in spec.cases]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_kept() -> Iterator[None]:
-    """Nothing that an earlier test had made under the usual default."""
-    phases._phase_order.cache_clear()
-    yield
-    phases._phase_order.cache_clear()
 
 
 def passes(spec: Spec, case: Case, *, device: str) -> list[Tensor | None]:
@@ -50,7 +40,13 @@ def test_a_pass_on_the_cpu(spec: Spec, case: Case) -> None:
 
 
 def test_what_is_kept_for_the_next_call_lies_where_its_tensors_do() -> None:
-    layer, x = nn.Conv2d(1, 2, 3, algorithm="unfold"), torch.ones(2, 1, 5, 5)
-    with torch.device("meta"):
-        first = layer(x)
-    assert torch.equal(layer(x), first) and first.device.type == "cpu"
+    native._shape_of_weight.cache_clear()
+    layer, x = nn.Conv2d(1, 2, 3, algorithm="native"), torch.ones(2, 1, 5, 5)
+    found = []
+    for device in ("meta", "cpu"):
+        with torch.device(device):
+            nn.backward(layer(x), torch.ones(2, 2, 3, 3, device="cpu"))
+        found.append(layer.weight.grad)
+        layer.weight.grad = None
+    assert found[0] is not None and found[1] is not None
+    assert torch.equal(*found) and found[0].device.type == "cpu"

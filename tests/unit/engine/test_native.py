@@ -1,4 +1,4 @@
-"""Which way the algorithm `native` takes for a convolution."""
+"""Which way the algorithm `native` takes for a transposed convolution."""
 
 from __future__ import annotations
 
@@ -9,65 +9,56 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.engine.convolutions import ALGORITHMS, Geometry, native
-from nn_from_scratch.engine.convolutions.columns import convolve
-from nn_from_scratch.engine.convolutions.native import FEW_ENTRIES, FEW_ROWS
 
 
 @pytest.fixture
-def products(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The batches for which columns were taken."""
+def phases(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The channels of the results that came by phases."""
     found: list[int] = []
+    by_phases = native._by_phases
 
-    def noted(x: Tensor, *arguments: Any, **options: Any) -> Tensor:
-        found.append(len(x))
-        return convolve(x, *arguments, **options)
+    def noted(g: Tensor, w: Tensor, *rest: Any) -> Tensor:
+        found.append(w.shape[1])
+        return by_phases(g, w, *rest)
 
-    monkeypatch.setattr(native, "convolve", noted)
+    monkeypatch.setattr(native, "_by_phases", noted)
     return found
 
 
-def case(
-    N: int, size: tuple[int, int] = (8, 8), channels: int = 8, out: int = 4, **options: Any
-) -> tuple[Tensor, Tensor, Geometry]:
-    """Of a kernel with two rows and one column, and so a row less."""
-    x, w = torch.randn(N, channels, size[0] + 1, size[1]), torch.randn(out, channels, 2, 1)
-    return x, w, Geometry((2, 1), **options)
-
-
 @pytest.mark.parametrize(
-    ("N", "options", "short"),
+    ("channels", "geometry", "extra", "taken"),
     [
-        (FEW_ROWS // 64, {}, True),
-        (FEW_ROWS // 64 + 1, {}, False),  # more rows
-        (FEW_ENTRIES // (64 * 512) - 1, {"channels": 256}, True),
-        (FEW_ENTRIES // (64 * 512), {"channels": 256}, False),  # more entries
-        (1, {"out": 64}, True),
-        (1, {"out": 65}, False),  # more of the kernel than of the columns
-        (0, {}, False),
+        (3, Geometry((4, 4), stride=(2, 2), padding=(1, 1)), (0, 0), True),  # the report's last layer
+        (native.MIN_CHANNELS - 1, Geometry((4, 6), stride=(2, 3), padding=(1, 2)), (1, 1), True),
+        (1, Geometry((3, 2), stride=(3, 1)), (0, 0), True),
+        (2, Geometry((2, 4), stride=(1, 2), padding=(0, 1)), (0, 1), True),
+        (native.MIN_CHANNELS, Geometry((4, 4), stride=(2, 2)), (0, 0), False),
+        (3, Geometry((4, 3), stride=(2, 2)), (0, 0), False),  # phases of two sizes
+        (3, Geometry((3, 4), stride=(2, 2)), (0, 0), False),
+        (3, Geometry((3, 3)), (0, 0), False),
+        (2, Geometry((4, 4), stride=(2, 2), groups=2), (0, 0), False),
+        (3, Geometry((4, 4), stride=(2, 2), dilation=(2, 1)), (0, 0), False),
+        (3, Geometry((4, 4), stride=(2, 2)), (1, 0), False),  # a row that no kernel reaches
+        (3, Geometry((4, 4), stride=(2, 2)), (0, 1), False),
     ],
 )
-def test_columns_where_the_vendors_kernel_takes_long_to_begin(
-    N: int, options: dict[str, Any], short: bool, products: list[int]
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_results_of_few_channels_come_by_equal_phases(
+    channels: int,
+    geometry: Geometry,
+    extra: tuple[int, int],
+    taken: bool,
+    memory: torch.memory_format,
+    phases: list[int],
 ) -> None:
-    x, w, geometry = case(N, **options)
-    b = torch.randn(len(w))
-    expected = ALGORITHMS["im2col"].conv2d(x, w, geometry, b)
-    torch.testing.assert_close(native.conv2d(x, w, geometry, b), expected, rtol=1e-4, atol=1e-4)
-    assert products == ([N] if short else [])
-
-
-@pytest.mark.parametrize("other", ["float64", "groups", "dilation"])
-def test_no_columns_for_what_nobody_measured(other: str, products: list[int]) -> None:
-    x, w, geometry = case(2, **({other: 2} if other == "groups" else {other: (2, 1)} if other == "dilation" else {}))
-    w = w[:, :4] if other == "groups" else w
-    x, w = (x.double(), w.double()) if other == "float64" else (x, w)
-    torch.testing.assert_close(native.conv2d(x, w, geometry), ALGORITHMS["im2col"].conv2d(x, w, geometry))
-    assert products == []
-
-
-def test_short_adjoints_take_columns_too(products: list[int]) -> None:
-    geometry = Geometry((4, 4), stride=(2, 2))
-    g, w = torch.randn(3, 8, 7, 7), torch.randn(8, 4, 4, 4)
-    found = native.conv2d_input(g, w, geometry, (16, 16))
-    torch.testing.assert_close(found, ALGORITHMS["im2col"].conv2d_input(g, w, geometry, (16, 16)))
-    assert sum(products) == 3
+    generator = torch.Generator().manual_seed(0)
+    g, w, b = (
+        torch.randn(shape, generator=generator)
+        for shape in ((2, 6, 4, 5), (6, channels, *geometry.kernel), (channels * geometry.groups,))
+    )
+    size = geometry.transposed_size((4, 5), extra)
+    for bias in (None, b):
+        found = native.conv2d_input(g.contiguous(memory_format=memory), w, geometry, size, bias)
+        expected = ALGORITHMS["unfold"].conv2d_input(g, w, geometry, size, bias)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert phases == [channels] * 2 * taken

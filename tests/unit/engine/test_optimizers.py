@@ -6,11 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.engine.optimizers import Optimizer, packing
-from nn_from_scratch.engine.optimizers.base import Coefficients
+from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import ArgumentError, StateDictError
 
 MAKERS: list[Callable[[nn.Module], Optimizer]] = [
@@ -46,60 +44,7 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(make: Callable[[nn.Module], Op
     assert torch.equal(model.weight, other.weight)
 
 
-@pytest.mark.parametrize("make", MAKERS)
-def test_small_parameters_are_updated_as_one_and_to_the_same_bits(
-    make: Callable[[nn.Module], Optimizer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def train() -> tuple[nn.Module, Optimizer]:
-        generator = torch.Generator().manual_seed(1)
-        model = nn.Sequential(nn.Linear(3, 4, generator=generator), nn.Tanh(), nn.Linear(4, 2, generator=generator))
-        optimizer = make(model)
-        steps(model, optimizer, 2)
-        optimizer.load_state_dict(optimizer.state_dict())  # the state is no longer what the next step left
-        steps(model, optimizer, 2)
-        optimizer.zero_grad()
-        nn.backward(model[2](torch.ones(1, 4)))  # from here on some are a step ahead of the others
-        optimizer.step()
-        steps(model, optimizer, 2)
-        return model, optimizer
-
-    model, optimizer = train()
-    assert len(optimizer._packs) == 2
-    kept = dict(optimizer._state)
-    steps(model, optimizer, 1)
-    assert all(optimizer._state[name] is views for name, views in kept.items())  # nothing is made anew
-    model, optimizer = train()
-    for kind in optimizer.state_names:
-        of_kind = [tensor for name, tensor in optimizer.state_dict().items() if name.startswith(f"{kind}.")]
-        assert len({x.untyped_storage().data_ptr() for x in of_kind}) == 2  # in two groups, since then
-    monkeypatch.setattr(packing, "SMALL", 0)
-    alone, of_alone = train()
-    for one, other in ((model, alone), (optimizer, of_alone)):
-        found, expected = one.state_dict(), other.state_dict()
-        assert found.keys() == expected.keys()
-        assert all(torch.equal(found[name], expected[name]) for name in found)
-
-
-def test_large_parameters_are_updated_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "SMALL", 6)
-    model, taken = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 4)), []
-
-    class Watched(nn.SGD):
-        def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> None:
-            taken.append([tuple(p.shape) for p in parameters])
-            assert [g.shape for g in gradients] == [p.shape for p in parameters]
-            super().update(names, parameters, gradients, c)
-
-    optimizer = Watched(model, lr=0.1, momentum=0.9)
-    nn.backward(model(torch.ones(2, 3)))
-    optimizer.step()
-    assert taken == [[(6 + 2 + 4,), (4, 2)]]
-    assert [name for name in optimizer.state_dict() if "momentum" in name] == [
-        f"momentum.{name}" for name in model.parameters()
-    ]
-
-
-def test_a_state_that_somebody_writes_to_is_the_one_of_the_next_step() -> None:
+def test_a_state_that_is_written_to_is_the_one_of_the_next_step() -> None:
     model = nn.Linear(3, 2)
     optimizer = nn.SGD(model, lr=1.0, momentum=0.5)
     for _ in range(2):
@@ -110,45 +55,6 @@ def test_a_state_that_somebody_writes_to_is_the_one_of_the_next_step() -> None:
         optimizer.state_dict()["momentum.weight"].fill_(2.0)
     optimizer.step()
     assert torch.equal(model.weight, before - 1)
-
-
-def test_parameters_of_several_dtypes_or_kinds_of_state_are_not_joined() -> None:
-    named = {"a": torch.ones(2), "b": torch.ones(2, dtype=torch.float64), "c": torch.ones(3)}
-    assert list(packing.packable(named, {})) == ["a", "c"]
-    assert not packing.packable(named, {"c": {"momentum": torch.ones(3)}})
-    assert not packing.packable({"a": torch.ones(2, device="meta"), "c": torch.ones(3, device="meta")}, {})
-
-
-def test_gradients_that_lie_one_after_the_other_are_not_copied() -> None:
-    flat = torch.arange(14.0)
-    parts = [flat[1:7].view(2, 3), flat[7:8].view(()), flat[8:12]]
-    found = packing.adjacent(parts)
-    assert found is not None and found.data_ptr() == parts[0].data_ptr() and torch.equal(found, flat[1:12])
-    for others in (
-        [parts[0], parts[2]],  # a gap
-        [parts[1], parts[0], parts[2]],  # another order
-        [parts[0].t(), *parts[1:]],
-        [parts[0], flat.clone()[7:8], parts[2]],  # another tensor's memory
-    ):
-        assert packing.adjacent(others) is None
-
-
-def test_where_gradients_lie_changes_no_step() -> None:
-    found = []
-    for together in (False, True):
-        generator = torch.Generator().manual_seed(0)
-        model = nn.Sequential(nn.Linear(3, 2, generator=generator), nn.Linear(2, 4, generator=generator))
-        optimizer = nn.SGD(model, lr=0.1, momentum=0.9, weight_decay=0.1)
-        for _ in range(3):
-            parameters = list(model.parameters().values())
-            flat = torch.randn(sum(p.numel() for p in parameters), generator=generator)
-            before = flat.clone()
-            for p, part in zip(parameters, packing.parted(flat, parameters), strict=True):
-                p.grad = part if together else part.clone()
-            optimizer.step()
-            assert torch.equal(flat, before)
-        found.append(torch.cat([p.flatten() for p in parameters]))
-    assert torch.equal(*found)
 
 
 def test_a_parameter_without_gradient_is_left_alone() -> None:
@@ -198,14 +104,14 @@ def test_a_step_does_not_modify_the_gradient(make: Callable[[nn.Module], Optimiz
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda m: nn.SGD(m, lr=-1), "lr is -1, but a finite number of at least 0.0 is expected"),
+        (lambda m: nn.SGD(m, lr=-1), "lr is -1, but a finite number of at least 0 is expected"),
         (lambda m: nn.SGD(m, lr=float("nan")), "lr is nan, but a finite number"),
         (lambda m: nn.SGD(m, lr=float("inf")), "lr is inf, but a finite number"),
-        (lambda m: nn.SGD(m, lr=0.1, momentum=1), "momentum is 1, but a finite number of at least 0.0 and below 1.0"),
+        (lambda m: nn.SGD(m, lr=0.1, momentum=1), "momentum is 1, but a finite number of at least 0 and below 1"),
         (lambda m: nn.Adam(m, betas=(0.9, 1.5)), r"betas\[1\] is 1.5, but a finite number"),
         (lambda m: nn.Adam(m, eps=-1e-8), "eps is -1e-08, but a finite number"),
         (lambda m: nn.AdamW(m, weight_decay=-1), "weight_decay is -1, but a finite number"),
-        (lambda m: nn.RMSprop(m, alpha=1), "alpha is 1, but a finite number of at least 0.0 and below 1.0"),
+        (lambda m: nn.RMSprop(m, alpha=1), "alpha is 1, but a finite number of at least 0 and below 1"),
         (lambda m: nn.SGD(m, lr=0.1, nesterov=True), "nesterov is True with momentum = 0.0 and dampening = 0.0"),
         (
             lambda m: nn.SGD(m, lr=0.1, momentum=0.9, dampening=0.1, nesterov=True),
@@ -243,14 +149,7 @@ def test_options_are_shown() -> None:
     assert repr(nn.RMSprop(model, centered=True)) == "RMSprop(lr=0.01, alpha=0.99, eps=1e-08, centered=True)"
 
 
-def test_steps_of_a_single_parameter_are_counted_from_one() -> None:
-    optimizer = nn.SGD(nn.Linear(2, 1, bias=False), lr=0.1)
-    optimizer.model.parameters()["weight"].grad = torch.ones(1, 2)
-    optimizer.step()
-    assert [optimizer.advance(["weight"]) for _ in range(2)] == [2, 3]
-
-
-def test_without_weight_decay_the_gradients_are_handed_on_as_they_are() -> None:
+def test_without_weight_decay_the_gradients_stay_as_they_are() -> None:
     optimizer, gradients = nn.SGD(nn.Linear(2, 1), lr=0.1), [torch.ones(2)]
     infinite = [torch.full((2,), torch.inf)]
-    assert optimizer.decayed(infinite, gradients, {}) is gradients
+    assert optimizer.decayed(infinite, gradients) is gradients

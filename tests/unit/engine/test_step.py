@@ -12,9 +12,8 @@ import nn_from_scratch as nn
 from nn_from_scratch.bench.counts import count
 from nn_from_scratch.bench.rows import our_step, torch_step
 from nn_from_scratch.denoise.model import report_model
-from nn_from_scratch.engine.capture import TrainingStep
-from nn_from_scratch.engine.capture.step import KEPT_STEPS
 from nn_from_scratch.engine.optimizers import Optimizer
+from nn_from_scratch.engine.step import KEPT_GRAPHS, TrainingStep
 from nn_from_scratch.errors import CaptureError, ShapeError
 
 OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {
@@ -61,7 +60,6 @@ def run(
         *((name, torch.float32, "native") for name in OPTIMIZERS),
         ("momentum", torch.float32, "unfold"),
         ("adam", torch.float64, "unfold"),
-        ("adam", torch.float64, "im2col"),
     ],
 )
 def test_smaller_batches_and_other_rates_give_the_bits_of_ordinary_steps(
@@ -115,7 +113,7 @@ def calls_of_forward(own: nn.Module, monkeypatch: pytest.MonkeyPatch) -> list[No
     return seen
 
 
-def test_a_replayed_step_runs_no_python_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recorded_step_runs_no_python_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     own, _, step, batch = captured_step()
     seen = calls_of_forward(own, monkeypatch)
     step(*batch)
@@ -124,22 +122,55 @@ def test_a_replayed_step_runs_no_python_of_the_model(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     "change",
-    [
-        lambda own, optimizer: own.eval(),
-        lambda own, optimizer: setattr(optimizer, "momentum", 0.5),
-        lambda own, optimizer: setattr(own[0], "weight", own[0].weight.clone()),
-        lambda own, optimizer: optimizer.load_state_dict(optimizer.state_dict()),
-    ],
-    ids=["mode", "option", "parameter", "state"],
+    [lambda own: own.eval(), lambda own: setattr(own[0], "weight", own[0].weight.clone())],
+    ids=["mode", "parameter"],
 )
-def test_a_step_is_captured_anew_when_something_was_exchanged(
-    change: Callable[[nn.Module, Optimizer], object], monkeypatch: pytest.MonkeyPatch
+def test_a_step_is_recorded_anew_when_something_was_exchanged(
+    change: Callable[[nn.Module], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own, optimizer, step, batch = captured_step()
-    change(own, optimizer)
+    own, _, step, batch = captured_step()
+    change(own)
     seen = calls_of_forward(own, monkeypatch)
     step(*batch)
     assert seen
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda optimizer: setattr(optimizer, "momentum", 0.5),
+        lambda optimizer: optimizer.load_state_dict(optimizer.state_dict()),
+    ],
+    ids=["option", "state"],
+)
+def test_what_is_exchanged_in_the_optimizer_counts_from_the_next_step(change: Callable[[Optimizer], object]) -> None:
+    found = []
+    for capture in (True, False):
+        own = model()
+        optimizer = nn.SGD(own, lr=0.1, momentum=0.9)
+        step, (batch,) = TrainingStep(own, nn.MSE(), optimizer, capture=capture), batches(4)
+        for number in range(6):
+            if number == 4:
+                change(optimizer)
+            step(*batch)
+        found.append(torch.cat([p.flatten() for p in own.parameters().values()]))
+    assert torch.equal(*found)
+
+
+def test_an_optimizer_with_a_step_of_its_own_makes_it() -> None:
+    class Halving(nn.SGD):
+        def step(self) -> None:
+            for parameter in self.model.parameters().values():
+                assert parameter.grad is not None
+                parameter.mul_(0.5)
+
+    own = model()
+    step, (batch,) = TrainingStep(own, nn.MSE(), Halving(own, lr=0.1)), batches(4)
+    before = own.parameters()["0.weight"].clone()
+    for _ in range(4):
+        step(*batch)
+        assert all(p.grad is None for p in own.parameters().values())
+    assert torch.equal(own.parameters()["0.weight"], before / 16)
 
 
 def test_loaded_weights_are_taken_up() -> None:
@@ -167,11 +198,11 @@ def test_no_record_and_no_gradient_is_left_behind_or_taken_along() -> None:
 def test_only_so_many_kinds_of_batches_are_kept() -> None:
     own = nn.Sequential(nn.Linear(2, 2))
     step = TrainingStep(own, nn.MSE(), nn.SGD(own, lr=0.1))
-    for size in range(1, KEPT_STEPS + 4):
+    for size in range(1, KEPT_GRAPHS + 4):
         x = torch.ones(size, 2)
         step(x, x)
-    assert len(step._kept) == KEPT_STEPS
-    assert [shape[0] for ((shape, *_), *_) in step._kept] == list(range(4, KEPT_STEPS + 4))  # the last ones
+    assert len(step._graphs) == KEPT_GRAPHS
+    assert [shape[0] for ((shape, *_), *_) in step._graphs] == list(range(4, KEPT_GRAPHS + 4))  # the last ones
 
 
 def test_inputs_may_require_a_gradient_and_are_not_modified() -> None:
@@ -197,7 +228,7 @@ def test_a_module_that_replaces_its_buffer_is_refused() -> None:
     step = TrainingStep(own, nn.MSE(), nn.SGD(own, lr=0.1))
     x = torch.ones(3, 2)
     step(x, x)  # notices the new count, and begins again
-    step._watched = type(step._watched)(own, step.criterion, step.optimizer)
+    step._watched = type(step._watched)(own, step.criterion)
     with pytest.raises(CaptureError, match="'1.count' was replaced by another tensor during the step"):
         step(x, x)
 
@@ -228,16 +259,6 @@ def test_a_graph_on_cuda_gives_the_losses_of_ordinary_steps(name: str) -> None:
     torch.testing.assert_close(torch.tensor(found[1]), torch.tensor(found[0]), rtol=1e-12, atol=0.0)
 
 
-def test_what_captured_steps_keep_is_counted() -> None:
-    own = model()
-    step = TrainingStep(own, nn.MSE(), nn.SGD(own, lr=0.1))
-    kept = []
-    for x, y in batches(4, 4, 4, 2, 2):
-        step(x, y)
-        kept.append(step.kept_bytes)
-    assert kept[0] == 0 < kept[1] == kept[2] == kept[3] < kept[4]
-
-
 @pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="nobody has looked at other processors"
 )
@@ -250,16 +271,14 @@ def test_a_step_takes_no_more_memory_than_pytorchs(batch: int, capture: bool) ->
     try:
         ours, theirs = our_step(x, "Adam", capture=capture), torch_step(x, "Adam")
         last = [z.contiguous(memory_format=torch.channels_last) for z in (x, y)]
-        found = count(lambda: ours(*last)).peak_bytes + ours.train.kept_bytes
-        assert found <= count(lambda: theirs(x, y)).peak_bytes
+        assert count(lambda: ours(*last)).peak_bytes <= count(lambda: theirs(x, y)).peak_bytes
     finally:
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_no_step_leaves_gradients_or_records_behind(workers: int) -> None:
+def test_no_step_leaves_gradients_or_records_behind() -> None:
     own, criterion = model(), nn.MSE()
-    step = TrainingStep(own, criterion, nn.SGD(own, lr=0.1), workers=workers)
+    step = TrainingStep(own, criterion, nn.SGD(own, lr=0.1))
     for x, y in batches(4, 4, 4, 4):
         step(x, y)
         assert all(p.grad is None for p in own.parameters().values())
@@ -279,13 +298,12 @@ def test_a_rate_that_comes_back_is_the_rate_again() -> None:
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("capture", [True, False])
-def test_gradients_of_somebody_else_are_dropped(capture: bool, workers: int) -> None:
+def test_gradients_that_were_left_are_dropped(capture: bool) -> None:
     found = []
     for left in (False, True):
         own = model()
-        step = TrainingStep(own, nn.MSE(), nn.SGD(own, lr=0.1), capture=capture, workers=workers)
+        step = TrainingStep(own, nn.MSE(), nn.SGD(own, lr=0.1), capture=capture)
         for x, y in batches(4, 4, 4, 4):
             if left:
                 for parameter in own.parameters().values():
@@ -295,15 +313,20 @@ def test_gradients_of_somebody_else_are_dropped(capture: bool, workers: int) -> 
     assert torch.equal(*found)
 
 
-def test_after_a_change_steps_are_captured_again_once() -> None:
-    own = model()
-    optimizer = nn.SGD(own, lr=0.1, momentum=0.9)
-    step, (batch,) = TrainingStep(own, nn.MSE(), optimizer), batches(4)
-    kept = []
-    for momentum in (0.9, 0.9, 0.9, 0.5, 0.5, 0.5, 0.5):
-        optimizer.momentum = momentum
-        step(*batch)
-        (found,) = step._kept.values()
+def test_after_a_change_steps_are_recorded_again_once() -> None:
+    own = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    step, x, kept = TrainingStep(own, nn.MSE(), nn.SGD(own, lr=0.1)), torch.ones(3, 2), []
+    for training in (True, True, True, False, False, False, False):
+        own.train(training)
+        step(x, x)
+        (found,) = step._graphs.values()
         kept.append(found)
     assert kept[0] is None is kept[3]
     assert kept[1] is kept[2] is not None and kept[4] is kept[5] is kept[6] is not None
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_a_step_of_the_reports_model_asks_for_few_operators(name: str) -> None:
+    own = model()
+    step, (batch,) = TrainingStep(own, nn.MSE(), OPTIMIZERS[name](own), capture=False), batches(4)
+    assert 30 <= (count(lambda: step(*batch)).operators or 0) <= 60
