@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -19,7 +18,7 @@ from nn_from_scratch.bench.clock import Clock, alone, no_collection, synchronise
 from nn_from_scratch.bench.counts import count
 from nn_from_scratch.bench.intervals import Interval, bootstrap, log_ratios
 from nn_from_scratch.bench.machine import machine_info
-from nn_from_scratch.bench.rows import COMPILED, EAGER, OPTIMIZERS, ROWS, Batch, OurStep, Row, Step, split_into_batches
+from nn_from_scratch.bench.rows import COMPILED, EAGER, OPTIMIZERS, ROWS, Batch, Row, Step, split_into_batches
 from nn_from_scratch.bench.timings import REPORT, Settings, Table, Timing
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.verify.catalogue.precision import tensor_cores
@@ -117,8 +116,7 @@ def _make_ready(row: Row, timing: Timing, steps: dict[str, Step], batches: Seque
     """
     try:
         counted = row.make(batches[0][0], timing.optimizer)
-        counts = count(lambda: counted(*batches[0]), operators=row.dispatches)
-        timing.counts = replace(counts, peak_bytes=_memory(counted, counts.peak_bytes))
+        timing.counts = count(lambda: counted(*batches[0]), operators=row.dispatches)
         step = row.make(batches[0][0], timing.optimizer)
         for batch in (batches[0], batches[-1]):
             for _ in range(_TIMES_READY):
@@ -126,13 +124,6 @@ def _make_ready(row: Row, timing: Timing, steps: dict[str, Step], batches: Seque
         steps[row.name] = step
     except Exception as error:  # torch.compile needs a compiler, and a row of somebody else's may need anything
         timing.void = f"does not run here: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-def _memory(step: Step, peak: int) -> int:
-    """Bytes that a step takes, if so many were counted in the calling thread: each worker needs as much as that."""
-    if not isinstance(step, OurStep):
-        return peak
-    return peak * step.train.workers + step.train.kept_bytes
 
 
 def _expect_same_steps(timing: Timing, losses: Tensor, eager: Tensor | None, settings: Settings) -> None:

@@ -22,7 +22,7 @@ from nn_from_scratch.denoise.progress import EpochResult, Progress
 from nn_from_scratch.denoise.scores import psnr
 from nn_from_scratch.denoise.settings import TrainingSettings
 from nn_from_scratch.denoise.tiling import apply_to_images
-from nn_from_scratch.engine.capture import TrainingStep
+from nn_from_scratch.engine import TrainingStep
 from nn_from_scratch.engine.capture.team import single_thread
 from nn_from_scratch.engine.losses import MSE
 from nn_from_scratch.engine.low_precision import LossScale, LowPrecisionStep

@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nn_from_scratch.engine import layers, losses, optimizers
-from nn_from_scratch.engine.capture import TrainingStep as TrainingStep
 from nn_from_scratch.engine.convolutions import convolution_algorithm as convolution_algorithm
 from nn_from_scratch.engine.graph import Record as Record
 from nn_from_scratch.engine.graph import Saving as Saving
@@ -31,6 +30,7 @@ from nn_from_scratch.engine.module import Module as Module
 from nn_from_scratch.engine.module import Sequential as Sequential
 from nn_from_scratch.engine.module import backward as backward
 from nn_from_scratch.engine.optimizers import *
+from nn_from_scratch.engine.step import TrainingStep as TrainingStep
 
 if not TYPE_CHECKING:
     __all__ = [

@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from nn_from_scratch.engine.arguments import real
 from nn_from_scratch.engine.module import Module
-from nn_from_scratch.engine.optimizers.base import Coefficients, Optimizer, checked, descend, given
+from nn_from_scratch.engine.optimizers.base import Optimizer, given
 
 
 class Adam(Optimizer):
@@ -39,30 +40,27 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(model, lr=lr, weight_decay=weight_decay)
         self.betas = (
-            checked(betas[0], name="betas[0]", least=0.0, below=1.0),
-            checked(betas[1], name="betas[1]", least=0.0, below=1.0),
+            real(betas[0], name="betas[0]", least=0.0, below=1.0),
+            real(betas[1], name="betas[1]", least=0.0, below=1.0),
         )
-        self.eps = checked(eps, name="eps", least=0.0)
+        self.eps = real(eps, name="eps", least=0.0)
 
     @property
     def state_names(self) -> tuple[str, ...]:
         return ("mean", "square")
 
-    def coefficients(self, t: int) -> dict[str, float]:
-        b1, b2 = self.betas
-        return {"rate": self.lr / (1 - b1**t), "correction": math.sqrt(1 - b2**t)}
-
-    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> None:
-        gradients = self.decayed(parameters, gradients, c)
+    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], t: int) -> None:
+        gradients = self.decayed(parameters, gradients)
         b1, b2 = self.betas
         m, v = self.states(names, parameters)
         torch._foreach_lerp_(m, gradients, 1 - b1)
         torch._foreach_mul_(v, b2)
         torch._foreach_addcmul_(v, gradients, gradients, 1 - b2)
+        # With c = sqrt(1 - b2^t): (sqrt(v) / c + eps) = (sqrt(v) + c eps) / c, so c need not divide every entry.
+        c = math.sqrt(1 - b2**t)
         denominators = list(torch._foreach_sqrt(v))
-        torch._foreach_div_(denominators, c["correction"])
-        torch._foreach_add_(denominators, self.eps)
-        descend(parameters, list(torch._foreach_div(m, denominators)), c["rate"])
+        torch._foreach_add_(denominators, c * self.eps)
+        torch._foreach_addcdiv_(parameters, m, denominators, -self.lr * c / (1 - b1**t))
 
     def __repr__(self) -> str:
         return self.describe(betas=self.betas, eps=self.eps, **given(weight_decay=self.weight_decay))
@@ -95,9 +93,6 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(model, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    def coefficients(self, t: int) -> dict[str, float]:
-        return {**super().coefficients(t), "kept": 1 - self.lr * self.weight_decay}
-
-    def decayed(self, parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> list[Tensor]:
-        torch._foreach_mul_(parameters, c["kept"])
+    def decayed(self, parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        torch._foreach_mul_(parameters, 1 - self.lr * self.weight_decay)
         return gradients

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from nn_from_scratch.engine.arguments import real
 from nn_from_scratch.engine.module import Module
-from nn_from_scratch.engine.optimizers.packing import Pack, adjacent, joined, packable, parted
 from nn_from_scratch.errors import ArgumentError, StateDictError
-
-#: Numbers that change from step to step, by name.
-Coefficients = Mapping[str, float | Tensor]
 
 
 class Optimizer:
@@ -30,11 +26,10 @@ class Optimizer:
                 "clears its records"
             )
         self.model = model
-        self.lr = self.initial_lr = checked(lr, name="lr", least=0.0)  # schedules start from the initial one
-        self.weight_decay = checked(weight_decay, name="weight_decay", least=0.0)
+        self.lr = self.initial_lr = real(lr, name="lr", least=0.0)  # schedules start from the initial one
+        self.weight_decay = real(weight_decay, name="weight_decay", least=0.0)
         self._state: dict[str, dict[str, Tensor]] = {}
         self._steps: dict[str, int] = {}
-        self._packs: dict[tuple[str, ...], Pack] = {}
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -43,82 +38,44 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
-        with torch.no_grad():
-            for t, named in self.groups().items():
-                for name in named:
-                    self._steps[name] = t + 1
-                self.apply(named, self.coefficients(t + 1))
+        parameters = self.model.parameters()
+        self._update_by_steps(parameters, {name: p.grad for name, p in parameters.items() if p.grad is not None})
 
-    def groups(self) -> dict[int, dict[str, Tensor]]:
-        """The parameters that have a gradient, by how many steps each has made."""
-        groups: dict[int, dict[str, Tensor]] = {}
-        for name, parameter in self.model.parameters().items():
-            if parameter.grad is not None:
-                groups.setdefault(self._steps.get(name, 0), {})[name] = parameter
-        return groups
-
-    def advance(self, names: list[str]) -> int:
-        """Count a step of these parameters, which have made equally many; how many they have made then."""
-        for name in names:
-            self._steps[name] += 1
-        return self._steps[names[0]]
-
-    def apply(self, named: dict[str, Tensor], c: Coefficients) -> None:
-        """Update these parameters, which have gradients and have made equally many steps, with these coefficients."""
-        gradients = {name: p.grad for name, p in named.items() if p.grad is not None}
-        for name in named:
-            self._state.setdefault(name, {})  # in the order of the parameters, whoever is updated first
-        small = packable(named, self._state)
-        large = {name: p for name, p in named.items() if name not in small}
-        of_large = [gradients[name] for name in large]
-        if not small:
-            self.update(list(large), list(large.values()), of_large, c)
+    def step_with(self, gradients: Mapping[str, Tensor]) -> None:
+        """`step` with these gradients, by the names of the parameters, in place of what `grad` holds."""
+        parameters = self.model.parameters()
+        if type(self).step is Optimizer.step:
+            self._update_by_steps(parameters, gradients)
             return
-        pack = self._pack(small)
-        together, of_small = joined(small.values()), [gradients[name] for name in small]
-        gradient = adjacent(of_small)
-        if gradient is None:
-            gradient = joined(of_small)
-        self._state[pack.name] = pack.state
-        try:
-            self.update([pack.name, *large], [together, *large.values()], [gradient, *of_large], c)
-        finally:
-            del self._state[pack.name]
-        pack.share(small, self._state)
-        torch._foreach_copy_(list(small.values()), parted(together, small.values()))
+        for name, gradient in gradients.items():
+            parameters[name].grad = gradient
+        self.step()
+        self.zero_grad()
 
-    def _pack(self, small: dict[str, Tensor]) -> Pack:
-        """The state of these parameters in one, as long as it is theirs."""
-        names = tuple(small)
-        pack = self._packs.get(names)
-        if pack is None or not pack.is_shared(self._state):
-            for others in [others for others in self._packs if {*others} & {*names}]:
-                del self._packs[others]
-            pack = self._packs[names] = Pack(small, self._state)
-        return pack
+    def _update_by_steps(self, parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> None:
+        # In groups that have made equally many steps, on which corrections of a bias depend.
+        groups: dict[int, list[str]] = {}
+        for name in gradients:
+            t = self._steps[name] = self._steps.get(name, 0) + 1
+            groups.setdefault(t, []).append(name)
+        with torch.no_grad():
+            for t, names in groups.items():
+                self.update(names, [parameters[n] for n in names], [gradients[n] for n in names], t)
 
-    def coefficients(self, t: int) -> dict[str, float]:
-        """The numbers of the update that change from step to step, where t counts a parameter's steps from 1.
-
-        `update` takes them from here alone, so that a captured step is right in the next one too.
-        """
-        return {"lr": self.lr}
-
-    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> None:
+    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], t: int) -> None:
         """Update parameters, at least one, in place; gradients must not be modified.
 
-        On a CPU small parameters come as one, with one axis, because an operation on each would cost more than what it
-        does; elsewhere an operation on a whole list (`torch._foreach_...`) costs one call.
+        An operation on a whole list (`torch._foreach_...`) costs one call, and on a GPU few kernels.
 
         Args:
             names: of the parameters, as `state` knows them.
             parameters: those with a gradient that have made equally many steps.
             gradients: of each, of its shape.
-            c: what `coefficients` gave; tensors of shape () while a step is captured.
+            t: counts their steps, this one included.
         """
         raise TypeError(f"{type(self).__name__} defines no update; write one that changes the parameters in place")
 
-    def decayed(self, parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> list[Tensor]:
+    def decayed(self, parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         """The gradients with those of decay theta^2 / 2 added."""
         if not self.weight_decay:
             return gradients
@@ -187,26 +144,6 @@ class Optimizer:
         self._state = {name: {k: state[f"{k}.{name}"].clone() for k in self.state_names} for name in stepped}
 
 
-def descend(parameters: list[Tensor], directions: list[Tensor], rate: float | Tensor) -> None:
-    """Take the rate times its direction from every parameter, in place: theta <- theta - rate d.
-
-    With two roundings whatever the rate is, so that a captured step gives the same bits.
-    """
-    torch._foreach_sub_(parameters, torch._foreach_mul(directions, rate))
-
-
 def given(**options: object) -> dict[str, object]:
     """The options that are on."""
     return {name: value for name, value in options.items() if value}
-
-
-def checked(value: float, *, name: str, least: float, below: float = math.inf) -> float:
-    """The value as a float, if it lies in [least, below).
-
-    Raises:
-        ArgumentError: it does not, or is no number.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < below:
-        limit = f" and below {below}" if below < math.inf else ""
-        raise ArgumentError(f"{name} is {value!r}, but a finite number of at least {least}{limit} is expected")
-    return float(value)

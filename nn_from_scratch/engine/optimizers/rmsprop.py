@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nn_from_scratch.engine.arguments import real
 from nn_from_scratch.engine.module import Module
-from nn_from_scratch.engine.optimizers.base import Coefficients, Optimizer, checked, descend, given
+from nn_from_scratch.engine.optimizers.base import Optimizer, given
 
 
 class RMSprop(Optimizer):
@@ -41,17 +42,17 @@ class RMSprop(Optimizer):
         centered: bool = False,
     ) -> None:
         super().__init__(model, lr=lr, weight_decay=weight_decay)
-        self.alpha = checked(alpha, name="alpha", least=0.0, below=1.0)
-        self.eps = checked(eps, name="eps", least=0.0)
-        self.momentum = checked(momentum, name="momentum", least=0.0, below=1.0)
+        self.alpha = real(alpha, name="alpha", least=0.0, below=1.0)
+        self.eps = real(eps, name="eps", least=0.0)
+        self.momentum = real(momentum, name="momentum", least=0.0, below=1.0)
         self.centered = bool(centered)
 
     @property
     def state_names(self) -> tuple[str, ...]:
         return ("square", *(("mean",) if self.centered else ()), *(("momentum",) if self.momentum else ()))
 
-    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> None:
-        gradients = self.decayed(parameters, gradients, c)
+    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], t: int) -> None:
+        gradients = self.decayed(parameters, gradients)
         a = self.alpha
         kept = dict(zip(self.state_names, self.states(names, parameters), strict=True))
         v = kept["square"]
@@ -69,7 +70,7 @@ class RMSprop(Optimizer):
             torch._foreach_mul_(u, self.momentum)
             torch._foreach_add_(u, s)
             s = u
-        descend(parameters, s, c["lr"])
+        torch._foreach_add_(parameters, s, alpha=-self.lr)
 
     def __repr__(self) -> str:
         return self.describe(

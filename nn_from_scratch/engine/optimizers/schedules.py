@@ -10,7 +10,8 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
-from nn_from_scratch.engine.optimizers import Optimizer, checked
+from nn_from_scratch.engine.arguments import integer, real
+from nn_from_scratch.engine.optimizers.base import Optimizer
 from nn_from_scratch.errors import ArgumentError, StateDictError
 
 
@@ -71,8 +72,8 @@ class StepLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, *, gamma: float = 0.1) -> None:
-        self.step_size = _steps(step_size, name="step_size", least=1)
-        self.gamma = checked(gamma, name="gamma", least=0.0)
+        self.step_size = integer(step_size, name="step_size", least=1)
+        self.gamma = real(gamma, name="gamma", least=0.0)
         super().__init__(optimizer)
 
     def lr_at(self, t: int) -> float:
@@ -93,8 +94,8 @@ class CosineAnnealingLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, *, eta_min: float = 0.0) -> None:
-        self.T_max = _steps(T_max, name="T_max", least=1)
-        self.eta_min = checked(eta_min, name="eta_min", least=0.0)
+        self.T_max = integer(T_max, name="T_max", least=1)
+        self.eta_min = real(eta_min, name="eta_min", least=0.0)
         super().__init__(optimizer)
 
     def lr_at(self, t: int) -> float:
@@ -118,14 +119,14 @@ class LinearLR(Schedule):
     def __init__(
         self, optimizer: Optimizer, *, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
     ) -> None:
-        self.start_factor = checked(start_factor, name="start_factor", least=0.0)
-        self.end_factor = checked(end_factor, name="end_factor", least=0.0)
+        self.start_factor = real(start_factor, name="start_factor", least=0.0)
+        self.end_factor = real(end_factor, name="end_factor", least=0.0)
         if not 0 < start_factor <= 1 or end_factor > 1:
             raise ArgumentError(
                 f"start_factor is {start_factor!r} and end_factor is {end_factor!r}, but factors of at most 1 are "
                 "expected, the first one positive"
             )
-        self.total_iters = _steps(total_iters, name="total_iters", least=1)
+        self.total_iters = integer(total_iters, name="total_iters", least=1)
         super().__init__(optimizer)
 
     def lr_at(self, t: int) -> float:
@@ -150,7 +151,7 @@ class SequentialLR(Schedule):
         self.schedulers = tuple(schedulers)
         if not self.schedulers or any(one.optimizer is not optimizer for one in self.schedulers):
             raise ArgumentError(f"schedulers is {schedulers!r}, but schedules of this very optimizer are expected")
-        self.milestones = tuple(_steps(step, name="milestones", least=1) for step in milestones)
+        self.milestones = tuple(integer(step, name="milestones", least=1) for step in milestones)
         pairs = zip(self.milestones, self.milestones[1:], strict=False)
         if len(self.milestones) != len(self.schedulers) - 1 or any(a >= b for a, b in pairs):
             raise ArgumentError(
@@ -162,9 +163,3 @@ class SequentialLR(Schedule):
         """See the class."""
         place = bisect_right(self.milestones, t)
         return self.schedulers[place].lr_at(t - self.milestones[place - 1] if place else t)
-
-
-def _steps(value: int, *, name: str, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ArgumentError(f"{name} is {value!r}, but an integer of at least {least} is expected")
-    return value

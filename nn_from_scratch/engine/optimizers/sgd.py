@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nn_from_scratch.engine.arguments import real
 from nn_from_scratch.engine.module import Module
-from nn_from_scratch.engine.optimizers.base import Coefficients, Optimizer, checked, descend, given
+from nn_from_scratch.engine.optimizers.base import Optimizer, given
 from nn_from_scratch.errors import ArgumentError
 
 
@@ -40,8 +41,8 @@ class SGD(Optimizer):
         nesterov: bool = False,
     ) -> None:
         super().__init__(model, lr=lr, weight_decay=weight_decay)
-        self.momentum = checked(momentum, name="momentum", least=0.0, below=1.0)
-        self.dampening = checked(dampening, name="dampening", least=0.0)
+        self.momentum = real(momentum, name="momentum", least=0.0, below=1.0)
+        self.dampening = real(dampening, name="dampening", least=0.0)
         if nesterov and (not self.momentum or self.dampening):
             raise ArgumentError(
                 f"nesterov is {nesterov!r} with momentum = {momentum} and dampening = {dampening}, but it needs a "
@@ -53,8 +54,8 @@ class SGD(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         return ("momentum",) if self.momentum else ()
 
-    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> None:
-        gradients = self.decayed(parameters, gradients, c)
+    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], t: int) -> None:
+        gradients = self.decayed(parameters, gradients)
         if self.momentum:
             held = [self.state(name, parameter) for name, parameter in zip(names, parameters, strict=True)]
             old = [place for place, state in enumerate(held) if state]
@@ -67,7 +68,7 @@ class SGD(Optimizer):
                     state["momentum"] = gradient.clone()
             v = [state["momentum"] for state in held]
             gradients = list(torch._foreach_add(gradients, v, alpha=self.momentum)) if self.nesterov else v
-        descend(parameters, gradients, c["lr"])
+        torch._foreach_add_(parameters, gradients, alpha=-self.lr)
 
     def __repr__(self) -> str:
         return self.describe(
