@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from nn_from_scratch.report.colours import standalone
-from nn_from_scratch.report.figures import PALETTE, style, to_svg
+from nn_from_scratch.report.figures import PALETTE, standalone, style, to_svg
 from nn_from_scratch.storage import write_atomically
 
 __all__ = ["PICTURES", "main"]

@@ -215,7 +215,7 @@ def _against_baseline(args: argparse.Namespace, rule: Rule) -> Result:
     from fnmatch import fnmatchcase
 
     from nn_from_scratch.bench.baselines import Baseline, compare_with_baseline
-    from nn_from_scratch.report.results import read_results
+    from nn_from_scratch.report import read_results
 
     try:
         stored = read_results(args.baseline)["results"]
@@ -273,9 +273,9 @@ def _report(args: argparse.Namespace) -> int:
     if not args.results.is_file():
         raise ArgumentError(f"results is {str(args.results)!r}, but there is no such file")
     from nn_from_scratch.report.benchmarks import benchmark_document
-    from nn_from_scratch.report.markdown import to_markdown
-    from nn_from_scratch.report.publish import publish
-    from nn_from_scratch.report.results import read_results
+    from nn_from_scratch.report import to_markdown
+    from nn_from_scratch.report import publish
+    from nn_from_scratch.report import read_results
 
     document = benchmark_document(read_results(args.results))
     publish(document, markdown=args.markdown, html=args.html)
@@ -287,7 +287,7 @@ def _report(args: argparse.Namespace) -> int:
 def store(args: argparse.Namespace, results: dict[str, Any]) -> None:
     """Write the results to the file of `--json`, where one is named."""
     if args.json is not None:
-        from nn_from_scratch.report.results import envelope
+        from nn_from_scratch.report import envelope
         from nn_from_scratch.storage import write_json
 
         write_json(args.json, envelope("benchmark", results, commands=(args.command_line,)))

@@ -5,36 +5,34 @@ from nn_from_scratch.report.document import (
     Cell,
     Code,
     Commands,
+    Conclusion,
     Details,
     Document,
     Figure,
     Section,
     Table,
     Text,
-    Verdict,
 )
-from nn_from_scratch.report.environment import environment
-from nn_from_scratch.report.html import to_html
-from nn_from_scratch.report.markdown import to_markdown
-from nn_from_scratch.report.publish import publish
-from nn_from_scratch.report.results import envelope, read_results
+from nn_from_scratch.report.rendering import to_html, to_markdown
+from nn_from_scratch.report.results_file import envelope, environment, publish, read_results, store
 
 __all__ = [
     "Block",
     "Cell",
     "Code",
     "Commands",
+    "Conclusion",
     "Details",
     "Document",
     "Figure",
     "Section",
     "Table",
     "Text",
-    "Verdict",
     "envelope",
     "environment",
     "publish",
     "read_results",
+    "store",
     "to_html",
     "to_markdown",
 ]

@@ -1,4 +1,4 @@
-"""What is drawn of benchmarks: ratios with their intervals as a forest plot, and rounds as a scatter."""
+"""The figures of benchmarks: ratios with their intervals as a forest plot, and rounds as a scatter."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-__all__ = ["Estimate", "Series", "draw_forest", "draw_scatter", "forest", "scatter"]
+__all__ = ["RatioEstimate", "Series", "draw_forest", "draw_scatter", "forest", "scatter"]
 
-#: Colour and marker of each verdict; the marker tells them apart without the colour.
-_LOOKS = {
+#: Color and marker of each verdict; the marker tells them apart without the color.
+_STYLES = {
     "OK": (PALETTE[2], "o"),
     "REGRESSED": (PALETTE[1], "s"),
     "INCONCLUSIVE": (PALETTE[4], "D"),
@@ -31,13 +31,13 @@ _PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A ratio and what it may be.
+class RatioEstimate:
+    """A ratio and its interval.
 
     Attributes:
         name: of the line.
         ratio: middle, lower and upper bound.
-        verdict: which decides its looks; may be empty.
+        verdict: which decides its style; may be empty.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Series:
-    """Dots of one looks in one panel.
+    """Points drawn with one style in one panel.
 
     Attributes:
         name: in the legend.
@@ -59,7 +59,7 @@ class Series:
     y: Sequence[float]
 
 
-def forest(estimates: Sequence[Estimate], *, of: str, caption: str, limit: float | None = None) -> Figure:
+def forest(estimates: Sequence[RatioEstimate], *, of: str, caption: str, limit: float | None = None) -> Figure:
     """A forest plot as a figure of a document.
 
     Args:
@@ -88,7 +88,9 @@ def scatter(panels: Mapping[str, Sequence[Series]], *, x: str, y: str, caption: 
     return drawn(lambda width: draw_scatter(panels, x=x, y=y, width=width), caption=caption, alt=alt)
 
 
-def draw_forest(estimates: Sequence[Estimate], *, of: str, limit: float | None = None, width: float = WIDE) -> Drawing:
+def draw_forest(
+    estimates: Sequence[RatioEstimate], *, of: str, limit: float | None = None, width: float = WIDE
+) -> Drawing:
     """Ratios on a logarithmic axis, each with its interval as a bar and its number beside it."""
     wide = width >= WIDE
     drawing = new_figure(width=width, height=1.5 + (0.34 if wide else 0.5) * len(estimates))
@@ -99,14 +101,14 @@ def draw_forest(estimates: Sequence[Estimate], *, of: str, limit: float | None =
     seen: set[str] = set()
     for place, estimate in enumerate(estimates):
         middle, lower, upper = estimate.ratio
-        colour, marker = _LOOKS[estimate.verdict]
+        color, marker = _STYLES[estimate.verdict]
         label = estimate.verdict if estimate.verdict not in seen else None
         seen.add(estimate.verdict)
         axes.errorbar(
             middle,
             place,
             xerr=[[max(middle - lower, 0.0)], [max(upper - middle, 0.0)]],
-            color=colour,
+            color=color,
             marker=marker,
             capsize=3,
             linestyle="none",

@@ -1,24 +1,30 @@
-"""Table I as sections of a document: the report's numbers beside those of a run, ratios, slices and counts."""
+"""Table I as sections of a document, the report's numbers beside those of a run; and cells of benchmarks' tables."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nn_from_scratch.report.benchmark_cells import COUNTS, again_cell, count_cells, interval_cell, mean_cell
-from nn_from_scratch.report.benchmark_figures import Estimate, Series, forest, scatter
-from nn_from_scratch.report.document import Block, Cell, CellValue, Section, Table, Verdict
+from nn_from_scratch.report.benchmark_figures import RatioEstimate, Series, forest, scatter
+from nn_from_scratch.report.document import Block, Cell, CellValue, Code, Conclusion, Section, Table
 
-__all__ = ["table1"]
+__all__ = ["COUNTS", "again_cell", "bytes_cell", "count_cells", "interval_cell", "table1"]
 
+#: What is counted, as results name it, and in words.
+COUNTS = (("operators", "operators"), ("launches", "launches"), ("peak_bytes", "peak memory"))
+
+#: Options of the command for the whole that are others for a single line.
+_SUPERSEDED = ("--only", "--json")
 _EAGER, _REFERENCES = "PyTorch eager", ("the report: its own", "the report: PyTorch")
 
 
-def table1(results: Mapping[str, Any], commands: Sequence[str]) -> tuple[str, Verdict, list[Section]]:
+def table1(results: Mapping[str, Any], commands: Sequence[str]) -> tuple[str, Conclusion, list[Section]]:
     """Title, verdict and sections of a measured Table I.
 
     Args:
-        results: `nn_from_scratch.bench.table1.Table`, as JSON values.
+        results: `nn_from_scratch.bench.timings.Table1`, as JSON values.
         commands: shell lines that measure it again.
     """
     timings, report = results["timings"], results["report"]
@@ -29,12 +35,12 @@ def table1(results: Mapping[str, Any], commands: Sequence[str]) -> tuple[str, Ve
             _, torch = report[optimizer]
             for name, (mean, deviation) in zip(_REFERENCES, report[optimizer], strict=True):
                 ratio = Cell(f"{mean / torch[0]:.2f}", mean / torch[0])
-                rows.append((optimizer, name, mean_cell(mean, deviation), ratio, None, "as published", None))
+                rows.append((optimizer, name, _mean_cell(mean, deviation), ratio, None, "as published", None))
         rows += [
             (
                 optimizer,
                 timing["row"],
-                None if timing["void"] else mean_cell(timing["mean"], timing["deviation"]),
+                None if timing["void"] else _mean_cell(timing["mean"], timing["deviation"]),
                 interval_cell(timing["ratio"]),
                 interval_cell(timing["to_compiled"]),
                 f"void: {timing['void']}" if timing["void"] else "",
@@ -52,7 +58,7 @@ def table1(results: Mapping[str, Any], commands: Sequence[str]) -> tuple[str, Ve
     sections = [Section("Table I", (table,))]
     valid = [timing for timing in timings if not timing["void"]]
     estimates = [
-        Estimate(f"{timing['optimizer']}: {timing['row']}", timing["ratio"])
+        RatioEstimate(f"{timing['optimizer']}: {timing['row']}", timing["ratio"])
         for timing in valid
         if timing["row"] != _EAGER and timing["ratio"] is not None
     ]
@@ -73,7 +79,7 @@ def table1(results: Mapping[str, Any], commands: Sequence[str]) -> tuple[str, Ve
     return results["title"], _verdict(timings, optimizers), sections
 
 
-def _verdict(timings: Sequence[Mapping[str, Any]], optimizers: Sequence[str]) -> Verdict:
+def _verdict(timings: Sequence[Mapping[str, Any]], optimizers: Sequence[str]) -> Conclusion:
     fastest = []
     for optimizer in optimizers:
         ratios = [
@@ -86,8 +92,8 @@ def _verdict(timings: Sequence[Mapping[str, Any]], optimizers: Sequence[str]) ->
     void = [f"{timing['row']} ({timing['optimizer']})" for timing in timings if timing["void"]]
     sentence = f"The fastest row is, for {'; '.join(fastest)}." if fastest else "No row could be compared."
     if void:
-        return Verdict("undecided", f"{sentence} Void: {', '.join(void)}.")
-    return Verdict("information" if fastest else "undecided", f"{sentence} All rows have the same losses.")
+        return Conclusion("undecided", f"{sentence} Void: {', '.join(void)}.")
+    return Conclusion("information" if fastest else "undecided", f"{sentence} All rows have the same losses.")
 
 
 def _slices(timings: Sequence[Mapping[str, Any]]) -> Block:
@@ -104,3 +110,44 @@ def _slices(timings: Sequence[Mapping[str, Any]]) -> Block:
         "do not see.",
         alt=f"Scatter of seconds by slice, for {', '.join(panels)}.",
     )
+
+
+def again_cell(commands: Sequence[str], name: str) -> CellValue:
+    """The shell line that measures one line of a table again.
+
+    Args:
+        commands: what made the whole table, as a results file has it.
+        name: of the line, as `nn-from-scratch bench --only` knows it.
+    """
+    if not commands:
+        return None
+    words = shlex.split(commands[0])
+    kept = []
+    for place, word in enumerate(words):
+        if word not in _SUPERSEDED and not word.startswith(tuple(f"{option}=" for option in _SUPERSEDED)):
+            kept += [word] if place == 0 or words[place - 1] not in _SUPERSEDED else []
+    # In a pattern, a bracket stands for a set of characters.
+    return Code(shlex.join([*kept, "--only", re.sub(r"([*?[])", r"[\1]", name)]))
+
+
+def count_cells(counts: Mapping[str, int | None]) -> tuple[CellValue, ...]:
+    """A cell for each of `COUNTS`."""
+    return counts.get("operators"), counts.get("launches"), bytes_cell(counts.get("peak_bytes"))
+
+
+def interval_cell(ratio: Sequence[float] | None) -> CellValue:
+    """A ratio with its bounds, sorted by the ratio."""
+    return None if ratio is None else Cell("{:.3f} [{:.3f}, {:.3f}]".format(*ratio), ratio[0])
+
+
+def bytes_cell(number: int | None) -> Cell | None:
+    """Bytes in the largest binary unit up to MiB that leaves at least 1."""
+    if number is None:
+        return None
+    unit, size = next(((u, n) for u, n in (("MiB", 2**20), ("KiB", 2**10)) if abs(number) >= n), ("B", 1))
+    return Cell(f"{number / size:.4g} {unit}", number)
+
+
+def _mean_cell(mean: float, deviation: float) -> Cell:
+    """Seconds, as a mean and a standard deviation."""
+    return Cell(f"{mean:.3f} ± {deviation:.3f}", mean)

@@ -1,7 +1,8 @@
-"""The document model: what a report says, before anybody decides how it looks."""
+"""The document model: the content of a report, whatever it looks like."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -15,14 +16,15 @@ __all__ = [
     "CellValue",
     "Code",
     "Commands",
+    "Conclusion",
     "Details",
     "Document",
     "Figure",
     "Section",
     "Table",
     "Text",
-    "Verdict",
     "format_cell",
+    "format_seconds",
     "sort_value",
 ]
 
@@ -77,6 +79,11 @@ class Table:
                     f"{len(self.header)}"
                 )
 
+    @property
+    def columns(self) -> list[list[CellValue]]:
+        """The cells of each column."""
+        return [[row[place] for row in self.rows] for place in range(len(self.header))]
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -100,6 +107,11 @@ class Text:
     """Plain text; an empty line begins a new paragraph."""
 
     text: str
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """The paragraphs, stripped."""
+        return [part.strip() for part in re.split(r"\n\s*\n", self.text.strip())]
 
 
 @dataclass(frozen=True)
@@ -134,15 +146,15 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What it all comes to.
+class Conclusion:
+    """The conclusion of a report.
 
     Attributes:
         status: one of `STATUSES`.
         sentence: the verdict in words.
 
     Raises:
-        ArgumentError: the status is none of those.
+        ArgumentError: the status is not one of those.
     """
 
     status: str
@@ -166,7 +178,7 @@ class Document:
     """
 
     title: str
-    verdict: Verdict
+    verdict: Conclusion
     sections: tuple[Section, ...]
     environment: Mapping[str, str]
     commands: tuple[str, ...]
@@ -183,6 +195,14 @@ def format_cell(value: CellValue) -> str:
     if isinstance(value, int):
         return f"{value:,}".replace(",", " ") if abs(value) >= 10_000 else str(value)
     return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds in a unit that leaves a number between 1 and 1000."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
 
 
 def sort_value(value: CellValue) -> float | None:

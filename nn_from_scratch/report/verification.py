@@ -8,11 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nn_from_scratch.report.document import Block, CellValue, Code, Details, Document, Section, Table, Text, Verdict
-from nn_from_scratch.report.environment import environment
-from nn_from_scratch.report.publish import publish
-from nn_from_scratch.report.results import envelope
-from nn_from_scratch.storage import write_json
+from nn_from_scratch.report.document import Block, CellValue, Code, Conclusion, Details, Document, Section, Table, Text
+from nn_from_scratch.report.results_file import environment, publish, store
 
 __all__ = ["summarize_verifications", "verification_document", "write_verifications"]
 
@@ -62,7 +59,7 @@ def verification_document(results: Mapping[str, Any], *, commands: Sequence[str]
     sections.append(Section("Checks", (_checks(verifications),)))
     return Document(
         title=f"Verification of {verifications[0]['subject']}" if len(verifications) == 1 else "Verification",
-        verdict=Verdict(_STATUS[results["verdict"]], _sentence(results)),
+        verdict=Conclusion(_STATUS[results["verdict"]], _sentence(results)),
         sections=tuple(sections),
         environment=environment(),
         commands=tuple(commands),
@@ -88,8 +85,7 @@ def write_verifications(
         OSError: a file cannot be written.
     """
     results = summarize_verifications(verifications)
-    if json is not None:
-        write_json(json, envelope("verification", results, commands=commands))
+    store(json, "verification", results, commands=commands)
     publish(verification_document(results, commands=commands), markdown=markdown, html=html)
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nn_from_scratch.report import Block, Code, Commands, Document, Section, Table, Text, Verdict, environment
+from nn_from_scratch.report import Block, Code, Commands, Conclusion, Document, Section, Table, Text, environment
 from nn_from_scratch.report.document import Cell, CellValue
 from nn_from_scratch.report.figures import drawn
 from nn_from_scratch.reproduction.claims import HOLDS, HOLDS_NOT, TOO_QUICK, UNTESTABLE, curves_of
@@ -43,12 +43,12 @@ def page(plan: Plan, results: Mapping[str, Any], *, commands: Sequence[str]) -> 
     )
 
 
-def _verdict(claims: Sequence[Mapping[str, str]]) -> Verdict:
+def _verdict(claims: Sequence[Mapping[str, str]]) -> Conclusion:
     counts = Counter(claim["verdict"] for claim in claims)
     names = {HOLDS: "hold", HOLDS_NOT: "do not hold", UNTESTABLE: UNTESTABLE, TOO_QUICK: TOO_QUICK}
     listed = ", ".join(f"{counts[verdict]} {name}" for verdict, name in names.items() if counts[verdict])
     # A claim that does not hold is a finding about the report, not a failure of this package.
-    return Verdict("information", f"{len(claims)} claims of the report: {listed}.")
+    return Conclusion("information", f"{len(claims)} claims of the report: {listed}.")
 
 
 def _again(plan: Plan, *kinds: str) -> tuple[Block, ...]:

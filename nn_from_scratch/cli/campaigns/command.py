@@ -58,7 +58,7 @@ def run_campaign(args: argparse.Namespace) -> int:
             raise ArgumentError(f"only is {args.only!r}, but the id of no case in {str(args.campaign)!r} fits it")
     from nn_from_scratch.cli.campaigns.campaign import Campaign
     from nn_from_scratch.cli.campaigns.summary import to_document, to_json, to_text
-    from nn_from_scratch.report.publish import publish
+    from nn_from_scratch.report import publish
     from nn_from_scratch.storage import write_json
 
     campaign = Campaign(args.campaign, cases, args.folder, jobs=min(args.jobs, len(cases)))

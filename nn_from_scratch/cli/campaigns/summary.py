@@ -10,15 +10,14 @@ from nn_from_scratch.report.document import (
     CellValue,
     Code,
     Commands,
+    Conclusion,
     Details,
     Document,
     Section,
     Table,
     Text,
-    Verdict,
 )
-from nn_from_scratch.report.environment import environment
-from nn_from_scratch.report.results import envelope
+from nn_from_scratch.report.results_file import envelope, environment
 
 if TYPE_CHECKING:
     from nn_from_scratch.cli.campaigns.campaign import Campaign
@@ -69,7 +68,7 @@ def to_document(campaign: Campaign) -> Document:
     ]
     return Document(
         title=f"Verification campaign {campaign.path.name}",
-        verdict=Verdict(_STATUS[campaign.status], _headline(campaign)),
+        verdict=Conclusion(_STATUS[campaign.status], _headline(campaign)),
         sections=(Section("Cases", (cases,)), *bad),
         environment=environment(),
         commands=(_command(campaign),),

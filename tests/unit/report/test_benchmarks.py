@@ -11,12 +11,12 @@ import pytest
 from nn_from_scratch.cli import build_parser
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.report import Document, Figure, envelope, to_html, to_markdown
-from nn_from_scratch.report.benchmark_cells import again_cell
+from nn_from_scratch.report.benchmark_table1 import again_cell
 from nn_from_scratch.report.benchmarks import benchmark_document
 
 
 def document(results: dict[str, Any]) -> Document:
-    return benchmark_document(envelope("benchmark", results, commands=("nn-from-scratch bench run",)))
+    return benchmark_document(envelope("benchmark", results, commands=("nn-from-scratch bench run table1",)))
 
 
 def figures(found: Document) -> list[Figure]:
@@ -78,14 +78,7 @@ def test_a_comparison_shows_intervals_rounds_counts_and_what_is_gone() -> None:
     assert "REGRESSED" in forest.svg and "tolerated: 1.05" in forest.svg and "broken" not in forest.svg
     assert "head / base" in rounds.svg and "base / base (control)" in rounds.svg and "round" in rounds.svg
     page = to_html(found)
-    assert page.count("<svg") == 4 and "nn-from-scratch bench run" in page
-
-
-def test_a_comparison_with_a_baseline_has_no_pairs() -> None:
-    unpaired = {**outcome("OK", [1.0, 0.9, 1.01]), "control": None}
-    unpaired["seconds"] = {"candidate": [[2.0]] * 3, "reference": [[1.0]] * 2}
-    _, samples = figures(comparison(unpaired))
-    assert "process" in samples.svg and "control" not in samples.svg
+    assert page.count("<svg") == 4 and "nn-from-scratch bench run table1" in page
 
 
 def timing(row: str, ratio: float | None, **changes: Any) -> dict[str, Any]:
@@ -127,27 +120,14 @@ def test_a_void_row_is_no_number_and_no_fastest_one() -> None:
     assert "| Adam | auto | – | – | – | void: other losses than PyTorch eager |" in to_markdown(found)
 
 
-@pytest.mark.parametrize("what", ["layers", "scaling"])
-def test_rows_beside_torch(what: str) -> None:
-    counts = {"ours": {"operators": 3}, "torch": {"operators": 5}}
-    rows = [
-        {"name": "ReLU", "ratio": [0.5, 0.4, 0.6], "seconds": {"ours": 1e-3, "torch": 2e-3}, "counts": counts},
-        {"name": "Conv2d", "ratio": [1.2, 0.9, 1.3]},
-        {"name": "Softmax", "ratio": None, "void": "does not run here"},
-    ]
-    found = document({"what": what, "title": "Layers", "machine": {}, "rows": rows})
-    text = to_markdown(found)
-    assert "| ReLU | 1 ms | 2 ms | 0.500 \\[0.400, 0.600\\] |" in text
-    assert "| ReLU | operators | 5 | 3 | -2 |" in text
-    assert "1 of 2 cases are surely faster" in found.verdict.sentence
-    assert "Conv2d, takes 1.2 times as long." in found.verdict.sentence and "Void: Softmax." in found.verdict.sentence
-    assert found.verdict.status == "undecided" and len(figures(found)) == 1
-
-
 @pytest.mark.parametrize(
     ("command", "name", "line"),
     [
-        ("nn-from-scratch bench run --json a.json --quick", "sum", "nn-from-scratch bench run --quick --only sum"),
+        (
+            "nn-from-scratch bench run table1 --json a.json --quick",
+            "sum",
+            "nn-from-scratch bench run table1 --quick --only sum",
+        ),
         (
             "nn-from-scratch bench compare --base 'a b' --only 's*' --json=a.json",
             "s[0]*",
@@ -164,29 +144,18 @@ def test_each_line_names_the_command_that_measures_it_again(command: str, name: 
 
 
 def test_every_kind_of_benchmark_says_how_a_line_is_measured_again() -> None:
-    seconds = {"a": [[1e-3, 2e-3], [1e-3, 1e-3]]}
-    row = {"name": "ReLU", "ratio": [0.5, 0.4, 0.6]}
     for found, name in (
         (comparison(outcome("OK", [1.0, 0.9, 1.01])), "softmax"),
         (comparison(removed=("gone",)), "gone"),
         (table1(timing("auto", 0.6), timing("PyTorch eager", 1.0)), "'Adam: auto'"),
-        (document({"what": "layers", "title": "Layers", "machine": {}, "rows": [row]}), "ReLU"),
-        (document({"what": "baseline", "machine": {}, "commit": "abc", "seconds": seconds, "counts": {}}), "a"),
     ):
-        assert f"`nn-from-scratch bench run --only {name}` |" in to_markdown(found)
-
-
-def test_a_baseline_is_information() -> None:
-    seconds = {"a": [[1e-3, 2e-3], [1e-3, 1e-3]]}
-    found = document({"what": "baseline", "machine": {}, "commit": "abc", "seconds": seconds, "counts": {}})
-    assert found.verdict.status == "information"
-    assert "| a | 1 ms | 1 ms | 2 ms |" in to_markdown(found)
+        assert f"`nn-from-scratch bench run table1 --only {name}` |" in to_markdown(found)
 
 
 def test_other_results_are_refused() -> None:
     with pytest.raises(ArgumentError, match="of the kind 'verification', but 'benchmark' is expected"):
         benchmark_document(envelope("verification", {}))
-    with pytest.raises(ArgumentError, match="what = None, but one of comparison, baseline, table1, layers, scaling"):
+    with pytest.raises(ArgumentError, match="what = None, but one of comparison, table1 is expected"):
         document({})
     with pytest.raises(ArgumentError, match="the results of 'table1' are not complete .KeyError: 'timings'."):
         document({"what": "table1"})

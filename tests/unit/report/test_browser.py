@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nn_from_scratch.report import Code, Document, Section, Table, Text, Verdict, to_html
-from nn_from_scratch.report.colours import DARK, LIGHT
-from nn_from_scratch.report.figures import drawn, new_figure
+from nn_from_scratch.report import Code, Conclusion, Document, Section, Table, Text, to_html
+from nn_from_scratch.report.figures import DARK, LIGHT, drawn, new_figure
 
 MODE = os.environ.get("NNFS_BROWSER", "auto")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -85,7 +84,7 @@ def page_of_a_report() -> str:
     figure = drawn(draw, caption="A line.", alt="a line")  # type: ignore[arg-type]  # matplotlib is imported by the callee
     sentences = Table("Lines", ("n", "command", "what"), ((1, Code("command --option " * 9), "A sentence. " * 20),))
     blocks = (Table("Numbers", ("name", "number"), rows), sentences, figure, Text("x" * 300))
-    verdict = Verdict("passed", "All is well.")
+    verdict = Conclusion("passed", "All is well.")
     return to_html(Document("Report", verdict, (Section("Part", blocks),), {"python": "3"}, ("command " * 40,)))
 
 

@@ -11,13 +11,13 @@ from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.report import (
     Cell,
     Commands,
+    Conclusion,
     Details,
     Document,
     Figure,
     Section,
     Table,
     Text,
-    Verdict,
     envelope,
     environment,
     publish,
@@ -26,6 +26,7 @@ from nn_from_scratch.report import (
     to_markdown,
 )
 from nn_from_scratch.report.document import Code, format_cell
+from nn_from_scratch.report.figures import DASHES, PALETTE, new_figure, style, to_svg
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><g id="a"/><use href="#a"/></svg>'
 
@@ -40,7 +41,7 @@ def document(*blocks: object, status: str = "passed") -> Document:
         Details("more", "```\ntext"),
     )
     section = Section("Part <1>", given)  # type: ignore[arg-type]  # what a test hands over
-    return Document("A title", Verdict(status, "All is well."), (section,), {"python": "3"}, ("make it",))
+    return Document("A title", Conclusion(status, "All is well."), (section,), {"python": "3"}, ("make it",))
 
 
 def test_a_table_whose_rows_do_not_fit_is_refused() -> None:
@@ -50,7 +51,7 @@ def test_a_table_whose_rows_do_not_fit_is_refused() -> None:
 
 def test_an_unknown_status_is_refused() -> None:
     with pytest.raises(ArgumentError, match="status is 'good', but one of passed, failed"):
-        Verdict("good", "")
+        Conclusion("good", "")
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,11 @@ def test_markdown_keeps_its_limit_and_says_what_it_leaves_out() -> None:
     assert "left out" not in to_markdown(long)
     with pytest.raises(ArgumentError, match="limit is 5, but at least 1000"):
         to_markdown(long, limit=5)
+    table = Table("Numbers", ("name", "number"), tuple((f"row {number}", number) for number in range(300)))
+    text = to_markdown(document(table), limit=2000)
+    assert len(text.encode()) <= 2000
+    shown = text.count("| row ")
+    assert 0 < shown < 300 and f"*The first {shown} of 300 lines.*" in text
 
 
 class _Links(HTMLParser):
@@ -100,7 +106,7 @@ def test_html_is_one_file_and_escapes_what_it_is_given() -> None:
     assert not links.outside
     assert len(links.ids) == len(set(links.ids)) == 5  # three sections, and a group in each of two figures
     assert not re.search(r"@import|https?://(?!www\.w3\.org)", text)
-    assert "<i>" not in text and "&lt;i&gt;" in text and 'aria-label="a &quot;line&quot;"' in text
+    assert "<i>" not in text and "&lt;i&gt;" in text and 'aria-label="a &#34;line&#34;"' in text
     assert text.index("All is well.") < text.index("Part &lt;1&gt;")
     assert '<td class="number" data-value="1.0">1 ± 0</td>' in text
 
@@ -173,8 +179,6 @@ def test_publishing_writes_both_files_and_appends_to_the_job_summary(
 
 
 def test_figures_are_drawn_the_same_each_time_and_hold_text() -> None:
-    from nn_from_scratch.report.figures import DASHES, PALETTE, new_figure, style, to_svg
-
     drawn = []
     for _ in range(2):
         with style():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nn_from_scratch.cli import main
-from nn_from_scratch.report.results import read_results
+from nn_from_scratch.report.results_file import read_results
 
 ROOT = Path(__file__).parents[4]
 SUBJECTS = """

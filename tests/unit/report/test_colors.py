@@ -1,4 +1,4 @@
-"""The colours of figures: legible on both grounds, told apart by the colour-blind, and known in both."""
+"""The colors of figures: legible on both grounds, told apart by the color-blind, and known in both."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ import pytest
 
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.report import to_html
-from nn_from_scratch.report.colours import DARK, LIGHT, PALETTE, color_variables, standalone, themed
-from nn_from_scratch.report.figures import DASHES, drawn, new_figure
+from nn_from_scratch.report.figures import (
+    DARK,
+    DASHES,
+    LIGHT,
+    PALETTE,
+    color_variables,
+    drawn,
+    new_figure,
+    standalone,
+    themed,
+)
 from tests.unit.report.test_document import document
 
 # Machado, Oliveira, Fernandes: "A physiologically-based model for simulation of color vision deficiency" (2009).
@@ -66,7 +75,7 @@ def test_no_two_lines_look_alike(colors: dict[str, str], sight: str) -> None:
         assert np.linalg.norm(seen[one] - seen[other]) > 20, (one, other)
 
 
-def test_a_figure_names_its_colours_and_the_page_knows_them() -> None:
+def test_a_figure_names_its_colors_and_the_page_knows_them() -> None:
     def draw(width: float) -> object:
         figure = new_figure(width=width)
         axes = figure.subplots()
@@ -83,12 +92,12 @@ def test_a_figure_names_its_colours_and_the_page_knows_them() -> None:
     assert all(page.count(f"--{name}:") == 2 for name in LIGHT) and LIGHT.keys() == DARK.keys()
 
 
-def test_a_colour_without_a_counterpart_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="a figure has the colour #123456, but one of #5039a4"):
+def test_a_color_without_a_counterpart_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="a figure has the color #123456, but one of #5039a4"):
         themed('<svg width="1"><path style="fill: #123456"/></svg>')
 
 
-def test_a_file_of_its_own_has_its_colours_and_ground() -> None:
+def test_a_file_of_its_own_has_its_colors_and_ground() -> None:
     text = standalone(themed('<svg width="1"><path style="stroke: #000000"/></svg>'))
     assert text.startswith('<svg style="fill: var(--ink)" width="1">\n<style>')
     assert color_variables() in text and 'style="fill: var(--back)"/><path style="stroke: var(--ink)"/>' in text
