@@ -1,4 +1,4 @@
-"""What a step costs beside time, counted exactly: operators, kernel launches, peak memory.
+"""Exact costs of a step: operators, kernel launches, peak memory.
 
 A count is the same in every run, on a busy machine too, so a gate on it never cries wolf and sees the first needless
 copy.
@@ -25,7 +25,7 @@ _LAUNCHES = ("cudaLaunchKernel", "cudaLaunchCooperativeKernel", "cuLaunchKernel"
 
 @dataclass(frozen=True)
 class Counts:
-    """Of one call.
+    """The exact costs of one call.
 
     Attributes:
         operators: that torch dispatches, each once however large; None where they were not counted.
@@ -115,7 +115,7 @@ def _peak_on_cpu(function: Callable[[], object]) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Within it, what is written to standard error below Python, as the profiler's notes are, goes nowhere."""
+    """Context manager that discards what is written to standard error below Python, as the profiler's notes are."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -15,13 +15,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from nn_from_scratch.bench.clock import alone
 from nn_from_scratch.bench.intervals import bootstrap, log_ratios
-from nn_from_scratch.bench.outcomes import Outcome, Result
-from nn_from_scratch.bench.verdicts import Judgement, Rule, Verdict, judge
+from nn_from_scratch.bench.machine import alone
+from nn_from_scratch.bench.verdicts import BenchmarkOutcome, GateResult, Rule, SpeedJudgment, SpeedVerdict, judge
 from nn_from_scratch.errors import ArgumentError, SubjectError
 
-__all__ = ["LEAST_PROCESSES", "Gate", "Measurable", "MeasuringProcess", "costlier"]
+__all__ = ["LEAST_PROCESSES", "Gate", "Measurable", "MeasuringProcess"]
 
 #: Of each side, before anything is said.
 LEAST_PROCESSES = 6
@@ -31,7 +30,7 @@ _SIDES = ("candidate", "reference", "control")
 
 
 class MeasuringProcess(Protocol):
-    """What does jobs; see `nn_from_scratch.bench.worker.Worker`."""
+    """What does jobs; see `nn_from_scratch.bench.server.MeasurementServer`."""
 
     def ask(self, do: str, **arguments: object) -> dict[str, Any]:
         """Give a job and wait for the answer."""
@@ -41,17 +40,17 @@ class Measurable(Protocol):
     """What starts processes; see `nn_from_scratch.bench.processes.Side`."""
 
     def process(self) -> AbstractContextManager[MeasuringProcess]:
-        """A new process, which ends with the context."""
+        """Context manager that starts a process and ends it."""
 
 
 @dataclass
-class _Record:
-    """What has been measured of one benchmark: one list of seconds for each process."""
+class _Samples:
+    """The measurements of one benchmark: one list of seconds for each process."""
 
     calls: int = 0
     seconds: dict[str, list[list[float]]] = field(default_factory=lambda: {side: [] for side in _SIDES})
     counts: dict[str, dict[str, int | None]] = field(default_factory=dict)
-    failure: Outcome | None = None
+    failure: BenchmarkOutcome | None = None
 
 
 @dataclass
@@ -88,7 +87,7 @@ class Gate:
             raise ArgumentError(f"time_cap is {self.time_cap}, but a positive number of seconds is expected")
         self._order = random.Random(self.seed)
 
-    def run(self, names: Collection[str], names_of_base: Collection[str]) -> Result:
+    def run(self, names: Collection[str], names_of_base: Collection[str]) -> GateResult:
         """Compare the benchmarks that both sides have.
 
         Args:
@@ -97,13 +96,13 @@ class Gate:
         """
         missing = [name for name in names_of_base if name not in names]
         shared = [name for name in names if name in names_of_base]
-        records = {name: _Record() for name in shared}
+        records = {name: _Samples() for name in shared}
         rule = self.rule.shared_by(len(shared))
         with alone(on_wait=self.on_round):
             outcomes = self._measure(records, rule)
         allowed = [name for name in (*missing, *shared) if name in self.allow_removed]
         not_run = {name for name in shared if outcomes[name].interval is None and name in self.allow_removed}
-        return Result(
+        return GateResult(
             outcomes=tuple(outcomes[name] for name in shared if name not in not_run),
             removed=tuple(name for name in missing if name not in self.allow_removed),
             allowed=tuple(name for name in allowed if name in missing or name in not_run),
@@ -111,9 +110,9 @@ class Gate:
             tolerance=self.rule.tolerance,
         )
 
-    def _measure(self, records: Mapping[str, _Record], rule: Rule) -> dict[str, Outcome]:
+    def _measure(self, records: Mapping[str, _Samples], rule: Rule) -> dict[str, BenchmarkOutcome]:
         began = self.clock()
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, BenchmarkOutcome] = {}
         rounds, look, pending = 0, 0, list(records)
         while pending:
             started, wanted = self.clock(), rounds or self.processes
@@ -125,7 +124,7 @@ class Gate:
             pending = [
                 name
                 for name in pending
-                if outcomes[name].verdict is Verdict.INCONCLUSIVE and records[name].failure is None
+                if outcomes[name].verdict is SpeedVerdict.INCONCLUSIVE and records[name].failure is None
             ]
             cost = (self.clock() - started) / wanted * rounds  # of as many rounds again
             if self.clock() - began + cost > self.time_cap:
@@ -133,7 +132,7 @@ class Gate:
             look += 1
         return outcomes
 
-    def _round(self, records: Mapping[str, _Record], number: int) -> None:
+    def _round(self, records: Mapping[str, _Samples], number: int) -> None:
         """Start a process of each kind, and take pairs of every benchmark."""
         # The control's place goes round as well, so that no side is always the first or the last one started.
         order = list(_SIDES[:2]) if number % 2 else list(reversed(_SIDES[:2]))
@@ -150,7 +149,7 @@ class Gate:
                 side: stack.enter_context((self.head if side == "candidate" else self.base).process()) for side in order
             }
 
-    def _pairs(self, name: str, record: _Record, processes: Mapping[str, MeasuringProcess]) -> None:
+    def _pairs(self, name: str, record: _Samples, processes: Mapping[str, MeasuringProcess]) -> None:
         for side, process in processes.items():
             try:
                 calls = int(process.ask("prepare", name=name)["calls"])
@@ -174,7 +173,7 @@ class Gate:
         for side, seconds in taken.items():
             record.seconds[side].append(seconds)
 
-    def _outcome(self, name: str, record: _Record, rule: Rule, look: int) -> Outcome:
+    def _outcome(self, name: str, record: _Samples, rule: Rule, look: int) -> BenchmarkOutcome:
         if record.failure is not None:
             return record.failure
         seconds, alpha = record.seconds, rule.alpha_of_look(look)
@@ -190,12 +189,12 @@ class Gate:
             statistics.median(second for group in seconds[side] for second in group)
             for side in ("candidate", "reference")
         )
-        judgement = judge(interval, control, difference=ours - theirs, rule=rule)
-        judgement = costlier(name, record.counts, judgement, allow_more=self.allow_more)
-        return Outcome(
+        judgment = judge(interval, control, difference=ours - theirs, rule=rule)
+        judgment = _costlier(name, record.counts, judgment, self.allow_more)
+        return BenchmarkOutcome(
             name=name,
-            verdict=judgement.verdict,
-            reason=judgement.reason,
+            verdict=judgment.verdict,
+            reason=judgment.reason,
             interval=interval,
             control=control,
             seconds={side: [*groups] for side, groups in seconds.items()},
@@ -203,21 +202,13 @@ class Gate:
         )
 
 
-def costlier(
+def _costlier(
     name: str,
     counts: Mapping[str, Mapping[str, int | None]],
-    judgement: Judgement,
-    *,
-    allow_more: Collection[str] = (),
-) -> Judgement:
-    """The judgement on time, turned into a regression where an exact count has grown.
-
-    Args:
-        name: of the benchmark.
-        counts: by side, "candidate" and "reference".
-        judgement: on time.
-        allow_more: names of benchmarks whose counts may grow.
-    """
+    judgment: SpeedJudgment,
+    allow_more: Collection[str],
+) -> SpeedJudgment:
+    """The judgment on time, turned into a regression where an exact count has grown."""
     ours, theirs = counts.get("candidate", {}), counts.get("reference", {})
     grown = []
     for what, before in theirs.items():
@@ -225,14 +216,14 @@ def costlier(
         if now is not None and before is not None and now > before:
             grown.append(f"{what.replace('_', ' ')} {before} -> {now}")
     if not grown:
-        return judgement
+        return judgment
     if name in allow_more:
-        return replace(judgement, reason=f"{judgement.reason} Allowed to grow: {', '.join(grown)}.")
-    return Judgement(Verdict.REGRESSED, f"Costs more: {', '.join(grown)}. {judgement.reason}")
+        return replace(judgment, reason=f"{judgment.reason} Allowed to grow: {', '.join(grown)}.")
+    return SpeedJudgment(SpeedVerdict.REGRESSED, f"Costs more: {', '.join(grown)}. {judgment.reason}")
 
 
-def _failure(name: str, side: str, error: SubjectError) -> Outcome:
+def _failure(name: str, side: str, error: SubjectError) -> BenchmarkOutcome:
     if side == "candidate":
-        return Outcome(name=name, verdict=Verdict.REGRESSED, reason=f"It does not run any more: {error}.")
+        return BenchmarkOutcome(name=name, verdict=SpeedVerdict.REGRESSED, reason=f"It does not run any more: {error}.")
     reason = f"It cannot be compared, because the base does not run it: {error}. Allow that by --allow-removed."
-    return Outcome(name=name, verdict=Verdict.INVALID, reason=reason)
+    return BenchmarkOutcome(name=name, verdict=SpeedVerdict.INVALID, reason=reason)

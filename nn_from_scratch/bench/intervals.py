@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["Interval", "bootstrap", "bootstrap_of_two", "log_ratios"]
+__all__ = ["Interval", "bootstrap", "log_ratios"]
 
 Array = NDArray[np.float64]
 
-# Of resamples: at least, at most, and for each 1/alpha, so that some lie beyond the bounds.
-_LEAST, _MOST, _BEYOND = 2_000, 20_000, 10
+# Resamples: at least, at most, and for each 1/alpha, so that some lie beyond the bounds.
+_MIN_RESAMPLES, _MAX_RESAMPLES, _BEYOND = 2_000, 20_000, 10
 # Numbers drawn in all, and at once, which bounds time and memory.
 _IN_ALL, _AT_ONCE = 1_000_000, 500_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A median of log ratios and what it may be.
+    """A median of log ratios and its confidence interval.
 
     Attributes:
         middle: the median.
@@ -88,39 +88,16 @@ def bootstrap(groups: Sequence[Sequence[float]], *, alpha: float = 0.05, seed: i
     sizes = {len(group) for group in groups}
     if len(sizes) != 1 or not sizes - {0}:
         raise ArgumentError(f"groups have the sizes {sorted(sizes)}, but one size of at least 1 is expected")
-    values = np.asarray(groups, dtype=np.float64)  # (G, K)
-    draw = np.random.default_rng(seed)
-    medians = [_resampled(values, n, draw) for n in _portions(alpha, values.size)]
-    return _interval(float(np.median(values)), np.concatenate(medians), alpha)
-
-
-def bootstrap_of_two(
-    candidate: Sequence[float], reference: Sequence[float], *, alpha: float = 0.05, seed: int = 0
-) -> Interval:
-    """The log ratio of two medians, of durations that are no pairs; each side is drawn by itself.
-
-    Only for a stored baseline, which cannot be interleaved: a machine that has changed since is not seen here.
-
-    Raises:
-        ArgumentError: a side is empty, or alpha is no probability.
-    """
-    if not candidate or not reference:
-        raise ArgumentError(f"{len(candidate)} and {len(reference)} durations are given, but at least 1 is expected")
-    ours, theirs = (np.log(np.asarray(side, dtype=np.float64))[:, None] for side in (candidate, reference))
-    draw = np.random.default_rng(seed)
-    medians = [
-        _resampled(ours, n, draw) - _resampled(theirs, n, draw) for n in _portions(alpha, max(ours.size, theirs.size))
-    ]
-    return _interval(float(np.median(ours) - np.median(theirs)), np.concatenate(medians), alpha)
-
-
-def _portions(alpha: float, size: int) -> list[int]:
-    """How many resamples are drawn in each go."""
     if not 0 < alpha < 1:
         raise ArgumentError(f"alpha is {alpha}, but a probability between 0 and 1 is expected")
-    total = min(max(_LEAST, math.ceil(_BEYOND / alpha)), _MOST, max(_LEAST, _IN_ALL // size))
-    at_once = max(_AT_ONCE // size, 1)
-    return [min(at_once, total - done) for done in range(0, total, at_once)]
+    values = np.asarray(groups, dtype=np.float64)  # (G, K)
+    most = min(_MAX_RESAMPLES, max(_MIN_RESAMPLES, _IN_ALL // values.size))
+    total = min(max(_MIN_RESAMPLES, math.ceil(_BEYOND / alpha)), most)
+    at_once = max(_AT_ONCE // values.size, 1)
+    draw = np.random.default_rng(seed)
+    medians = [_resampled(values, min(at_once, total - done), draw) for done in range(0, total, at_once)]
+    lower, upper = np.quantile(np.concatenate(medians), (alpha / 2, 1 - alpha / 2))
+    return Interval(float(np.median(values)), float(lower), float(upper))
 
 
 def _resampled(values: Array, n: int, draw: np.random.Generator) -> Array:
@@ -130,7 +107,8 @@ def _resampled(values: Array, n: int, draw: np.random.Generator) -> Array:
         return _resampled_singles(np.sort(values[:, 0]), n, draw)
     groups = draw.integers(0, G, (n, G, 1))
     places = draw.integers(0, K, (n, G, K))
-    return _median(np.sort(values[groups, places].reshape(n, G * K), axis=1))
+    medians: Array = np.median(values[groups, places].reshape(n, G * K), axis=1)
+    return medians
 
 
 def _resampled_singles(ordered: Array, n: int, draw: np.random.Generator) -> Array:
@@ -149,14 +127,3 @@ def _resampled_singles(ordered: Array, n: int, draw: np.random.Generator) -> Arr
     upper: Array = ordered[np.minimum((G * following).astype(int), G - 1)]
     middle: Array = (lower + upper) / 2
     return middle
-
-
-def _median(ordered: Array) -> Array:
-    """Of each row of ordered values."""
-    size = ordered.shape[-1]
-    return (ordered[..., (size - 1) // 2] + ordered[..., size // 2]) / 2
-
-
-def _interval(middle: float, medians: Array, alpha: float) -> Interval:
-    lower, upper = np.quantile(medians, (alpha / 2, 1 - alpha / 2))
-    return Interval(middle, float(lower), float(upper))

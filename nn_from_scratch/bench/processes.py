@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from nn_from_scratch.bench import worker
+from nn_from_scratch.bench import server
 from nn_from_scratch.bench.machine import pinned
 from nn_from_scratch.errors import SubjectError
 
@@ -38,14 +38,14 @@ class Side:
 
     @contextmanager
     def process(self) -> Iterator[Process]:
-        """A new process, which ends with the context."""
+        """Context manager that starts a process and ends it."""
         # Both usual layouts of a project; what is installed comes after them.
         path = [str(self.root), str(self.root / "src")]
         environment = pinned(self.threads)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [*path, os.environ.get("PYTHONPATH", "")]))
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
             running = subprocess.Popen(
-                [sys.executable, worker.__file__, str(self.suite)],
+                [sys.executable, server.__file__, str(self.suite)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,

@@ -14,16 +14,21 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from nn_from_scratch.bench.clock import Clock, alone, no_collection, synchronised_clock
 from nn_from_scratch.bench.counts import count
 from nn_from_scratch.bench.intervals import Interval, bootstrap, log_ratios
-from nn_from_scratch.bench.machine import machine_info
+from nn_from_scratch.bench.machine import (
+    Clock,
+    alone,
+    float32_precision,
+    machine_info,
+    no_collection,
+    synchronized_clock,
+)
 from nn_from_scratch.bench.rows import COMPILED, EAGER, OPTIMIZERS, ROWS, Batch, Row, Step, split_into_batches
-from nn_from_scratch.bench.timings import REPORT, Settings, Table, Timing
+from nn_from_scratch.bench.timings import REPORT, Settings, Table1, Timing
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.verify.catalogue.precision import tensor_cores
 
-__all__ = ["REPORT", "Settings", "Table", "Timing", "run_table"]
+__all__ = ["REPORT", "Settings", "Table1", "Timing", "run_table"]
 
 _TIMES_READY = 3
 # Relative differences to eager's losses: of the first steps, before rounding has grown, and of an epoch's mean.
@@ -37,9 +42,9 @@ def run_table(
     *,
     rows: Sequence[Row] = ROWS,
     optimizers: Sequence[str] = tuple(OPTIMIZERS),
-    clock: Clock = synchronised_clock,
+    clock: Clock = synchronized_clock,
     on_progress: Callable[[str], None] = lambda words: None,
-) -> Table:
+) -> Table1:
     """Measure the table.
 
     Args:
@@ -63,10 +68,10 @@ def run_table(
         for last in {kind in row.channels_last for row in rows}
     }
     timings = []
-    with alone(on_wait=on_progress), tensor_cores(tf32=settings.precision == "tf32"):
+    with alone(on_wait=on_progress), float32_precision(settings.precision):
         for optimizer in optimizers:
             timings += _run(settings, rows, optimizer, batches, clock, on_progress)
-        return Table(settings, machine_info(), tuple(timings))
+        return Table1(settings, machine_info(), tuple(timings))
 
 
 def _run(

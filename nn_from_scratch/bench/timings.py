@@ -1,4 +1,4 @@
-"""What Table I consists of: its settings, the timing of each row, and the report's numbers."""
+"""The parts of Table I: its settings, the timing of each row, and the report's numbers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 from nn_from_scratch.bench.counts import Counts
 from nn_from_scratch.bench.intervals import Interval
+from nn_from_scratch.bench.machine import PRECISIONS
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["PRECISIONS", "REPORT", "Settings", "Table", "Timing"]
+__all__ = ["REPORT", "Settings", "Table1", "Timing"]
 
 #: Mean and standard deviation of the report's Table I, in seconds, on a laptop's RTX 3060: its own, and PyTorch's.
 REPORT: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
@@ -19,14 +20,12 @@ REPORT: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "SGD with momentum": ((3.932, 0.131), (0.770, 0.022)),
     "Adam": ((3.986, 0.143), (0.856, 0.060)),
 }
-#: How float32 products and convolutions are computed on CUDA.
-PRECISIONS = ("ieee", "tf32")
 _SAMPLES, _QUICK_SAMPLES = 50_000, 2_560
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is run.
+    """The settings of a run of Table I.
 
     Attributes:
         samples: in an epoch.
@@ -60,19 +59,19 @@ class Settings:
 
     @classmethod
     def chosen(cls, *, quick: bool, device: str, **options: Any) -> Settings:
-        """Those of the whole table, or of a quick one; TF32 where there is a GPU, as its users have it."""
+        """The settings of the whole table, or of a quick one; TF32 on a GPU, as its users have it."""
         precision = "tf32" if device.startswith("cuda") else "ieee"
         samples = _QUICK_SAMPLES if quick else _SAMPLES
         return cls(samples=samples, quick=quick, device=device, precision=precision, **options)
 
     @property
     def steps(self) -> int:
-        """Of an epoch."""
+        """The number of steps in an epoch."""
         return -(-self.samples // self.batch)
 
     @property
     def title(self) -> str:
-        """What the numbers are of."""
+        """The heading: what the numbers are of."""
         quick = ", QUICK: not a whole epoch" if self.quick else ""
         return (
             f"Table I on {self.device}{quick}: one epoch of {self.samples} samples of 3x32x32, batch {self.batch}, "
@@ -109,7 +108,7 @@ class Timing:
 
     @property
     def mean(self) -> float:
-        """Of the epochs, in seconds."""
+        """The mean of the epochs, in seconds."""
         return statistics.fmean(self.epochs)
 
     @property
@@ -135,7 +134,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table1:
     """All rows under all optimizers.
 
     Attributes:

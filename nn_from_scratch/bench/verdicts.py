@@ -1,24 +1,44 @@
-"""From an interval to a verdict, by four fixed rules."""
+"""From an interval to a verdict, by four fixed rules; and the verdicts of a whole comparison, with its exit status."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Any
 
 from nn_from_scratch.bench.intervals import Interval
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["FLOOR", "TOLERANCE", "Judgement", "Rule", "Verdict", "calibrated_tolerance", "judge"]
+__all__ = [
+    "FLOOR",
+    "INCONCLUSIVE",
+    "INVALID",
+    "OK",
+    "REGRESSED",
+    "TOLERANCE",
+    "USAGE",
+    "BenchmarkOutcome",
+    "GateResult",
+    "Rule",
+    "SpeedJudgment",
+    "SpeedVerdict",
+    "calibrated_tolerance",
+    "judge",
+]
 
-#: What a candidate may be slower by before that is a regression: a share, by the kind of device.
+#: What a candidate may be slower by before that is a regression: a share, by the type of device.
 TOLERANCE = {"cpu": 0.05, "cuda": 0.03}
-#: A difference below this many seconds a call is none that anybody notices.
+#: Seconds a call; nobody notices a smaller difference.
 FLOOR = 1e-6
+#: Exit statuses.
+OK, REGRESSED, INCONCLUSIVE, INVALID, USAGE = 0, 1, 2, 3, 4
 
 
-class Verdict(Enum):
-    """What is known of a candidate beside its reference."""
+class SpeedVerdict(Enum):
+    """The verdict on a candidate beside its reference."""
 
     OK = "OK"
     REGRESSED = "REGRESSED"
@@ -31,7 +51,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """By what a verdict is reached.
+    """The parameters of a verdict.
 
     Attributes:
         tolerance: share by which the candidate may be slower.
@@ -64,52 +84,145 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class SpeedJudgment:
     """A verdict and, in one sentence, why."""
 
-    verdict: Verdict
+    verdict: SpeedVerdict
     reason: str
 
 
-def judge(interval: Interval, control: Interval | None, *, difference: float, rule: Rule) -> Judgement:
+def judge(interval: Interval, control: Interval, *, difference: float, rule: Rule) -> SpeedJudgment:
     """Reach a verdict.
 
     Args:
         interval: of the log ratios of candidate and reference.
-        control: the same for the reference beside itself, in the same run; None where there is none.
+        control: the same for the reference beside itself, in the same run.
         difference: of the medians, candidate less reference, in seconds a call.
         rule: what is tolerated.
     """
     limit = math.log1p(rule.tolerance)
     allowed = f"{rule.tolerance:.1%}"
-    if control is not None and (control.lower > limit or control.upper < -limit):
-        return Judgement(
-            Verdict.INVALID,
+    if control.lower > limit or control.upper < -limit:
+        return SpeedJudgment(
+            SpeedVerdict.INVALID,
             f"The reference beside itself is off by more than {allowed} ({control}): this environment cannot be "
             "trusted with the comparison.",
         )
     if interval.lower > limit:
         if difference > rule.floor:
-            return Judgement(Verdict.REGRESSED, f"Slower by more than {allowed}: {interval} times the reference.")
-        return Judgement(
-            Verdict.INCONCLUSIVE,
+            return SpeedJudgment(
+                SpeedVerdict.REGRESSED, f"Slower by more than {allowed}: {interval} times the reference."
+            )
+        return SpeedJudgment(
+            SpeedVerdict.INCONCLUSIVE,
             f"Slower by more than {allowed} ({interval}), but by {difference:.3g} s a call, which is not above the "
             f"floor of {rule.floor:.3g} s: time a larger case.",
         )
     if interval.upper <= limit:
         faster = "Faster" if interval.upper < 0 else f"Not slower by more than {allowed}"
-        return Judgement(Verdict.OK, f"{faster}: {interval} times the reference.")
-    return Judgement(
-        Verdict.INCONCLUSIVE, f"The noise hides whether it is slower by more than {allowed}: {interval} times."
+        return SpeedJudgment(SpeedVerdict.OK, f"{faster}: {interval} times the reference.")
+    return SpeedJudgment(
+        SpeedVerdict.INCONCLUSIVE, f"The noise hides whether it is slower by more than {allowed}: {interval} times."
     )
 
 
-def calibrated_tolerance(controls: list[Interval], *, least: float = TOLERANCE["cpu"]) -> float:
-    """The tolerance that this machine needs: what equal code was seen to differ by, and half as much again.
+def calibrated_tolerance(controls: Sequence[Interval]) -> float:
+    """The tolerance that this machine needs: half as much again as the largest difference of equal code.
 
     Args:
-        controls: intervals of equal code beside itself.
-        least: the answer for a machine without noise.
+        controls: intervals of equal code beside itself; at least one.
     """
-    widest = max((max(abs(c.lower), abs(c.upper)) for c in controls), default=0.0)
-    return max(least, 1.5 * math.expm1(widest))
+    return 1.5 * math.expm1(max(max(abs(control.lower), abs(control.upper)) for control in controls))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOutcome:
+    """The outcome of one benchmark.
+
+    Attributes:
+        name: of the benchmark.
+        verdict: on time and counts together.
+        reason: sentences.
+        interval: of head by base; None where nothing could be measured.
+        control: of base by itself; None where nothing could be measured.
+        seconds: a call, by side ("candidate", "reference", "control"), one list for each process.
+        counts: exact ones, by side ("candidate", "reference").
+    """
+
+    name: str
+    verdict: SpeedVerdict
+    reason: str
+    interval: Interval | None = None
+    control: Interval | None = None
+    seconds: Mapping[str, list[list[float]]] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; intervals as ratios: middle, lower, upper."""
+        return {
+            "name": self.name,
+            "verdict": str(self.verdict),
+            "reason": self.reason,
+            "interval": _ratios(self.interval),
+            "control": _ratios(self.control),
+            "seconds": {side: [list(group) for group in groups] for side, groups in self.seconds.items()},
+            "counts": {side: dict(counts) for side, counts in self.counts.items()},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """The outcomes of all benchmarks.
+
+    Attributes:
+        outcomes: of those that both sides have.
+        removed: names of the base that the head lacks without permission.
+        allowed: such names that `--allow-removed` exempts.
+        added: names that only the head has.
+        head, base: the commits.
+        tolerance: by which a benchmark may be slower.
+    """
+
+    outcomes: tuple[BenchmarkOutcome, ...]
+    removed: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    head: str = ""
+    base: str = ""
+    tolerance: float = 0.0
+
+    def status(self, *, strict: bool = False) -> int:
+        """The exit status; `strict` makes an inconclusive benchmark an error."""
+        verdicts = {outcome.verdict for outcome in self.outcomes}
+        if SpeedVerdict.REGRESSED in verdicts or self.removed:
+            return REGRESSED
+        if SpeedVerdict.INVALID in verdicts or not verdicts:
+            return INVALID
+        return INCONCLUSIVE if strict and SpeedVerdict.INCONCLUSIVE in verdicts else OK
+
+    def summary(self, *, strict: bool = False) -> str:
+        """One sentence that says why the status is what it is."""
+        counts = Counter(outcome.verdict for outcome in self.outcomes)
+        numbers = ", ".join(f"{counts[verdict]} {verdict}" for verdict in SpeedVerdict if counts[verdict])
+        removed = f"; removed without leave: {', '.join(self.removed)}" if self.removed else ""
+        if not self.outcomes:
+            return f"Nothing was compared, which is not a pass{removed}."
+        words = {OK: "Passed", REGRESSED: "Failed", INCONCLUSIVE: "Undecided", INVALID: "Invalid"}
+        return f"{words[self.status(strict=strict)]}: {numbers}{removed}."
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "what": "comparison",
+            "head": self.head,
+            "base": self.base,
+            "tolerance": self.tolerance,
+            "outcomes": [outcome.to_json() for outcome in self.outcomes],
+            "removed": list(self.removed),
+            "allowed": list(self.allowed),
+            "added": list(self.added),
+        }
+
+
+def _ratios(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.ratio, *interval.ratios]

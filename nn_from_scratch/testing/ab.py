@@ -1,15 +1,16 @@
-"""What the fixture `ab` gives to a test: two functions held against one another, with assertions."""
+"""The fixture `ab` of a test: two functions compared by interleaved pairs, with assertions."""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from nn_from_scratch.bench.pairs import LEAST_PAIRS, TIME_CAP, Comparison, Function, Measurement
-from nn_from_scratch.bench.verdicts import FLOOR, Judgement, Rule, Verdict
+from nn_from_scratch.bench.paired import LEAST_PAIRS, TIME_CAP, Function, PairedComparison, PairedSamples
+from nn_from_scratch.bench.verdicts import FLOOR, Rule, SpeedJudgment, SpeedVerdict
 from nn_from_scratch.errors import NNFromScratchError
 
 __all__ = ["AB", "Duel", "InconclusiveWarning"]
@@ -33,7 +34,7 @@ class Duel:
     """
 
     def __init__(
-        self, comparison: Comparison, *, strict: bool, measuring: bool, record: Callable[[dict[str, Any]], None]
+        self, comparison: PairedComparison, *, strict: bool, measuring: bool, record: Callable[[dict[str, Any]], None]
     ) -> None:
         self.comparison = comparison
         self._strict = strict
@@ -62,24 +63,34 @@ class Duel:
         __tracebackhide__ = True
         self._conclude(lambda: self.comparison.judge_faster(by), undecided_fails=True)
 
+    def measure(self) -> None:
+        """Take the pairs, store and print them, without a claim, and so without a share of the session's error rate.
+
+        Where benchmarks are switched off, it does nothing.
+        """
+        if self._measuring:
+            self.comparison.rule = Rule()
+            self._record(self.comparison.to_json())
+            sys.stdout.write(f"{self.comparison.interval} times the reference; by itself {self.comparison.control}\n")
+
     def _rule(self, tolerance: float) -> Rule:
         return Rule(tolerance=tolerance, floor=self.comparison.rule.floor, alpha=self.comparison.rule.alpha)
 
-    def _conclude(self, judged: Callable[[], Judgement], *, undecided_fails: bool) -> None:
+    def _conclude(self, judged: Callable[[], SpeedJudgment], *, undecided_fails: bool) -> None:
         __tracebackhide__ = True
         if not self._measuring:
             pytest.skip("ran once; benchmarks are switched off (--benchmark-disable), so nothing was measured")
         found = _refused_as_failure(judged)
         self._record({**self.comparison.to_json(), "verdict": str(found.verdict), "reason": found.reason})
-        sentence = f"{found.verdict}: {found.reason} ({self.comparison.measurement.pairs} pairs)"
-        if found.verdict is Verdict.INCONCLUSIVE and not undecided_fails:
+        sentence = f"{found.verdict}: {found.reason} ({self.comparison.samples.pairs} pairs)"
+        if found.verdict is SpeedVerdict.INCONCLUSIVE and not undecided_fails:
             warnings.warn(sentence, InconclusiveWarning, stacklevel=3)
-        elif found.verdict is not Verdict.OK:
+        elif found.verdict is not SpeedVerdict.OK:
             pytest.fail(sentence, pytrace=False)
 
 
 class AB:
-    """What the fixture `ab` gives: call it with a candidate and a reference.
+    """The value of the fixture `ab`: call it with a candidate and a reference.
 
     Args:
         rule: the part of the error rate that this test may spend.
@@ -110,7 +121,7 @@ class AB:
         seed: int = 0,
         floor: float = FLOOR,
     ) -> Duel:
-        """Hold a candidate against a reference.
+        """Compare a candidate with a reference.
 
         Args:
             candidate, reference: called without arguments, many times.
@@ -121,9 +132,9 @@ class AB:
         """
         __tracebackhide__ = True
 
-        def made() -> Comparison:
+        def made() -> PairedComparison:
             rule = Rule(tolerance=self._rule.tolerance, floor=floor, alpha=self._rule.alpha)
-            return Comparison(Measurement(candidate, reference, seed=seed), rule, pairs, time_cap, seed)
+            return PairedComparison(PairedSamples(candidate, reference, seed=seed), rule, pairs, time_cap, seed)
 
         comparison = _refused_as_failure(made)
         self._benchmark = self._find_benchmark()

@@ -75,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs a CUDA device (see --nnfs-gpu)")
     gpu_mode(config)
     if getattr(config.option, "benchmark_timer", None) == "time.perf_counter":  # pytest-benchmark's, as it came
-        config.option.benchmark_timer = "nn_from_scratch.bench.clock.synchronised_clock"
+        config.option.benchmark_timer = "nn_from_scratch.bench.machine.synchronized_clock"
     path = config.getoption("--nnfs-report")
     if path is not None and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
         raise pytest.UsageError(f"--nnfs-report is {path!r}, but a file in an existing folder is expected")

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from nn_from_scratch.bench import Rule, Verdict, compare
+from nn_from_scratch.bench import Rule, SpeedVerdict, compare
 from tests.bench.gate import BENCHMARKS
 
 pytestmark = pytest.mark.bench
@@ -20,19 +20,19 @@ def work(size: int) -> None:
         total += number
 
 
-def verdict(seed: int, size: int) -> Verdict:
+def verdict(seed: int, size: int) -> SpeedVerdict:
     comparison = compare(lambda: work(size), lambda: work(20_000), time_cap=0.5, seed=seed)
     return comparison.judge(_RULE).verdict
 
 
 def test_equal_functions_are_not_accused() -> None:
     verdicts = Counter(verdict(seed, 20_000) for seed in range(4))
-    assert verdicts[Verdict.REGRESSED] == 0, verdicts
+    assert verdicts[SpeedVerdict.REGRESSED] == 0, verdicts
 
 
 def test_ten_percent_more_work_is_not_cleared() -> None:
     verdicts = Counter(verdict(seed, 22_000) for seed in range(3))
-    assert verdicts[Verdict.OK] == 0, verdicts
+    assert verdicts[SpeedVerdict.OK] == 0, verdicts
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

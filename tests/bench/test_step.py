@@ -1,7 +1,7 @@
 """A training step of the report's model in every row of Table I, by batch size.
 
 Run once by default; `tox -e bench -- --benchmark-enable` measures. Ratios to PyTorch, from interleaved pairs, are those
-of `nn-from-scratch bench run scaling` and `bench run table1`.
+of `test_beside_torch.py` and of `nn-from-scratch bench run table1`.
 """
 
 from __future__ import annotations

@@ -86,8 +86,6 @@ class SimulatedProcess:
             return {"calls": max(1, round(2e-3 / seconds))}
         if do == "count":
             return {"counts": dict(self.side.counts)}
-        if do == "machine":
-            return {"machine": {"processor": "simulated"}}
         assert do == "time"
         seconds = self.side.seconds[self.prepared]
         assert isinstance(seconds, float)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from nn_from_scratch.bench import Rule, Verdict, compare
+from nn_from_scratch.bench import Rule, SpeedVerdict, compare
 from nn_from_scratch.bench.gate import Gate, MeasuringProcess
-from nn_from_scratch.bench.outcomes import INCONCLUSIVE, INVALID, OK, REGRESSED, Result
+from nn_from_scratch.bench.verdicts import INCONCLUSIVE, INVALID, OK, REGRESSED, GateResult
 from nn_from_scratch.errors import ArgumentError
 from tests.unit.bench.simulation import Machine, SimulatedProcess, SimulatedSide
 
@@ -21,11 +21,11 @@ STEP = 3e-3
 @pytest.fixture(autouse=True)
 def _no_waiting_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time is simulated here, so nobody has to be alone on the machine."""
-    for name in ("gate", "pairs"):
+    for name in ("gate", "paired"):
         monkeypatch.setattr(f"nn_from_scratch.bench.{name}.alone", lambda **options: nullcontext())
 
 
-def in_process(seed: int, factor: float, *, jitter: float = 0.05) -> Verdict:
+def in_process(seed: int, factor: float, *, jitter: float = 0.05) -> SpeedVerdict:
     machine = Machine(seed, jitter=jitter)
     comparison = compare(
         machine.function(factor * STEP), machine.function(STEP), clock=machine.clock, seed=seed, time_cap=6.0
@@ -41,7 +41,7 @@ def between_sides(
     machine: Machine | None = None,
     more: dict[str, int | None] | None = None,
     **options: Any,
-) -> Result:
+) -> GateResult:
     machine = machine or Machine(seed, jitter=0.03)
     ours, theirs = (SimulatedSide(machine, seconds) for seconds in (head, base))
     if more is not None:
@@ -52,33 +52,33 @@ def between_sides(
 @pytest.mark.parametrize("jitter", [0.01, 0.05, 0.2])
 def test_equal_functions_are_never_accused(jitter: float) -> None:
     verdicts = Counter(in_process(seed, 1.0, jitter=jitter) for seed in range(100))
-    assert verdicts[Verdict.REGRESSED] == 0
-    assert verdicts[Verdict.OK] >= (20 if jitter > 0.1 else 95)  # and it is not by never deciding anything
+    assert verdicts[SpeedVerdict.REGRESSED] == 0
+    assert verdicts[SpeedVerdict.OK] >= (20 if jitter > 0.1 else 95)  # and it is not by never deciding anything
 
 
 @pytest.mark.parametrize("jitter", [0.01, 0.05, 0.2])
 def test_ten_percent_slower_is_never_cleared(jitter: float) -> None:
     verdicts = Counter(in_process(seed, 1.1, jitter=jitter) for seed in range(60))
-    assert verdicts[Verdict.OK] == 0
-    assert verdicts[Verdict.REGRESSED] >= (20 if jitter > 0.1 else 55)
+    assert verdicts[SpeedVerdict.OK] == 0
+    assert verdicts[SpeedVerdict.REGRESSED] >= (20 if jitter > 0.1 else 55)
 
 
 def test_equal_commits_are_never_accused() -> None:
     # 70 comparisons of three benchmarks each: 210 of equal code.
     seconds = {"a": STEP, "b": 20 * STEP, "c": STEP / 50}
-    verdicts: Counter[Verdict] = Counter()
+    verdicts: Counter[SpeedVerdict] = Counter()
     for seed in range(70):
         verdicts.update(outcome.verdict for outcome in between_sides(seed, seconds, seconds).outcomes)
-    assert verdicts[Verdict.REGRESSED] == 0
-    assert verdicts[Verdict.OK] >= 200
+    assert verdicts[SpeedVerdict.REGRESSED] == 0
+    assert verdicts[SpeedVerdict.OK] >= 200
 
 
 def test_a_commit_that_is_ten_percent_slower_is_never_cleared() -> None:
     base, head = {"a": STEP, "b": STEP}, {"a": 1.1 * STEP, "b": STEP}
     for seed in range(40):
         outcomes = {outcome.name: outcome.verdict for outcome in between_sides(seed, head, base).outcomes}
-        assert outcomes["a"] in (Verdict.REGRESSED, Verdict.INCONCLUSIVE)
-        assert outcomes["b"] is not Verdict.REGRESSED
+        assert outcomes["a"] in (SpeedVerdict.REGRESSED, SpeedVerdict.INCONCLUSIVE)
+        assert outcomes["b"] is not SpeedVerdict.REGRESSED
 
 
 def test_processes_start_in_turns_and_there_are_six_of_each_side_at_least() -> None:
@@ -106,7 +106,7 @@ def test_what_is_undecided_gets_as_many_pairs_again_up_to_the_time_cap() -> None
 
 def test_an_undecided_benchmark_is_an_error_only_if_that_is_asked() -> None:
     result = between_sides(3, {"a": 1.05 * STEP}, {"a": STEP}, machine=Machine(3, jitter=0.3), time_cap=1.0)
-    assert result.outcomes[0].verdict is Verdict.INCONCLUSIVE
+    assert result.outcomes[0].verdict is SpeedVerdict.INCONCLUSIVE
     assert (result.status(), result.status(strict=True)) == (OK, INCONCLUSIVE)
 
 
@@ -133,10 +133,10 @@ def test_no_comparison_at_all_is_not_a_pass() -> None:
 
 def test_a_benchmark_that_runs_on_one_side_alone_is_no_pass() -> None:
     broken = between_sides(0, {"a": "TypeError: no", "b": STEP}, {"a": STEP, "b": STEP})
-    assert broken.outcomes[0].verdict is Verdict.REGRESSED and "does not run any more" in broken.outcomes[0].reason
-    assert broken.outcomes[1].verdict is Verdict.OK and broken.status() == REGRESSED
+    assert broken.outcomes[0].verdict is SpeedVerdict.REGRESSED and "does not run any more" in broken.outcomes[0].reason
+    assert broken.outcomes[1].verdict is SpeedVerdict.OK and broken.status() == REGRESSED
     older = between_sides(0, {"a": STEP, "b": STEP}, {"a": "AttributeError: no", "b": STEP})
-    assert older.outcomes[0].verdict is Verdict.INVALID and older.status() == INVALID
+    assert older.outcomes[0].verdict is SpeedVerdict.INVALID and older.status() == INVALID
     allowed = between_sides(0, {"a": STEP, "b": STEP}, {"a": "AttributeError: no", "b": STEP}, allow_removed=["a"])
     assert [outcome.name for outcome in allowed.outcomes] == ["b"]
     assert (allowed.allowed, allowed.status()) == (("a",), OK)
@@ -147,7 +147,7 @@ def test_an_exact_count_that_grows_is_a_regression_whatever_the_clock_says(grown
     seconds = {"a": STEP}
     result = between_sides(0, seconds, seconds, more=grown)
     (name, value), outcome = next(iter(grown.items())), result.outcomes[0]
-    assert outcome.verdict is Verdict.REGRESSED and result.status() == REGRESSED
+    assert outcome.verdict is SpeedVerdict.REGRESSED and result.status() == REGRESSED
     assert f"{name.replace('_', ' ')} {7 if name == 'operators' else 100} -> {value}" in outcome.reason
     assert between_sides(0, seconds, seconds, more=grown, allow_more=["a"]).status() == OK
     assert between_sides(0, seconds, seconds, more={name: 1}).status() == OK
@@ -166,5 +166,5 @@ def test_a_base_that_differs_from_itself_makes_the_comparison_invalid() -> None:
     machine = Machine(0)
     head, base = (SimulatedSide(machine, {"a": STEP}) for _ in range(2))
     result = Biased(head, base, clock=machine.clock).run(["a"], ["a"])
-    assert result.outcomes[0].verdict is Verdict.INVALID and result.status() == INVALID
+    assert result.outcomes[0].verdict is SpeedVerdict.INVALID and result.status() == INVALID
     assert "this environment cannot be trusted" in result.outcomes[0].reason

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from nn_from_scratch.bench import table1
 from nn_from_scratch.bench.counts import Counts
+from nn_from_scratch.bench.machine import float32_precision
 from nn_from_scratch.bench.rows import COMPILED, EAGER, ROWS, Row, Step, our_step, torch_step
-from nn_from_scratch.bench.table1 import Settings, Table, Timing, run_table
+from nn_from_scratch.bench.table1 import Settings, Table1, Timing, run_table
 from nn_from_scratch.cli.bench_tables import show_table
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.verify.catalogue.precision import tensor_cores
 
 SETTINGS = Settings(samples=10, batch=4, epochs=2, slices=2, quick=True)
 Command = Callable[..., tuple[int, str, str]]
@@ -118,9 +120,9 @@ def test_the_precision_on_a_gpu_is_that_of_the_table_only_while_it_is_measured(r
         seen.add(torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]  # torch's types lack it
         return rows.row(EAGER, 1.0).make(x, optimizer)
 
-    for precision, other in (("tf32", False), ("ieee", True)):
+    for precision, other in (("tf32", "ieee"), ("ieee", "tf32")):
         seen.clear()
-        with tensor_cores(tf32=other):
+        with float32_precision(other):
             before = torch.backends.cuda.matmul.fp32_precision
             run_table(replace(SETTINGS, precision=precision), rows=[Row(EAGER, make)], clock=rows.clock)
             assert seen == {precision}
@@ -175,7 +177,9 @@ def test_real_rows_of_ours_are_not_void() -> None:
 
 def test_the_lines_hold_void_rows_and_the_reports_numbers(rows: Rows) -> None:
     listed = [rows.row("ours", 2.0, loss=3.0), rows.row(EAGER, 4.0)]
-    lines = show_table(run_table(SETTINGS, rows=listed, optimizers=["SGD"], clock=rows.clock)).splitlines()
+    console = Console(file=StringIO(), width=200)
+    show_table(console, run_table(SETTINGS, rows=listed, optimizers=["SGD"], clock=rows.clock))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # it is the StringIO
     assert "QUICK" in lines[0]
     assert next(line for line in lines if line.startswith("  ours")).split()[1:3] == ["void", "void"]
     assert next(line for line in lines if line.startswith("  PyTorch eager")).split()[2:4] == ["12.000", "s"]
@@ -188,13 +192,13 @@ def test_the_command_prints_and_stores_the_table(
 ) -> None:
     threads: list[int] = []
 
-    def run(settings: Settings, **options: Any) -> Table:
+    def run(settings: Settings, **options: Any) -> Table1:
         threads.append(torch.get_num_threads())
         assert (settings.batch, settings.epochs, settings.quick) == (4, 2, True)
         options["rows"] = [rows.row("ours", 2.0), rows.row(EAGER, 4.0)]
         return run_table(replace(settings, samples=10), clock=rows.clock, **options)
 
-    monkeypatch.setattr("nn_from_scratch.cli.bench_tables.run_table1", run)
+    monkeypatch.setattr("nn_from_scratch.bench.table1.run_table", run)
     path = tmp_path / "table.json"
     before = torch.get_num_threads()
     options = ("--quick", "--batch", "4", "--epochs", "2", "--only", "SGD: *", "--json", str(path))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nn_from_scratch.bench import processes
-from nn_from_scratch.cli.bench_tables import _chosen
+from nn_from_scratch.cli.bench_tables import chosen_rows
 from nn_from_scratch.report import envelope
 from tests.unit.bench.simulation import Machine, SimulatedSide
 
@@ -103,18 +103,6 @@ def test_two_commits_are_told_apart_by_real_processes(project: Command) -> None:
     assert project("bench", "report", "found.json")[1] == text
 
 
-def test_a_baseline_is_measured_and_one_of_another_machine_refused(project: Command) -> None:
-    write(2_000, "sum")
-    status, text, _ = project("bench", "run", "--quick", "--json", "base.json")
-    assert status == 0 and "sum" in text
-    stored = json.loads(Path("base.json").read_text(encoding="utf-8"))
-    stored["results"]["machine"]["processor"] = "Abacus 3"
-    Path("base.json").write_text(json.dumps(stored), encoding="utf-8")
-    status, _, error = project("bench", "compare", "--baseline", "base.json")
-    assert status == 3
-    assert "the baseline comes from another machine: processor is " in error and "'Abacus 3' there" in error
-
-
 @pytest.mark.parametrize(
     ("head", "base", "options", "status"),
     [
@@ -151,16 +139,14 @@ def test_undecided_fails_under_strict_alone(simulated: Callable[..., None], proj
     ("arguments", "status", "sentence"),
     [
         (("compare", "--base", "nowhere"), 3, "base is 'nowhere', but there is no such commit in "),
-        (("compare", "--baseline", "no.json"), 3, "baseline is 'no.json', but there is no such file"),
-        (("compare",), 4, "one of the arguments --base --baseline is required"),
+        (("compare",), 4, "the following arguments are required: --base"),
         (("compare", "--base", "HEAD", "--processes", "2"), 4, "processes is 2, but at least 6 a side are expected"),
         (("compare", "--base", "HEAD", "--tolerance", "-1"), 4, "tolerance is -1.0, but a share such as 0.05"),
         (("compare", "--base", "HEAD", "--benchmarks", "no.py"), 4, "benchmarks is 'no.py', but there is no such file"),
+        (("run",), 4, "the following arguments are required: WHAT"),
         (("run", "nothing"), 4, "argument WHAT: invalid choice: 'nothing'"),
-        (("run", "--threads", "0"), 4, "threads is 0, but at least 1 is expected"),
-        (("run", "--only", "nothing"), 4, "only is 'nothing', which fits no benchmark of this project"),
+        (("run", "table1", "--threads", "0"), 4, "threads is 0, but at least 1 is expected"),
         (("run", "table1", "--only", "Adm*"), 4, "only is 'Adm*', which fits none of: SGD: unfold; "),
-        (("run", "layers", "--only", "Conv9d"), 4, "only is 'Conv9d', which fits none of: "),
         (("report", "no.json"), 4, "results is 'no.json', but there is no such file"),
         ((), 4, "the following arguments are required: ACTION"),
     ],
@@ -172,26 +158,18 @@ def test_what_is_refused(project: Command, arguments: tuple[str, ...], status: i
     assert len(error.splitlines()) == 1
 
 
-def test_one_line_of_a_table_is_measured_alone(command: Command) -> None:
-    status, text, _ = command("bench", "run", "layers", "--quick", "--only", "ReLU, *backward", "--json", "found.json")
-    assert status in (0, 3) and "1 of 1: ReLU, " in text
-    content = json.loads(Path("found.json").read_text(encoding="utf-8"))
-    (row,) = content["results"]["rows"]
-    assert row["name"].startswith("ReLU, ") and row["name"].endswith("backward")
-
-
 def test_rows_of_table_one_are_chosen_beside_eager_pytorch() -> None:
-    rows, optimizers = _chosen("Adam: auto")
+    rows, optimizers = chosen_rows("Adam: auto")
     assert ([row.name for row in rows], optimizers) == (["auto", "PyTorch eager"], ["Adam"])
-    rows, optimizers = _chosen("*: PyTorch eager")
+    rows, optimizers = chosen_rows("*: PyTorch eager")
     assert ([row.name for row in rows], optimizers) == (["PyTorch eager"], ["SGD", "SGD with momentum", "Adam"])
-    assert len(_chosen(None)[0]) > 4
+    assert len(chosen_rows(None)[0]) > 4
 
 
 def test_a_report_of_other_results_is_refused(command: Command) -> None:
     Path("other.json").write_text(json.dumps(envelope("benchmark", {"what": "novel"})), encoding="utf-8")
     status, _, error = command("bench", "report", "other.json", "--html", "page.html")
-    assert status == 4 and "the results hold what = 'novel', but one of comparison, baseline" in error
+    assert status == 4 and "the results hold what = 'novel', but one of comparison, table1" in error
     assert not Path("page.html").exists()
 
 

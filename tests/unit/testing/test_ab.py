@@ -10,7 +10,7 @@ import pytest
 # A clock that goes only when a function asks it to, so that no test here depends on real time.
 CLOCK = """
 import pytest
-from nn_from_scratch.testing.ab import Measurement
+from nn_from_scratch.testing.ab import PairedSamples
 
 class Clock:
     now = 0.0
@@ -25,10 +25,10 @@ def work(seconds):
 
 @pytest.fixture(autouse=True)
 def _no_real_time(monkeypatch):
-    original = Measurement.__init__
+    original = PairedSamples.__init__
     def made(self, candidate, reference, **options):
         original(self, candidate, reference, **{**options, "clock": read})
-    monkeypatch.setattr(Measurement, "__init__", made)
+    monkeypatch.setattr(PairedSamples, "__init__", made)
 """
 
 
@@ -100,8 +100,8 @@ def test_a_reference_that_differs_from_itself_fails_whatever_the_candidate_does(
         """
 def test_untrustworthy(ab):
     duel = ab(work(0.01), work(0.01))
-    duel.comparison.measurement.extend(30)
-    duel.comparison.measurement.seconds["control"] = [0.012] * 30
+    duel.comparison.samples.extend(30)
+    duel.comparison.samples.seconds["control"] = [0.012] * 30
     duel.assert_not_slower()
 """,
     )
@@ -150,7 +150,27 @@ def test_equal(ab):
     machine = found["machine_info"]["nn_from_scratch"]
     assert machine["torch"] == sys.modules["torch"].__version__
     assert {"processor", "cores", "threads", "GPU", "precision of float32 products"} <= machine.keys()
-    assert found["benchmarks"][0]["options"]["timer"] == "synchronised_clock"
+    assert found["benchmarks"][0]["options"]["timer"] == "synchronized_clock"
+
+
+def test_measuring_makes_no_claim_and_spends_no_share_of_the_error_rate(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+@pytest.mark.parametrize("number", range(2))
+def test_slower(ab, number):
+    duel = ab(work(0.012), work(0.01))
+    duel.measure()
+    assert duel.comparison.rule.alpha == 0.01
+""",
+        "--benchmark-json=found.json",
+        "-rP",
+    )
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["1.200 ?1.200, 1.200? times the reference; by itself 1.000 ?1.000, 1.000?"])
+    found = json.loads((pytester.path / "found.json").read_text())
+    (pairs,) = found["benchmarks"][0]["extra_info"]["ab"]
+    assert pairs["ratio"] == pytest.approx(1.2) and "verdict" not in pairs
 
 
 def test_switched_off_both_run_once_and_the_test_is_skipped(pytester: pytest.Pytester) -> None:
@@ -162,13 +182,16 @@ calls = []
 def test_equal(ab):
     ab(lambda: calls.append("c"), lambda: calls.append("r")).assert_not_slower()
 
+def test_measuring(ab):
+    ab(lambda: calls.append("c"), lambda: calls.append("r")).measure()
+
 def test_after():
-    assert sorted(calls) == ["c", "r"]
+    assert sorted(calls) == ["c", "c", "r", "r"]
 """,
         "--benchmark-disable",
         "-rs",
     )
-    result.assert_outcomes(passed=1, skipped=1)
+    result.assert_outcomes(passed=2, skipped=1)
     result.stdout.fnmatch_lines(["SKIPPED*benchmarks are switched off (--benchmark-disable)*"])
 
 

@@ -9,12 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nn_from_scratch.bench.clock import Clock, alone, no_collection, synchronised_clock
 from nn_from_scratch.bench.intervals import Interval, bootstrap, log_ratios
-from nn_from_scratch.bench.verdicts import Judgement, Rule, Verdict, judge
+from nn_from_scratch.bench.machine import (
+    Clock,
+    alone,
+    no_collection,
+    seconds_per_call,
+    synchronized_clock,
+    warm_up,
+)
+from nn_from_scratch.bench.verdicts import Rule, SpeedJudgment, SpeedVerdict, judge
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["LEAST_PAIRS", "TIME_CAP", "Comparison", "Measurement", "compare"]
+__all__ = ["LEAST_PAIRS", "TIME_CAP", "PairedComparison", "PairedSamples", "compare"]
 
 #: Pairs that are taken before anything is said.
 LEAST_PAIRS = 30
@@ -22,14 +29,14 @@ LEAST_PAIRS = 30
 TIME_CAP = 20.0
 # Seconds of one sample: enough calls are timed at once that the clock's own cost disappears.
 _SAMPLE = 1e-3
-# Before the first pair: calls at least, and seconds at least.
-_WARM_UP_CALLS, _WARM_UP_SECONDS = 3, 0.02
+# Seconds at least before the first pair.
+_WARM_UP = 0.02
 
 Function = Callable[[], object]
 
 
 @dataclass
-class Measurement:
+class PairedSamples:
     """Durations of two functions in interleaved samples, and of the reference once more in each.
 
     Attributes:
@@ -42,7 +49,7 @@ class Measurement:
 
     candidate: Function
     reference: Function
-    clock: Clock = synchronised_clock
+    clock: Clock = synchronized_clock
     seed: int = 0
     calls: int = 0
     seconds: dict[str, list[float]] = field(
@@ -61,20 +68,12 @@ class Measurement:
 
     @property
     def pairs(self) -> int:
-        """How many there are."""
+        """The number of pairs so far."""
         return len(self.seconds["candidate"])
 
     def warm_up(self) -> None:
         """Call both until they have settled, and find out how many calls make a sample."""
-        longest = 0.0
-        for function in (self.reference, self.candidate):
-            began, done = self.clock(), 0
-            while done < _WARM_UP_CALLS or self.clock() - began < _WARM_UP_SECONDS:
-                function()
-                done += 1
-            start = self.clock()
-            function()
-            longest = max(longest, self.clock() - start)
+        longest = max(warm_up(f, self.clock, seconds=_WARM_UP) for f in (self.reference, self.candidate))
         self.calls = max(1, math.ceil(_SAMPLE / longest)) if longest > 0 else 1000
 
     def extend(self, pairs: int) -> None:
@@ -86,28 +85,22 @@ class Measurement:
             for _ in range(pairs):
                 self._order.shuffle(sides)
                 for side in sides:
-                    self.seconds[side].append(self._sample(self._functions[side]))
-
-    def _sample(self, function: Function) -> float:
-        start = self.clock()
-        for _ in range(self.calls):
-            function()
-        return (self.clock() - start) / self.calls
+                    self.seconds[side].append(seconds_per_call(self._functions[side], self.calls, self.clock))
 
 
 @dataclass
-class Comparison:
+class PairedComparison:
     """A candidate beside its reference: measured when something is asked, and no longer than the answer needs.
 
     Args:
-        measurement: where the pairs come from.
+        samples: where the pairs come from.
         rule: alpha and floor; the tolerance comes with the question.
         pairs: to begin with.
         time_cap: seconds after which no more are begun.
         seed: of the bootstrap.
     """
 
-    measurement: Measurement
+    samples: PairedSamples
     rule: Rule = field(default_factory=Rule)
     pairs: int = LEAST_PAIRS
     time_cap: float = TIME_CAP
@@ -133,14 +126,14 @@ class Comparison:
     @property
     def difference(self) -> float:
         """Of the medians, candidate less reference, in seconds a call."""
-        seconds = self.measurement.seconds
+        seconds = self.samples.seconds
         return statistics.median(seconds["candidate"]) - statistics.median(seconds["reference"])
 
-    def judge(self, rule: Rule) -> Judgement:
+    def judge(self, rule: Rule) -> SpeedJudgment:
         """Reach a verdict; while it is inconclusive, the pairs are doubled up to the time cap."""
         return self._until_decided(lambda: judge(self.interval, self.control, difference=self.difference, rule=rule))
 
-    def judge_faster(self, by: float) -> Judgement:
+    def judge_faster(self, by: float) -> SpeedJudgment:
         """Whether the candidate takes at most 1 - by of the reference's time; doubled in the same way.
 
         Raises:
@@ -154,8 +147,8 @@ class Comparison:
         """All durations, and what they say, as JSON values."""
         interval, control = self.interval, self.control
         return {
-            "calls": self.measurement.calls,
-            "seconds": {side: list(values) for side, values in self.measurement.seconds.items()},
+            "calls": self.samples.calls,
+            "seconds": {side: list(values) for side, values in self.samples.seconds.items()},
             "ratio": interval.ratio,
             "interval": list(interval.ratios),
             "control": [control.ratio, *control.ratios],
@@ -163,39 +156,41 @@ class Comparison:
 
     def _interval(self, side: str) -> Interval:
         self._begin()
-        seconds = self.measurement.seconds
+        seconds = self.samples.seconds
         pairs = [[ratio] for ratio in log_ratios(seconds[side], seconds["reference"])]
         return bootstrap(pairs, alpha=self.rule.alpha_of_look(self.look), seed=self.seed)
 
     def _begin(self) -> None:
-        if not self.measurement.pairs:
+        if not self.samples.pairs:
             with alone():
-                self.measurement.extend(self.pairs)
+                self.samples.extend(self.pairs)
 
-    def _until_decided(self, judgement: Callable[[], Judgement]) -> Judgement:
-        clock = self.measurement.clock
+    def _until_decided(self, judgment: Callable[[], SpeedJudgment]) -> SpeedJudgment:
+        clock = self.samples.clock
         began = clock()
         while True:
-            found = judgement()
-            seconds = self.measurement.seconds.values()
-            cost = self.measurement.calls * sum(map(sum, seconds))  # of as many pairs again
-            if found.verdict is not Verdict.INCONCLUSIVE or clock() - began + cost > self.time_cap:
+            found = judgment()
+            seconds = self.samples.seconds.values()
+            cost = self.samples.calls * sum(map(sum, seconds))  # of as many pairs again
+            if found.verdict is not SpeedVerdict.INCONCLUSIVE or clock() - began + cost > self.time_cap:
                 return found
             with alone():
-                self.measurement.extend(self.measurement.pairs)
+                self.samples.extend(self.samples.pairs)
             self.look += 1
 
 
-def _judge_faster(interval: Interval, control: Interval, by: float, rule: Rule) -> Judgement:
+def _judge_faster(interval: Interval, control: Interval, by: float, rule: Rule) -> SpeedJudgment:
     limit = math.log1p(-by)
     checked = judge(control, control, difference=0.0, rule=rule)
-    if checked.verdict is Verdict.INVALID:
+    if checked.verdict is SpeedVerdict.INVALID:
         return checked
     if interval.upper <= limit:
-        return Judgement(Verdict.OK, f"Faster by at least {by:.1%}: {interval} times the reference.")
+        return SpeedJudgment(SpeedVerdict.OK, f"Faster by at least {by:.1%}: {interval} times the reference.")
     if interval.lower > limit:
-        return Judgement(Verdict.REGRESSED, f"Not faster by {by:.1%}: {interval} times the reference.")
-    return Judgement(Verdict.INCONCLUSIVE, f"The noise hides whether it is faster by {by:.1%}: {interval} times.")
+        return SpeedJudgment(SpeedVerdict.REGRESSED, f"Not faster by {by:.1%}: {interval} times the reference.")
+    return SpeedJudgment(
+        SpeedVerdict.INCONCLUSIVE, f"The noise hides whether it is faster by {by:.1%}: {interval} times."
+    )
 
 
 def compare(
@@ -205,9 +200,9 @@ def compare(
     rule: Rule | None = None,
     pairs: int = LEAST_PAIRS,
     time_cap: float = TIME_CAP,
-    clock: Clock = synchronised_clock,
+    clock: Clock = synchronized_clock,
     seed: int = 0,
-) -> Comparison:
+) -> PairedComparison:
     """Make ready to compare two functions of this process; nothing is measured before something is asked.
 
     Args:
@@ -221,5 +216,5 @@ def compare(
     Raises:
         ArgumentError: an argument makes no sense.
     """
-    measurement = Measurement(candidate, reference, clock=clock, seed=seed)
-    return Comparison(measurement, rule=rule or Rule(), pairs=pairs, time_cap=time_cap, seed=seed)
+    samples = PairedSamples(candidate, reference, clock=clock, seed=seed)
+    return PairedComparison(samples, rule=rule or Rule(), pairs=pairs, time_cap=time_cap, seed=seed)

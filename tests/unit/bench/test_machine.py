@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 import pytest
 
-from nn_from_scratch.bench.clock import alone
+from nn_from_scratch.bench.machine import alone
 
 
 @pytest.fixture(autouse=True)
