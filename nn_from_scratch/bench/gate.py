@@ -22,7 +22,7 @@ from nn_from_scratch.errors import ArgumentError, SubjectError
 
 __all__ = ["LEAST_PROCESSES", "Gate", "Measurable", "MeasuringProcess"]
 
-#: Of each side, before anything is said.
+#: Processes of each side, before a verdict is given.
 LEAST_PROCESSES = 6
 # Pairs of samples in each round: six rounds make thirty.
 _PAIRS = 5
@@ -30,14 +30,14 @@ _SIDES = ("candidate", "reference", "control")
 
 
 class MeasuringProcess(Protocol):
-    """What does jobs; see `nn_from_scratch.bench.server.MeasurementServer`."""
+    """A process that does jobs; see `nn_from_scratch.bench.server.MeasurementServer`."""
 
     def ask(self, do: str, **arguments: object) -> dict[str, Any]:
         """Give a job and wait for the answer."""
 
 
 class Measurable(Protocol):
-    """What starts processes; see `nn_from_scratch.bench.processes.Side`."""
+    """A side that starts processes; see `nn_from_scratch.bench.processes.Side`."""
 
     def process(self) -> AbstractContextManager[MeasuringProcess]:
         """Context manager that starts a process and ends it."""
@@ -133,8 +133,8 @@ class Gate:
         return outcomes
 
     def _round(self, records: Mapping[str, _Samples], number: int) -> None:
-        """Start a process of each kind, and take pairs of every benchmark."""
-        # The control's place goes round as well, so that no side is always the first or the last one started.
+        """Start a process of each side and of the control, and take pairs of every benchmark."""
+        # The control's place rotates as well, so that no side is always the first or the last one started.
         order = list(_SIDES[:2]) if number % 2 else list(reversed(_SIDES[:2]))
         order.insert(number % 3, "control")
         with self._started(order) as processes:
@@ -150,19 +150,15 @@ class Gate:
             }
 
     def _pairs(self, name: str, record: _Samples, processes: Mapping[str, MeasuringProcess]) -> None:
-        for side, process in processes.items():
-            try:
+        taken: dict[str, list[float]] = {side: [] for side in _SIDES}
+        side = _SIDES[0]
+        try:
+            for side, process in processes.items():
                 calls = int(process.ask("prepare", name=name)["calls"])
+                record.calls = record.calls or calls
                 if side != "control" and side not in record.counts:
                     record.counts[side] = process.ask("count")["counts"]
-            except SubjectError as error:
-                record.failure = _failure(name, side, error)
-                return
-            record.calls = record.calls or calls
-        taken: dict[str, list[float]] = {side: [] for side in _SIDES}
-        sides = list(_SIDES)
-        side = sides[0]
-        try:
+            sides = list(_SIDES)
             for _ in range(_PAIRS):
                 self._order.shuffle(sides)
                 for side in sides:

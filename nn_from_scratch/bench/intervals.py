@@ -83,7 +83,7 @@ def bootstrap(groups: Sequence[Sequence[float]], *, alpha: float = 0.05, seed: i
         seed: of the draws; the same values give the same interval.
 
     Raises:
-        ArgumentError: there is no value, the sizes differ, or alpha is no probability.
+        ArgumentError: there is no value, the sizes differ, or alpha is not a probability.
     """
     sizes = {len(group) for group in groups}
     if len(sizes) != 1 or not sizes - {0}:

@@ -23,7 +23,7 @@ from nn_from_scratch.errors import ArgumentError
 
 __all__ = ["LEAST_PAIRS", "TIME_CAP", "PairedComparison", "PairedSamples", "compare"]
 
-#: Pairs that are taken before anything is said.
+#: Pairs that are taken before a verdict is given.
 LEAST_PAIRS = 30
 #: Seconds after which no more pairs are begun.
 TIME_CAP = 20.0
@@ -115,17 +115,17 @@ class PairedComparison:
 
     @property
     def interval(self) -> Interval:
-        """Of candidate by reference, from all pairs so far."""
+        """The interval of candidate / reference, from all pairs so far."""
         return self._interval("candidate")
 
     @property
     def control(self) -> Interval:
-        """Of the reference by itself, from all pairs so far."""
+        """The interval of reference / reference, from all pairs so far."""
         return self._interval("control")
 
     @property
     def difference(self) -> float:
-        """Of the medians, candidate less reference, in seconds a call."""
+        """The difference of the medians, candidate less reference, in seconds a call."""
         seconds = self.samples.seconds
         return statistics.median(seconds["candidate"]) - statistics.median(seconds["reference"])
 
@@ -134,17 +134,17 @@ class PairedComparison:
         return self._until_decided(lambda: judge(self.interval, self.control, difference=self.difference, rule=rule))
 
     def judge_faster(self, by: float) -> SpeedJudgment:
-        """Whether the candidate takes at most 1 - by of the reference's time; doubled in the same way.
+        """Whether the candidate takes at most 1 - by of the reference's time; the pairs are doubled as in `judge`.
 
         Raises:
-            ArgumentError: `by` is no share below 1.
+            ArgumentError: `by` is not a share below 1.
         """
         if not 0 <= by < 1:
             raise ArgumentError(f"by is {by}, but a share from 0 to below 1 is expected, as in 0.1 for 10 % faster")
         return self._until_decided(lambda: _judge_faster(self.interval, self.control, by, self.rule))
 
     def to_json(self) -> dict[str, Any]:
-        """All durations, and what they say, as JSON values."""
+        """All durations, ratio and intervals as JSON values."""
         interval, control = self.interval, self.control
         return {
             "calls": self.samples.calls,
@@ -203,7 +203,7 @@ def compare(
     clock: Clock = synchronized_clock,
     seed: int = 0,
 ) -> PairedComparison:
-    """Make ready to compare two functions of this process; nothing is measured before something is asked.
+    """Prepare to compare two functions of this process; nothing is measured before something is asked.
 
     Args:
         candidate, reference: called without arguments.

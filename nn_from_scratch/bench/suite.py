@@ -22,7 +22,7 @@ __all__ = ["PLACES", "Setup", "describe", "find_suite", "load_suite", "project_r
 
 #: Makes ready, and gives what is timed.
 Setup = Callable[[], Callable[[], object]]
-#: Where the file is looked for in a project, first found first taken.
+#: Where the file is looked for in a project, in this order.
 PLACES = ("benchmarks.py", "benchmarks/gate.py", "tests/benchmarks.py", "tests/bench/gate.py")
 
 
@@ -34,7 +34,7 @@ def find_suite(root: Path, given: Path | None = None) -> Path:
         given: the file that `--benchmarks` names, relative to the current folder or absolute.
 
     Raises:
-        ArgumentError: there is none, or it lies outside the project.
+        ArgumentError: there is no such file, or it lies outside the project.
     """
     if given is None:
         for place in PLACES:
@@ -86,7 +86,7 @@ def project_root(folder: Path) -> Path:
     """The top folder of the repository that this folder lies in.
 
     Raises:
-        BaselineError: it lies in none.
+        BaselineError: the folder lies in no repository.
     """
     return Path(_git(folder, "rev-parse", "--show-toplevel"))
 
@@ -95,7 +95,7 @@ def resolve(root: Path, revision: str) -> str:
     """The full name of the commit.
 
     Raises:
-        BaselineError: there is none of this name.
+        BaselineError: there is no such commit.
     """
     try:
         return _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")

@@ -34,7 +34,7 @@ class Settings:
         slices: of an epoch.
         device: where.
         precision: of float32 products and convolutions on CUDA, "tf32" or "ieee", the same for every row.
-        quick: whether this is no whole epoch; for the title.
+        quick: whether this is less than a whole epoch; for the title.
         seed: of the data and of the order.
 
     Raises:

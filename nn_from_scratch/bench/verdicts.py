@@ -31,7 +31,7 @@ __all__ = [
 
 #: What a candidate may be slower by before that is a regression: a share, by the type of device.
 TOLERANCE = {"cpu": 0.05, "cuda": 0.03}
-#: Seconds a call; nobody notices a smaller difference.
+#: Seconds a call; a smaller difference does not matter.
 FLOOR = 1e-6
 #: Exit statuses.
 OK, REGRESSED, INCONCLUSIVE, INVALID, USAGE = 0, 1, 2, 3, 4

@@ -65,7 +65,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer samples; the title says so")
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
     parser.add_argument("--batch", type=int, default=128, metavar="N", help="samples in a step (default: 128)")
-    parser.add_argument("--epochs", type=int, default=None, metavar="N", help="epochs that are measured (default: 5)")
+    parser.add_argument("--epochs", type=int, default=5, metavar="N", help="epochs that are measured (default: 5)")
     parser.add_argument("--only", metavar="PATTERN", help="rows whose name fits, as in 'Adam: auto'")
     _add_common(parser)
 
@@ -73,9 +73,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", required=True, metavar="REV", help="a commit of the repository, such as origin/main")
     parser.add_argument("--benchmarks", type=Path, metavar="FILE", help="the project's file of benchmarks")
-    parser.add_argument(
-        "--tolerance", type=float, default=None, metavar="SHARE", help="how much slower is fine (default: 0.05)"
-    )
+    parser.add_argument("--tolerance", type=float, default=0.05, metavar="SHARE", help="how much slower is fine (0.05)")
     parser.add_argument("--floor", type=float, default=1e-6, metavar="SECONDS", help="smaller differences do not count")
     parser.add_argument("--alpha", type=float, default=0.01, metavar="P", help="error rate of all together (0.01)")
     parser.add_argument("--processes", type=int, default=6, metavar="N", help="of each side to begin with (at least 6)")
@@ -99,7 +97,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, default=None, metavar="N", help="of torch (default: 1, as train)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch (default: 1, as train)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results to this file as well")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of orders and intervals (default: 0)")
 
@@ -143,19 +141,17 @@ def _compare(args: argparse.Namespace) -> int:
     from nn_from_scratch.bench.gate import Gate
     from nn_from_scratch.bench.processes import Side
     from nn_from_scratch.bench.suite import describe, find_suite, project_root, resolve, worktree
-    from nn_from_scratch.bench.verdicts import TOLERANCE, Rule
+    from nn_from_scratch.bench.verdicts import Rule
     from nn_from_scratch.cli.bench_tables import live_line, new_console, show_result
     from nn_from_scratch.report import store
 
-    tolerance = TOLERANCE["cpu"] if args.tolerance is None else args.tolerance
-    rule = Rule(tolerance=tolerance, floor=args.floor, alpha=args.alpha)
+    rule = Rule(tolerance=args.tolerance, floor=args.floor, alpha=args.alpha)
     root = project_root(Path.cwd())
     suite = find_suite(root, args.benchmarks)
     commit = resolve(root, args.base)
-    threads = args.threads or 1
     with worktree(root, commit) as place, live_line() as say:
-        head = Side("the head", root, root / suite, threads)
-        base = Side(f"the base {args.base}", place, root / suite, threads)
+        head = Side("the head", root, root / suite, args.threads)
+        base = Side(f"the base {args.base}", place, root / suite, args.threads)
         gate = Gate(
             head,
             base,

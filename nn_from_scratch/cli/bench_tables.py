@@ -25,9 +25,9 @@ __all__ = ["chosen_rows", "live_line", "new_console", "run_table", "show_result"
 
 # Columns of a file or a pipe, so that no line of a table is broken there.
 _WIDTH = 200
-_OF_MEMORY = (
-    "Peak memory is what a step needs beyond parameters and the optimizer's state; a captured step's includes the "
-    "buffers that it keeps between steps."
+_NOTE = (
+    "The report's rows are of an RTX 3060. Memory is a step's peak beyond parameters and the optimizer's state; a captured "
+    "step's includes the buffers that it keeps between steps."
 )
 
 
@@ -51,11 +51,11 @@ def run_table(args: argparse.Namespace) -> int:
 
     check_device(args.device)
     settings = table1.Settings.chosen(
-        quick=args.quick, device=args.device, batch=args.batch, epochs=args.epochs or 5, seed=args.seed
+        quick=args.quick, device=args.device, batch=args.batch, epochs=args.epochs, seed=args.seed
     )
     rows, optimizers = chosen_rows(args.only)
     threads = torch.get_num_threads()
-    torch.set_num_threads(args.threads or 1)
+    torch.set_num_threads(args.threads)
     try:
         with live_line() as say:
             found = table1.run_table(settings, rows=rows, optimizers=optimizers, on_progress=say)
@@ -126,7 +126,7 @@ def show_table(console: Console, table: Table1) -> None:
     from nn_from_scratch.bench.timings import REPORT
 
     shown = Table("", box=None, pad_edge=False)
-    for heading in ("mean", "std", "to eager", "to torch.compile", "operators", "launches", "peak memory"):
+    for heading in ("mean", "std", "/ eager", "/ compiled", "operators", "launches", "memory"):
         shown.add_column(heading, justify="right")
     for optimizer in dict.fromkeys(timing.optimizer for timing in table.timings):
         shown.add_row(optimizer)
@@ -136,11 +136,11 @@ def show_table(console: Console, table: Table1) -> None:
         ours, theirs = REPORT[optimizer]
         for name, (mean, std) in (("ours", ours), ("PyTorch", theirs)):
             times = (f"{mean:.3f} s", f"{std:.3f} s", f"{mean / theirs[0]:.3f}")
-            shown.add_row(f"  the report: {name} (RTX 3060)", *times, "-", "-", "-", "-")
+            shown.add_row(f"  the report: {name}", *times, "-", "-", "-", "-")
     console.print(f"{table.settings.title}.", soft_wrap=True)
     console.print(shown)
     reasons = [f"void: {timing.row} ({timing.optimizer}): {timing.void}" for timing in table.timings if timing.void]
-    console.print("\n".join(["", _OF_MEMORY, *reasons]), soft_wrap=True)
+    console.print("\n".join(["", _NOTE, *reasons]), soft_wrap=True)
 
 
 def _cells(timing: Timing) -> tuple[str, ...]:

@@ -123,7 +123,7 @@ def draw_forest(
         )
     names = [_short(estimate.name) for estimate in estimates]
     axes.set_yticks(range(len(names)), names if wide else [])
-    if not wide:  # Beside the bars, names would leave them no room: they stand above.
+    if not wide:  # Beside the bars, names would leave them no space: they stand above.
         for place, name in enumerate(names):
             spot = (0.01, place - 0.45)
             axes.annotate(name, spot, xycoords=("axes fraction", "data"), va="center", fontsize=10, bbox=_PLATE)

@@ -1,6 +1,6 @@
 """Results of benchmarks as a document: the verdict first, then tables, intervals, rounds, counts and the machine.
 
-What `results` of a results file of the kind "benchmark" hold is told by their "what":
+The "what" of the results in a file of the kind "benchmark" says what else they hold:
 
 - "comparison": `nn_from_scratch.bench.verdicts.GateResult`, of `bench compare`;
 - "table1": `nn_from_scratch.bench.timings.Table1`, of `bench run table1`.

@@ -67,7 +67,7 @@ def read_results(path: Path) -> dict[str, Any]:
     """Read a results file.
 
     Raises:
-        ArgumentError: it is no results file, or one of a newer version than this package knows.
+        ArgumentError: it is not a results file, or of a newer version than this package knows.
         OSError: it cannot be read.
     """
     try:

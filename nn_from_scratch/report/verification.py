@@ -20,7 +20,7 @@ _MOST_TOLD = 100
 
 
 def summarize_verifications(verifications: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a results file of the kind "verification" holds.
+    """The results in a file of the kind "verification".
 
     Args:
         verifications: each what `nn_from_scratch.verify.Report.to_dict` gives, perhaps with the key "test".
@@ -102,7 +102,7 @@ def _sentence(results: Mapping[str, Any]) -> str:
         verdict = {
             "correct": "was proven right",
             "wrong": "is wrong",
-            "undecided": "could not be decided on, which is no pass",
+            "undecided": "could not be decided, which is not a pass",
         }
         return f"The backward pass of {name} {verdict[results['verdict']]}{worst}."
     return f"{number} backward passes: {listed}{worst}."

@@ -20,7 +20,7 @@ STEP = 3e-3
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time is simulated here, so nobody has to be alone on the machine."""
+    """Time is simulated here, so no test has to be alone on the machine."""
     for name in ("gate", "paired"):
         monkeypatch.setattr(f"nn_from_scratch.bench.{name}.alone", lambda **options: nullcontext())
 

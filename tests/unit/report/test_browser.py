@@ -34,7 +34,7 @@ said.push(document.querySelector("code").textContent === "command --option ".rep
 said.push(shown(".for-wide") ? "wide" : "", shown(".for-narrow") ? "narrow" : "");
 document.title = said.join(" ");
 </script></body>"""
-# The smallest text of the figure, in pixels, and the colours of text, of a curve and of the ground.
+# The smallest text of the figure, in pixels, and the colors of text, of a curve and of the ground.
 LOOKS = """<script>
 const drawing = document.querySelector(innerWidth < 640 ? ".for-narrow svg" : ".for-wide svg");
 const sizes = [...drawing.querySelectorAll("text")].map(text => text.getBoundingClientRect().height);
