@@ -220,6 +220,6 @@ def _costlier(
 
 def _failure(name: str, side: str, error: SubjectError) -> BenchmarkOutcome:
     if side == "candidate":
-        return BenchmarkOutcome(name=name, verdict=SpeedVerdict.REGRESSED, reason=f"It does not run any more: {error}.")
+        return BenchmarkOutcome(name=name, verdict=SpeedVerdict.REGRESSED, reason=f"It no longer runs: {error}.")
     reason = f"It cannot be compared, because the base does not run it: {error}. Allow that by --allow-removed."
     return BenchmarkOutcome(name=name, verdict=SpeedVerdict.INVALID, reason=reason)

@@ -59,10 +59,7 @@ class PairedSamples:
     def __post_init__(self) -> None:
         for name in ("candidate", "reference"):
             if not callable(getattr(self, name)):
-                raise ArgumentError(
-                    f"{name} is a {type(getattr(self, name)).__name__}, but something to call without arguments is "
-                    "expected, such as a lambda"
-                )
+                raise ArgumentError(f"{name} is {getattr(self, name)!r}, but a function without arguments is expected")
         self._order = random.Random(self.seed)
         self._functions = {"candidate": self.candidate, "reference": self.reference, "control": self.reference}
 

@@ -204,7 +204,7 @@ class GateResult:
         """One sentence that says why the status is what it is."""
         counts = Counter(outcome.verdict for outcome in self.outcomes)
         numbers = ", ".join(f"{counts[verdict]} {verdict}" for verdict in SpeedVerdict if counts[verdict])
-        removed = f"; removed without leave: {', '.join(self.removed)}" if self.removed else ""
+        removed = f"; removed without permission: {', '.join(self.removed)}" if self.removed else ""
         if not self.outcomes:
             return f"Nothing was compared, which is not a pass{removed}."
         words = {OK: "Passed", REGRESSED: "Failed", INCONCLUSIVE: "Undecided", INVALID: "Invalid"}

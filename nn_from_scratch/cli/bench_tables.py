@@ -26,8 +26,8 @@ __all__ = ["chosen_rows", "live_line", "new_console", "run_table", "show_result"
 # Columns of a file or a pipe, so that no line of a table is broken there.
 _WIDTH = 200
 _NOTE = (
-    "The report's rows are of an RTX 3060. Memory is a step's peak beyond parameters and the optimizer's state; a captured "
-    "step's includes the buffers that it keeps between steps."
+    "The report's rows are of an RTX 3060. Memory is a step's peak beyond parameters and the optimizer's state; a "
+    "captured step's includes the buffers that it keeps between steps."
 )
 
 
@@ -117,7 +117,7 @@ def show_result(console: Console, result: GateResult, *, strict: bool) -> None:
     controls = [outcome.control for outcome in result.outcomes if outcome.control is not None]
     if controls:
         suggested = calibrated_tolerance(controls)
-        lines += ["", f"By the controls of this run, a tolerance of {suggested:.1%} is one that this machine can tell."]
+        lines += ["", f"By the controls of this run, this machine can resolve a tolerance of {suggested:.1%}."]
     console.print("\n".join([*lines, "", result.summary(strict=strict)]), soft_wrap=True)
 
 

@@ -106,7 +106,7 @@ def _short(revision: str | None) -> str:
 def _compared(outcomes: Sequence[Mapping[str, Any]], removed: Sequence[str]) -> Conclusion:
     found = [outcome["verdict"] for outcome in outcomes]
     numbers = ", ".join(f"{found.count(verdict)} {verdict}" for verdict in dict.fromkeys(found))
-    gone = f"; removed without leave: {', '.join(removed)}" if removed else ""
+    gone = f"; removed without permission: {', '.join(removed)}" if removed else ""
     if "REGRESSED" in found or removed:
         names = [outcome["name"] for outcome in outcomes if outcome["verdict"] == "REGRESSED"]
         slower = f" ({', '.join(names)})" if names else ""

@@ -98,7 +98,9 @@ def test_two_commits_are_told_apart_by_real_processes(project: Command) -> None:
     files = ("--markdown", "found.md", "--html", "found.html")
     assert project("bench", "report", "found.json", *files) == (0, "", "")
     text, page = (Path(name).read_text(encoding="utf-8") for name in ("found.md", "found.html"))
-    assert text.startswith("# Benchmarks compared\n\n**❌ failed**: 1 REGRESSED (sum); removed without leave: old.")
+    assert text.startswith(
+        "# Benchmarks compared\n\n**❌ failed**: 1 REGRESSED (sum); removed without permission: old."
+    )
     assert page.count("<svg") == 4 and "bench compare --base HEAD --time-cap 20 --only sum</code>" in page
     assert project("bench", "report", "found.json")[1] == text
 

@@ -53,8 +53,8 @@ def comparison(*outcomes: dict[str, Any], removed: tuple[str, ...] = ()) -> Docu
         (("OK", "REGRESSED"), (), "failed", "1 OK, 1 REGRESSED (softmax)."),
         (("OK", "INCONCLUSIVE"), (), "undecided", "1 OK, 1 INCONCLUSIVE."),
         (("OK", "INVALID"), (), "failed", "is not a pass"),
-        (("OK",), ("gone",), "failed", "removed without leave: gone"),
-        ((), ("gone",), "failed", "Nothing was compared; removed without leave: gone"),
+        (("OK",), ("gone",), "failed", "removed without permission: gone"),
+        ((), ("gone",), "failed", "Nothing was compared; removed without permission: gone"),
         ((), (), "failed", "Nothing was compared, which is not a pass."),
     ],
 )

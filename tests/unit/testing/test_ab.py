@@ -126,7 +126,7 @@ def test_by(ab):
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(
         [
-            "ab: ArgumentError: candidate is a int, but something to call*",
+            "ab: ArgumentError: candidate is 3, but a function without arguments is expected",
             "ab: ArgumentError: pairs is 5, but at least 30 are expected",
             "ab: ArgumentError: by is 10, but a share from 0 to below 1*",
         ]
