@@ -48,6 +48,10 @@ class Interval:
         """The bounds as ratios."""
         return math.exp(self.lower), math.exp(self.upper)
 
+    def to_json(self) -> list[float]:
+        """The median and the bounds, as ratios."""
+        return [self.ratio, *self.ratios]
+
     def __str__(self) -> str:
         low, high = self.ratios
         return f"{self.ratio:.3f} [{low:.3f}, {high:.3f}]"

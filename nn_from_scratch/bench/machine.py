@@ -1,10 +1,9 @@
-"""The machine under measurement: its description and settings, a clock that waits for the GPU, and a lock on it."""
+"""The machine under measurement: torch's settings on it, a clock that waits for the GPU, and a lock."""
 
 from __future__ import annotations
 
 import gc
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -32,17 +31,11 @@ PRECISIONS = ("ieee", "tf32")
 
 
 def machine_info() -> dict[str, str]:
-    """The machine and those settings that change how fast torch is; of torch only if it has been imported."""
-    found = {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-        "python": platform.python_version(),
-    }
+    """The GPU and those settings that change how fast torch is; nothing if it has not been imported."""
     torch = sys.modules.get("torch")
     if torch is None:
-        return found
-    found |= {
+        return {}
+    found = {
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
         "GPU": "none",
@@ -161,13 +154,3 @@ def alone(name: str = "bench", *, on_wait: Callable[[str], None] = lambda words:
         yield
     finally:
         lock.release()
-
-
-def _processor() -> str:
-    # platform.processor() is empty or "x86_64" on Linux, which tells no machine from another.
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -148,7 +148,7 @@ class PairedComparison:
             "seconds": {side: list(values) for side, values in self.samples.seconds.items()},
             "ratio": interval.ratio,
             "interval": list(interval.ratios),
-            "control": [control.ratio, *control.ratios],
+            "control": control.to_json(),
         }
 
     def _interval(self, side: str) -> Interval:

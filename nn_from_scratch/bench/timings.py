@@ -128,8 +128,8 @@ class Timing:
             "seconds": self.seconds,
             "losses": self.losses,
             "counts": None if self.counts is None else self.counts.to_json(),
-            "ratio": None if self.ratio is None else [self.ratio.ratio, *self.ratio.ratios],
-            "to_compiled": None if self.to_compiled is None else [self.to_compiled.ratio, *self.to_compiled.ratios],
+            "ratio": None if self.ratio is None else self.ratio.to_json(),
+            "to_compiled": None if self.to_compiled is None else self.to_compiled.to_json(),
         }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -159,14 +159,11 @@ class BenchmarkOutcome:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; intervals as ratios: middle, lower, upper."""
+        intervals = {"interval": self.interval, "control": self.control}
         return {
-            "name": self.name,
+            **asdict(self),
             "verdict": str(self.verdict),
-            "reason": self.reason,
-            "interval": _ratios(self.interval),
-            "control": _ratios(self.control),
-            "seconds": {side: [list(group) for group in groups] for side, groups in self.seconds.items()},
-            "counts": {side: dict(counts) for side, counts in self.counts.items()},
+            **{name: None if interval is None else interval.to_json() for name, interval in intervals.items()},
         }
 
 
@@ -212,17 +209,4 @@ class GateResult:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        return {
-            "what": "comparison",
-            "head": self.head,
-            "base": self.base,
-            "tolerance": self.tolerance,
-            "outcomes": [outcome.to_json() for outcome in self.outcomes],
-            "removed": list(self.removed),
-            "allowed": list(self.allowed),
-            "added": list(self.added),
-        }
-
-
-def _ratios(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else [interval.ratio, *interval.ratios]
+        return {"what": "comparison", **asdict(self), "outcomes": [outcome.to_json() for outcome in self.outcomes]}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-__all__ = ["RatioEstimate", "Series", "draw_forest", "draw_scatter", "forest", "scatter"]
+__all__ = ["RatioEstimate", "Series", "forest", "scatter"]
 
 #: Color and marker of each verdict; the marker tells them apart without the color.
 _STYLES = {
@@ -51,7 +51,7 @@ class Series:
 
     Attributes:
         name: in the legend.
-        x, y: of each dot.
+        x, y: of each point.
     """
 
     name: str
@@ -70,7 +70,7 @@ def forest(estimates: Sequence[RatioEstimate], *, of: str, caption: str, limit: 
     """
     said = "; ".join(f"{e.name}: {e.ratio[0]:.3f} [{e.ratio[1]:.3f}, {e.ratio[2]:.3f}]" for e in estimates)
     return drawn(
-        lambda width: draw_forest(estimates, of=of, limit=limit, width=width),
+        lambda width: _draw_forest(estimates, of, limit, width),
         caption=caption,
         alt=f"Ratios with intervals. {said}.",
     )
@@ -85,12 +85,10 @@ def scatter(panels: Mapping[str, Sequence[Series]], *, x: str, y: str, caption: 
         caption: what to see.
         alt: for those who do not see it.
     """
-    return drawn(lambda width: draw_scatter(panels, x=x, y=y, width=width), caption=caption, alt=alt)
+    return drawn(lambda width: _draw_scatter(panels, x, y, width), caption=caption, alt=alt)
 
 
-def draw_forest(
-    estimates: Sequence[RatioEstimate], *, of: str, limit: float | None = None, width: float = WIDE
-) -> Drawing:
+def _draw_forest(estimates: Sequence[RatioEstimate], of: str, limit: float | None, width: float) -> Drawing:
     """Ratios on a logarithmic axis, each with its interval as a bar and its number beside it."""
     wide = width >= WIDE
     drawing = new_figure(width=width, height=1.5 + (0.34 if wide else 0.5) * len(estimates))
@@ -135,8 +133,8 @@ def draw_forest(
     return drawing
 
 
-def draw_scatter(panels: Mapping[str, Sequence[Series]], *, x: str, y: str, width: float = WIDE) -> Drawing:
-    """Dots by their number, one panel below the other; one legend for all."""
+def _draw_scatter(panels: Mapping[str, Sequence[Series]], x: str, y: str, width: float) -> Drawing:
+    """Points by their number, one panel below the other; one legend for all."""
     names = list(dict.fromkeys(series.name for content in panels.values() for series in content))
     columns = 5 if width >= WIDE else 2
     drawing = new_figure(width=width, height=0.9 + 1.7 * len(panels) + 0.2 * math.ceil(len(names) / columns))
@@ -168,22 +166,17 @@ def draw_scatter(panels: Mapping[str, Sequence[Series]], *, x: str, y: str, widt
 
 def _ratio_axis(axes: Axes, ratios: Sequence[float], most: int) -> None:
     """A logarithmic axis around 1, with about this many ticks at most, which are written as plain numbers."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     axes.set_xscale("log")
     reach = max(abs(math.log(ratio)) for ratio in ratios)
     low, high = min(*ratios, 1.0), max(*ratios, 1.0)
     margin = math.exp(0.08 * max(reach, 0.05))
     axes.set_xlim(low / margin, high * margin)
-    step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= most - 1), None)
-    if step is not None:
-        first, last = math.floor(low / step), math.ceil(high / step)
-        ticks = [number * step for number in range(first, last + 1) if number]
+    if high - low < 0.2 * most:
+        axes.xaxis.set_major_locator(MaxNLocator(most - 1, steps=[1, 2, 5, 10]))
     else:
-        ticks = [
-            m * 10.0**power for power in range(-4, 5) for m in ((1, 2, 5) if high / low < 10 ** (most / 3) else (1,))
-        ]
-    axes.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low / margin <= tick <= high * margin]))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 10 ** (most / 3) else (1,)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:.3g}"))
 

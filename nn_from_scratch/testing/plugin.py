@@ -144,8 +144,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """Tell pytest-benchmark what else decides how fast torch is: GPU, versions, TF32, threads."""
     from nn_from_scratch.bench.machine import machine_info as found
+    from nn_from_scratch.report import environment
 
-    machine_info["nn_from_scratch"] = found()
+    machine_info["nn_from_scratch"] = {**environment(), **found()}
 
 
 @pytest.fixture
