@@ -1,4 +1,4 @@
-"""`nn-from-scratch mutate`: are the tests good enough to notice a wrong backward pass?"""
+"""`nn-from-scratch mutate`: are the tests good enough to fail on a wrong backward pass?"""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import argparse
 import importlib.util
 import os
 import sys
-import time
-from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nn_from_scratch.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from nn_from_scratch.mutation import Campaign, Mutant, Result
+    from nn_from_scratch.mutation import MutantResult
 
 __all__ = ["add_parser", "run"]
 
@@ -23,7 +21,7 @@ _DESCRIPTION = """\
 Mutation testing for backward passes. Faulty variants of a function are made, by edits of its source (an operator, a
 term, a number, a condition, an argument, a statement) and by faults in what it returns (wrong sign, N times too large,
 transposed, a stale gradient, right in float64 alone, ...). Your own pytest suite is run against each; what no test
-notices is shown with its diff. No file is changed: a mutant lives in a forked process alone."""
+kills is shown with its diff. No file is changed: a mutant lives in a forked process alone."""
 
 _EPILOG = """\
 target:
@@ -35,7 +33,7 @@ target:
 tests:
   --tests tests/unit                   a folder, a file or file.py::test; without it, what pytest runs by itself
   --tests quick=tests/unit --tests slow=tests/slow --every
-                                       several groups, in this order: which notices first, and which notices what alone
+                                       several groups, in this order: which kills first, and how many each kills alone
 
 examples:
   nn-from-scratch mutate mykernels.gelu:MyGELU --tests tests/test_gelu.py
@@ -43,14 +41,14 @@ examples:
   nn-from-scratch mutate course/layers.py:relu_backward --tests course/test_layers.py --kind result
   nn-from-scratch mutate mykernels --resume            go on after Ctrl-C
 
-Exit status: 0 every mutant is noticed, 1 some are not, 2 error, 130 after Ctrl-C."""
+Exit status: 0 every mutant is killed, 1 some survive, 2 error, 130 after Ctrl-C."""
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     """Add this command to the command line."""
     parser = commands.add_parser(
         "mutate",
-        help="run tests against faulty backward passes, and list the faults that none notices",
+        help="run tests against faulty backward passes, and list the faults that none kills",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -61,11 +59,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--tests", action="append", default=[], metavar="[NAME=]PATH", help="tests to run; may be given several times"
     )
     parser.add_argument(
-        "--every", action="store_true", help="run every group on every mutant, not only until one notices"
+        "--every", action="store_true", help="run every group on every mutant, not only until one kills it"
     )
     parser.add_argument(
-        "--beside", action="append", default=[], metavar="[NAME=]PATH", help="tests to compare with, which do not count"
-    )
+        "--beside", "--reference-suite", dest="reference_suites", action="append", default=[], metavar="[NAME=]PATH",
+        help="tests to compare with, which do not count",
+    )  # fmt: skip
     parser.add_argument(
         "--kind", choices=("source", "result", "both"), default="both", help="of mutants (default: both)"
     )
@@ -99,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError(
             "mutate runs tests with pytest, which is not installed: pip install 'nn_from_scratch[test]'"
         )
-    from nn_from_scratch.mutation import Campaign, find_functions, source_mutants
+    from nn_from_scratch.cli.progress_line import ProgressLine, print_table
+    from nn_from_scratch.mutation import MutationCampaign, find_functions, source_mutants
     from nn_from_scratch.mutation.equivalents import check_equivalents, load_equivalents
     from nn_from_scratch.mutation.summary import summarize
     from nn_from_scratch.storage import write_json
@@ -111,31 +111,52 @@ def run(args: argparse.Namespace) -> int:
         return 0
     claims = load_equivalents(args.equivalents) if args.equivalents is not None else {}
     groups = _groups(args.tests, "tests") or {"": ""}
-    beside = _groups(args.beside, "beside")
-    if groups.keys() & beside.keys():
-        raise ArgumentError(f"beside names a group {min(groups.keys() & beside.keys())!r}, which tests names too")
-    campaign = Campaign(
+    references = _groups(args.reference_suites, "beside")
+    if groups.keys() & references.keys():
+        raise ArgumentError(f"beside names a group {min(groups.keys() & references.keys())!r}, which tests names too")
+    campaign = MutationCampaign(
         functions,
-        groups | beside,
+        groups | references,
         args.folder,
         kind=args.kind,
         every_group=args.every,
-        beside=[*beside],
+        reference_suites=[*references],
         jobs=args.jobs,
         limit=args.limit,
         pytest_args=args.pytest_arg,
     )
-    only: Callable[[Mutant], bool] = lambda mutant: args.only is None or fnmatchcase(mutant.id, args.only)  # noqa: E731
-    sys.stdout.write(f"{len(functions)} functions; running the tests once without a mutant\n")
-    sys.stdout.flush()
-    with _Display(campaign) as display:
-        campaign.run(resume=args.resume, only=only, on_start=display.on_start, on_result=display.on_result)
+    survived = 0
+    with ProgressLine() as progress:
+
+        def on_start(mutants: int, tests: int) -> None:
+            progress.say(f"{mutants} mutants, {tests} tests; what comes is kept in {args.folder}")
+            progress.begin()
+
+        def on_result(result: MutantResult, done: int, total: int) -> None:
+            nonlocal survived
+            survived += not result.outcome.killed
+            progress.show(done, total, f"runs{f' {result.group}' if result.group else ''}  {survived} not killed")
+
+        progress.say(f"{len(functions)} functions; running the tests once without a mutant")
+        campaign.run(
+            resume=args.resume,
+            only=lambda mutant: args.only is None or fnmatchcase(mutant.id, args.only),
+            on_start=on_start,
+            on_result=on_result,
+        )
     if args.only is None and args.kind == "both":
         check_equivalents(claims, campaign.mutants, functions)
     summary = summarize(
-        campaign.mutants, campaign.results, [*campaign.groups], claims, every_group=args.every, beside=beside
+        campaign.mutants,
+        campaign.results,
+        [*campaign.groups],
+        claims,
+        every_group=args.every,
+        reference_suites=references,
     )
-    sys.stdout.write(f"{summary}\n")
+    sys.stdout.write("".join(f"{line}\n" for line in summary.findings()))
+    print_table(summary.table())
+    sys.stdout.write(f"\n{summary.headline()}\n")
     if args.json is not None:
         write_json(args.json, summary.to_json())
     if not summary.mutants:
@@ -167,40 +188,3 @@ def _groups(texts: list[str], option: str) -> dict[str, str]:
             raise ArgumentError(f"{option} names two groups {name!r}; tell them apart as in --{option} other={path}")
         groups[name] = path
     return groups
-
-
-class _Display:
-    """A live line on a terminal, else a plain line every now and then."""
-
-    def __init__(self, campaign: Campaign) -> None:
-        self._campaign = campaign
-        self._survived = 0
-        self._began = self._said = time.perf_counter()
-        self._before: int | None = None
-        self._live = sys.stdout.isatty()
-
-    def __enter__(self) -> _Display:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._live:
-            sys.stdout.write("\r\x1b[K")
-            sys.stdout.flush()
-
-    def on_start(self, mutants: int, tests: int) -> None:
-        self._began = time.perf_counter()
-        sys.stdout.write(f"{mutants} mutants, {tests} tests; what comes is kept in {self._campaign.folder}\n")
-        sys.stdout.flush()
-
-    def on_result(self, result: Result, done: int, total: int) -> None:
-        self._survived += not result.outcome.noticed
-        self._before = done - 1 if self._before is None else self._before
-        now = time.perf_counter()
-        if now - self._said < (0.2 if self._live else 15) and done < total:
-            return
-        self._said = now
-        left = round((total - done) * (now - self._began) / max(done - self._before, 1))
-        group = f" {result.group}" if result.group else ""
-        text = f"{done}/{total} runs{group}  {self._survived} not noticed  {left // 60}:{left % 60:02d} left"
-        sys.stdout.write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
-        sys.stdout.flush()

@@ -1,34 +1,37 @@
-"""A whole run: baseline, mutants, workers, results on disk."""
+"""A whole run of mutation testing: baseline, mutants, workers, results on disk."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from multiprocessing.connection import wait
 from pathlib import Path
-from queue import Queue
 
 from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.mutation.baseline import Baseline, digest
 from nn_from_scratch.mutation.functions import Function
-from nn_from_scratch.mutation.mutant import Mutant
-from nn_from_scratch.mutation.outcome import Outcome, Result
-from nn_from_scratch.mutation.process import Answer, Worker
-from nn_from_scratch.mutation.results import result_mutants
+from nn_from_scratch.mutation.mutant import Mutant, MutantOutcome, MutantResult
+from nn_from_scratch.mutation.process import WorkerProcess
+from nn_from_scratch.mutation.pytest_session import Answer, Collected, Job
+from nn_from_scratch.mutation.result_faults import result_mutants
 from nn_from_scratch.mutation.source import source_mutants
+from nn_from_scratch.mutation.suite_baseline import Observations, SuiteBaseline, digest
 from nn_from_scratch.storage import write_atomically
 
-__all__ = ["Campaign"]
+__all__ = ["MutationCampaign"]
 
-#: How long a mutant may take, from what its tests take without it; the additions are for a process that waits.
+#: Seconds that a mutant may take: so many times what its tests take without it, and these in addition, for a process
+#: that has to wait for its turn.
 LIMIT_FACTOR, LIMIT_LEAST = 5.0, 20.0
-_COLLECTION_SECONDS = 600.0
+#: Seconds for the collection of the tests, for all tests without a mutant, and for the answer of a worker once the
+#: limit of its job is over.
+_COLLECTION_SECONDS, _BASELINE_SECONDS, _ANSWER_SECONDS = 600.0, 3600.0, 30.0
 
 
-class Campaign:
+class MutationCampaign:
     """Mutants of some functions, and what the tests make of them.
 
     Args:
@@ -37,11 +40,14 @@ class Campaign:
             or "file.py::test", and "" leaves the choice to pytest.
         folder: where results are kept as they come.
         kind: "source", "result" or "both".
-        every_group: run each group on each mutant, and do not stop at the first that notices.
-        beside: names of groups that are run on each mutant for comparison, and whose notice does not count.
+        every_group: run each group on each mutant, and do not stop at the first that kills it.
+        reference_suites: names of groups that are run on each mutant for comparison, and do not count.
         jobs: worker processes.
         limit: seconds for one mutant and group; by default from the time that its tests take without it.
         pytest_args: further arguments of pytest.
+
+    Attributes:
+        mutants: those of the last `run`.
     """
 
     def __init__(
@@ -52,7 +58,7 @@ class Campaign:
         *,
         kind: str = "both",
         every_group: bool = False,
-        beside: Sequence[str] = (),
+        reference_suites: Sequence[str] = (),
         jobs: int = 1,
         limit: float | None = None,
         pytest_args: Sequence[str] = (),
@@ -62,19 +68,22 @@ class Campaign:
         self.folder = folder
         self.kind = kind
         self.every_group = every_group
-        self.beside = frozenset(beside)
+        self.reference_suites = frozenset(reference_suites)
         self.jobs = jobs
         self.limit = limit
         self.pytest_args = list(pytest_args)
         self.mutants: list[Mutant] = []
-        self.baseline = Baseline("", {})
-        self._done: dict[tuple[str, str], Result] = {}
+        self._baseline = SuiteBaseline(
+            digest(json.dumps([self.groups, self.pytest_args, self.every_group]).encode()),
+            {function.name: digest(function.source()) for function in self.functions},
+        )
+        self._done: dict[tuple[str, str], MutantResult] = {}
         self._kills: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self._answers: Queue[tuple[int, Answer | None]] = Queue()
-        self._workers: list[Worker] = []
+        self._workers: list[WorkerProcess] = []
+        self._idle: list[WorkerProcess] = []
 
     @property
-    def results(self) -> list[Result]:
+    def results(self) -> list[MutantResult]:
         """Of each mutant and group, so far."""
         return [*self._done.values()]
 
@@ -84,7 +93,7 @@ class Campaign:
         resume: bool = False,
         only: Callable[[Mutant], bool] = lambda mutant: True,
         on_start: Callable[[int, int], None] = lambda mutants, tests: None,
-        on_result: Callable[[Result, int, int], None] = lambda result, done, of: None,
+        on_result: Callable[[MutantResult, int, int], None] = lambda result, done, of: None,
     ) -> None:
         """Do all that is not done yet.
 
@@ -99,36 +108,92 @@ class Campaign:
             SubjectError: the tests cannot be collected, or fail without any mutant.
         """
         if resume:
-            baseline = Baseline.load(self.folder, settings=self._settings(), functions=self.functions)
-        else:
-            sources = {function.name: digest(function.source()) for function in self.functions}
-            baseline = Baseline(self._settings(), sources)
-            if self.folder.exists():
-                shutil.rmtree(self.folder)
+            self._baseline = SuiteBaseline.load(self.folder, like=self._baseline)
+        elif self.folder.exists():
+            shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._workers = [self._worker(number) for number in range(self.jobs)]
         try:
-            collected = self._await_ready()
-            new = baseline.new_among(collected)
-            if new:
-                baseline.begin_round()
-                self._run_without_mutant(new, baseline, collected)
-            baseline.save(self.folder)
-            self.baseline = baseline
-            for worker in self._workers:
-                worker.give({"job": "import", "modules": sorted(baseline.modules)})
-            self.mutants = [mutant for mutant in self._make_mutants(baseline) if only(mutant)]
+            for number in range(self.jobs):
+                log = self.folder / f"worker-{number}.log"
+                self._workers.append(WorkerProcess(log, self.groups, self.functions, self.pytest_args))
+            self._run_without_mutant()
+            for worker in self._idle:
+                worker.give(sorted(self._baseline.modules))
+            self.mutants = [mutant for mutant in self._make_mutants() if only(mutant)]
             if resume:
                 self._load_results()
-            on_start(len(self.mutants), len(baseline.tests))
+            on_start(len(self.mutants), len(self._baseline.tests))
             self._drain(on_result)
         finally:
             for worker in self._workers:
                 worker.end()
 
-    def _settings(self) -> str:
-        """A digest of what decides the meaning of a result."""
-        return digest(json.dumps([self.groups, self.pytest_args, self.every_group]).encode())
+    def _run_without_mutant(self) -> None:
+        """What new tests reach, how long they take, and that they pass."""
+        collected: Mapping[str, str] = {}
+        while len(self._idle) < self.jobs:
+            received = self._receive(_COLLECTION_SECONDS)
+            if received is None or not isinstance(received[1], Collected):
+                raise SubjectError(f"the tests cannot be collected within {_COLLECTION_SECONDS:.0f} s")
+            collected = received[1].tests
+        new = self._baseline.new_among(collected)
+        if new:
+            self._baseline.begin_round()
+            for number, worker in enumerate(self._workers):
+                # Where a group has more tests than others, every worker still gets its part of each.
+                worker.give(Job(new[number :: self.jobs], _BASELINE_SECONDS))
+            self._idle.clear()
+            missing = self.jobs
+            while missing:
+                received = self._receive(None)
+                assert received is not None
+                worker, answer = received
+                if isinstance(answer, Collected):  # a fresh process in the place of one that was spent
+                    continue
+                if not isinstance(answer, Observations):
+                    why = f" ({answer.message})" if isinstance(answer, MutantResult) else ""
+                    raise SubjectError(f"the tests do not run to their end without a mutant{why}")
+                missing -= 1
+                self._baseline.add(answer)
+        self._baseline.save(self.folder)
+
+    def _receive(self, timeout: float | None) -> tuple[WorkerProcess, Collected | Answer | None] | None:
+        """The next message of a worker, with None for its end; None if there is no message in time.
+
+        A worker that has collected the tests or given an answer is idle then, unless it must be replaced.
+
+        Raises:
+            SubjectError: a worker cannot collect the tests.
+        """
+        ready = wait([worker.connection for worker in self._workers], timeout)
+        if not ready:
+            return None
+        worker = next(worker for worker in self._workers if worker.connection is ready[0])
+        message = worker.receive()
+        if isinstance(message, tuple):
+            answer, spent = message
+            if spent:
+                worker.restart()
+            else:
+                self._idle.append(worker)
+            return worker, answer
+        if message is not None:
+            if message.errors:
+                raise SubjectError(f"the tests cannot be collected; pytest's own words are in {str(worker.log)!r}")
+            if not message.tests:
+                raise SubjectError("there are no tests to run: pytest collected none")
+            self._idle.append(worker)
+        return worker, message
+
+    def _make_mutants(self) -> list[Mutant]:
+        mutants = []
+        for function in self.functions:
+            if self.kind != "result":
+                mutants += source_mutants(function)
+            if self.kind != "source":
+                seen = self._baseline.seen.get(function.name, {})
+                mutants += result_mutants(function, seen, cotangent=function.name in self._baseline.cotangents)
+        return mutants
 
     def _load_results(self) -> None:
         """What is in the folder of these mutants, as far as it is still true."""
@@ -137,163 +202,103 @@ class Campaign:
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:  # a last line that was cut off is done again
             write_atomically(file, whole)
-        mutants = {mutant.id: mutant for mutant in self.mutants}
+        function_of = {mutant.id: mutant.function for mutant in self.mutants}
         for line in whole.decode().splitlines():
             values = json.loads(line)
-            result = Result(**(values | {"outcome": Outcome(values["outcome"])}))
-            if result.mutant in mutants:
+            result = MutantResult(**(values | {"outcome": MutantOutcome(values["outcome"])}))
+            if result.mutant in function_of:
                 self._done[result.mutant, result.group] = result
-        self._done = {key: result for key, result in self._done.items() if self.baseline.holds(result)}
+        self._done = {key: result for key, result in self._done.items() if self._baseline.holds(result)}
         for result in self._done.values():
-            self._kills[mutants[result.mutant].function][result.test] += bool(result.test)
+            self._kills[function_of[result.mutant]][result.test] += bool(result.test)
 
-    def _worker(self, number: int) -> Worker:
-        return Worker(
-            number,
-            functions=self.functions,
-            groups=self.groups,
-            pytest_args=self.pytest_args,
-            log=self.folder / f"worker-{number}.log",
-            answers=self._answers,
-        )
-
-    def _await_ready(self) -> dict[str, str]:
-        """Wait for all workers; give the digest of its file for each test."""
-        tests: dict[str, str] = {}
-        for _ in self._workers:
-            number, answer = self._answers.get(timeout=_COLLECTION_SECONDS)
-            log = self._workers[number].log
-            if answer is None or answer["collection_errors"]:
-                raise SubjectError(f"the tests cannot be collected; pytest's own words are in {str(log)!r}")
-            if not answer["ready"]:
-                raise SubjectError("there are no tests to run: pytest collected none")
-            tests = answer["tests"]
-        return tests
-
-    def _run_without_mutant(self, tests: Sequence[str], baseline: Baseline, collected: Mapping[str, str]) -> None:
-        """What the tests reach, how long they take, and that they pass."""
-        for worker in self._workers:
-            # Where a group has more tests than others, every worker still gets its part of each.
-            worker.give({"job": "baseline", "tests": tests[worker.number :: self.jobs], "limit": 3600.0})
-        waiting = {worker.number for worker in self._workers}
-        while waiting:
-            number, answer = self._answers.get()
-            if answer is not None and "ready" in answer:  # a fresh process
-                continue
-            waiting.discard(number)
-            if answer is None or "tests" not in answer:
-                why = "" if answer is None else f" ({answer.get('message', '')})"
-                raise SubjectError(f"the tests do not run to their end without a mutant{why}")
-            if answer.get("spent"):
-                self._workers[number].restart()
-            baseline.add(answer, collected)
-
-    def _make_mutants(self, baseline: Baseline) -> list[Mutant]:
-        mutants = []
-        for function in self.functions:
-            if self.kind != "result":
-                mutants += source_mutants(function)
-            if self.kind != "source":
-                seen = baseline.seen.get(function.name, {})
-                mutants += result_mutants(function, seen, cotangent=function.name in baseline.cotangents)
-        return mutants
-
-    def _tests_for(self, mutant: Mutant, group: str, before: Result | None) -> list[str]:
-        """The tests of a group that reach a mutant, those first that are likely to notice it soon.
-
-        Args:
-            before: what the tests of former rounds made of it, if they were run.
-        """
-        tests = self.baseline.tests_of(mutant, group, since=0 if before is None else before.round + 1)
-        kills = self._kills[mutant.function]
-
-        def promise(test: str) -> float:
-            return kills[test] / (self.baseline.tests[test].seconds + 0.01)
-
-        return sorted(tests, key=promise, reverse=True)  # a stable sort: without any promise, quick ones first
-
-    def _drain(self, on_result: Callable[[Result, int, int], None]) -> None:
+    def _drain(self, on_result: Callable[[MutantResult, int, int], None]) -> None:
         done = self._done
-        noticed = {result.mutant for result in done.values() if self._counts(result)}
-        waiting = [
+        killed = {result.mutant for result in done.values() if self._counts(result)}
+        waiting = deque(
             (group, mutant)
             for group in self.groups
             for mutant in self.mutants
-            if self._is_open(mutant, group, done.get((mutant.id, group))) and self._wanted(mutant, group, noticed)
-        ]
-        waiting.reverse()
-        function_of = {mutant.id: mutant.function for mutant in self.mutants}
+            if self._is_open(mutant, group, done.get((mutant.id, group))) and self._wanted(mutant, group, killed)
+        )
         total = len(waiting) + len(done.keys() - {(mutant.id, group) for group, mutant in waiting})
-        busy: dict[int, tuple[str, Mutant, float]] = {}
-        idle = list(self._workers)
+        busy: dict[WorkerProcess, tuple[str, Mutant, float]] = {}
         with (self.folder / "results.jsonl").open("a", encoding="utf-8") as file:
 
-            def note(result: Result) -> None:
-                done[result.mutant, result.group] = result
-                self._kills[function_of[result.mutant]][result.test] += bool(result.test)
+            def note(mutant: Mutant, group: str, result: MutantResult) -> None:
+                result = replace(result, mutant=mutant.id, group=group, round=self._baseline.round)
+                done[mutant.id, group] = result
+                self._kills[mutant.function][result.test] += bool(result.test)
                 if self._counts(result):
-                    noticed.add(result.mutant)
+                    killed.add(mutant.id)
                 file.write(json.dumps(asdict(result)) + "\n")
                 file.flush()
                 on_result(result, total - len(waiting) - len(busy), total)
 
             while waiting or busy:
-                while waiting and idle:
-                    group, mutant = waiting.pop()
-                    if not self._wanted(mutant, group, noticed):
+                if waiting and self._idle:
+                    group, mutant = waiting.popleft()
+                    if not self._wanted(mutant, group, killed):
                         total -= 1
                         continue
                     tests = self._tests_for(mutant, group, done.get((mutant.id, group)))
                     if not tests:
-                        note(Result(mutant.id, group, Outcome.UNREACHED, round=self.baseline.round))
+                        note(mutant, group, MutantResult("", "", MutantOutcome.UNREACHED))
                         continue
-                    worker, limit = idle.pop(), self._limit_of(tests)
-                    worker.give({"job": "mutant", "mutant": mutant.to_json(), "tests": tests, "limit": limit})
-                    busy[worker.number] = (group, mutant, time.perf_counter() + limit + 30)
-                if not busy:
+                    worker, limit = self._idle.pop(), self._limit_of(tests)
+                    worker.give(Job(tests, limit, mutant))
+                    busy[worker] = (group, mutant, time.perf_counter() + limit + _ANSWER_SECONDS)
                     continue
-                number, answer = self._next_answer(busy)
-                if answer is not None and "ready" in answer:  # a fresh process
+                worker, answer = self._next_answer({worker: deadline for worker, (_, _, deadline) in busy.items()})
+                if isinstance(answer, Collected):  # a fresh process
+                    worker.give(sorted(self._baseline.modules))
                     continue
-                group, mutant, _ = busy.pop(number)
-                worker = self._workers[number]
-                if answer is None or answer.get("spent"):
-                    worker.restart()
-                if answer is not None and "refused" in answer:
-                    raise SubjectError(f"the sources changed while their mutants were tested: {answer['refused']}")
-                answer = answer or {"outcome": "crashed", "message": "the worker ended"}
-                note(
-                    Result(
-                        mutant.id,
-                        group,
-                        Outcome(answer["outcome"]),
-                        answer.get("test", ""),
-                        answer.get("message", ""),
-                        answer.get("seconds", 0.0),
-                        self.baseline.round,
-                    )
-                )
-                idle.append(worker)
+                if isinstance(answer, SubjectError):
+                    raise answer
+                if not isinstance(answer, MutantResult) or worker not in busy:
+                    raise worker.ended()
+                group, mutant, _ = busy.pop(worker)
+                note(mutant, group, answer)
 
-    def _counts(self, result: Result) -> bool:
-        return result.outcome.noticed and result.group not in self.beside
+    def _next_answer(self, deadlines: Mapping[WorkerProcess, float]) -> tuple[WorkerProcess, Collected | Answer | None]:
+        """The next message; where a busy worker has ended, or hangs because it could not fork, a result in its name."""
+        latest = min(deadlines.values(), default=time.perf_counter() + _COLLECTION_SECONDS)
+        received = self._receive(max(latest - time.perf_counter(), 0.1))
+        if received is not None and (received[1] is not None or received[0] not in deadlines):
+            return received
+        if received is None and not deadlines:
+            raise SubjectError(f"the tests cannot be collected within {_COLLECTION_SECONDS:.0f} s")
+        worker = received[0] if received is not None else min(deadlines, key=lambda each: deadlines[each])
+        worker.restart()
+        if received is not None:
+            return worker, MutantResult("", "", MutantOutcome.CRASHED, message="the worker ended")
+        return worker, MutantResult("", "", MutantOutcome.TIMEOUT, message="no result in time")
 
-    def _is_open(self, mutant: Mutant, group: str, before: Result | None) -> bool:
-        """Whether there is no result yet, or none that knows all tests that could notice."""
-        return before is None or (not before.outcome.noticed and bool(self._tests_for(mutant, group, before)))
+    def _tests_for(self, mutant: Mutant, group: str, before: MutantResult | None) -> list[str]:
+        """The tests of a group that reach a mutant, those first that are likely to kill it soon.
 
-    def _wanted(self, mutant: Mutant, group: str, noticed: set[str]) -> bool:
-        return self.every_group or group in self.beside or mutant.id not in noticed
+        Args:
+            before: what the tests of former rounds made of it, if they were run.
+        """
+        tests = self._baseline.tests_of(mutant, group, since=0 if before is None else before.round + 1)
+        kills = self._kills[mutant.function]
+
+        def promise(test: str) -> float:
+            return kills[test] / (self._baseline.tests[test].seconds + 0.01)
+
+        return sorted(tests, key=promise, reverse=True)  # a stable sort: without any promise, quick ones first
+
+    def _counts(self, result: MutantResult) -> bool:
+        return result.outcome.killed and result.group not in self.reference_suites
+
+    def _is_open(self, mutant: Mutant, group: str, before: MutantResult | None) -> bool:
+        """Whether there is no result yet, or none of all tests that could kill it."""
+        return before is None or (not before.outcome.killed and bool(self._tests_for(mutant, group, before)))
+
+    def _wanted(self, mutant: Mutant, group: str, killed: set[str]) -> bool:
+        return self.every_group or group in self.reference_suites or mutant.id not in killed
 
     def _limit_of(self, tests: Sequence[str]) -> float:
         if self.limit is not None:
             return self.limit
-        return LIMIT_LEAST + LIMIT_FACTOR * sum(self.baseline.tests[test].seconds for test in tests)
-
-    def _next_answer(self, busy: Mapping[int, tuple[str, Mutant, float]]) -> tuple[int, Answer | None]:
-        """The next answer, or for a worker that is past all limits (it could not fork, and hangs) one in its name."""
-        number = min(busy, key=lambda n: busy[n][2])
-        try:
-            return self._answers.get(timeout=max(busy[number][2] - time.perf_counter(), 0.1))
-        except Exception:  # queue.Empty
-            return number, {"outcome": "timeout", "message": "no result in time", "spent": True}
+        return LIMIT_LEAST + LIMIT_FACTOR * sum(self._baseline.tests[test].seconds for test in tests)

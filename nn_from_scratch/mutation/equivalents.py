@@ -1,4 +1,4 @@
-"""Mutants that are held to be no faults at all, each with its reason."""
+"""Mutants that are claimed to be no faults at all, each with its reason."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What a mutant is, as data that travels between processes."""
+"""A mutant and what the tests make of it, as data that travels between processes."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from enum import Enum
 
-__all__ = ["Mutant"]
+__all__ = ["Mutant", "MutantOutcome", "MutantResult"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,40 @@ class Mutant:
     new: str = ""
     place: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
+
+class MutantOutcome(str, Enum):
+    """The outcome of one mutant under one group of tests."""
+
+    KILLED = "killed"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    SURVIVED = "survived"
+    UNREACHED = "unreached"
+
+    @property
+    def killed(self) -> bool:
+        """Whether the run of the tests would have failed: by a test, at the time limit, or as its process ended."""
+        return self in (MutantOutcome.KILLED, MutantOutcome.TIMEOUT, MutantOutcome.CRASHED)
+
+
+@dataclass(frozen=True)
+class MutantResult:
+    """The result of running one group of tests against one mutant.
+
+    Attributes:
+        mutant: its id.
+        group: name of the group.
+        outcome: what happened.
+        test: the test that failed first.
+        message: what it failed with.
+        seconds: duration.
+        round: how often new tests had come by then; it says nothing about later ones.
+    """
+
+    mutant: str
+    group: str
+    outcome: MutantOutcome
+    test: str = ""
+    message: str = ""
+    seconds: float = 0.0
+    round: int = 0

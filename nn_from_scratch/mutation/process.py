@@ -1,110 +1,114 @@
-"""A worker as the coordinator sees it: start it, give it a job, take its answer, end it."""
+"""A worker as the coordinator sees it: a process that has collected the tests and does one job after the other."""
 
 from __future__ import annotations
 
-import json
+import importlib.util
+import multiprocessing
 import os
-import subprocess
 import sys
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import Queue
-from typing import Any
+
+import pytest
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.mutation.functions import Function
+from nn_from_scratch.mutation.pytest_session import Answer, Collected, Job, JobSession
 
-__all__ = ["Worker"]
-
-Answer = dict[str, Any]
+__all__ = ["WorkerProcess"]
 
 
-class Worker:
-    """One process that has collected the tests.
+class WorkerProcess:
+    """One process; it starts at once.
 
     Args:
-        number: tells it from the others.
-        functions: that are mutated.
+        log: file for what pytest and the tests print.
         groups: name and path of each group of tests.
+        functions: those that are mutated.
         pytest_args: further arguments of pytest.
-        log: file for what it prints.
-        answers: where (number, answer) goes; an answer of None says that the process has ended.
+
+    Attributes:
+        connection: the process's answers come over it.
     """
 
+    connection: Connection
+
     def __init__(
-        self,
-        number: int,
-        *,
-        functions: Sequence[Function],
-        groups: Mapping[str, str],
-        pytest_args: Sequence[str],
-        log: Path,
-        answers: Queue[tuple[int, Answer | None]],
+        self, log: Path, groups: Mapping[str, str], functions: Sequence[Function], pytest_args: Sequence[str]
     ) -> None:
-        self.number = number
         self.log = log
-        self._settings = {
-            "functions": [[f.name, str(f.path), f.qualname, f.line] for f in functions],
-            "groups": dict(groups),
-            "pytest_args": list(pytest_args),
-        }
-        self._answers = answers
-        self._process: subprocess.Popen[str] | None = None
+        self._settings = (str(log), dict(groups), list(functions), list(pytest_args))
         self._start()
 
     def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, *self._settings))
         # One thread each: a forked process must not inherit a thread pool, and there is a process for every core.
-        environment = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **os.environ, "PYTHONHASHSEED": "0"}
-        with self.log.open("a", encoding="utf-8") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "nn_from_scratch.mutation.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=environment,
-            )
-        self._process = process
-        self.give(self._settings)
-        self._listener = threading.Thread(target=self._listen, args=(process,), daemon=True)
-        self._listener.start()
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+                patch.setenv(name, os.environ.get(name, "1"))
+            patch.setenv("PYTHONHASHSEED", "0")
+            self._process.start()
+        theirs.close()
 
-    def _listen(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
-                self._answers.put((self.number, json.loads(line)))
-        process.wait()
-        if process is self._process:  # else it was ended on purpose, and another is there
-            self._answers.put((self.number, None))
-
-    def give(self, job: Answer) -> None:
-        """Send a job.
+    def give(self, job: Job | list[str]) -> None:
+        """Send a job, or the names of modules to import.
 
         Raises:
             SubjectError: the process is gone.
         """
-        assert self._process is not None and self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(job) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError as error:
-            raise SubjectError(f"the tests cannot be collected: pytest ended; see {self.log}") from error
+            self.connection.send(job)
+        except OSError as error:
+            raise self.ended() from error
+
+    def ended(self) -> SubjectError:
+        """The error that the process is gone."""
+        return SubjectError(f"a process that runs the tests has ended; its last words are in {str(self.log)!r}")
+
+    def receive(self) -> Collected | tuple[Answer, bool] | None:
+        """What it says: that it has collected the tests, an answer and whether it is spent, or None for its end."""
+        try:
+            found: Collected | tuple[Answer, bool] = self.connection.recv()
+        except (EOFError, OSError):
+            return None
+        return found
 
     def restart(self) -> None:
-        """A fresh process, which will say that it is ready."""
+        """Replace the process by a fresh one, which will say that it has collected the tests."""
         self.end()
         self._start()
 
     def end(self) -> None:
         """Stop the process."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            if process.stdin is not None:
-                with suppress(BrokenPipeError):
-                    process.stdin.close()
-            self._listener.join()
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+def _serve(
+    connection: Connection, log: str, groups: dict[str, str], functions: list[Function], pytest_args: list[str]
+) -> None:
+    """The program of a worker: a session of pytest that ends with the connection."""
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    pytest.main(_pytest_arguments([*groups.values()], pytest_args), plugins=[JobSession(connection, groups, functions)])
+
+
+def _pytest_arguments(paths: Sequence[str], extra: Sequence[str]) -> list[str]:
+    """One process, one order, nothing written: what other plugins would do differently is switched off."""
+    # This worker is part of a package that holds a plugin too, so it is imported before pytest looks at it.
+    imported = "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"
+    arguments = ["-q", "--tb=native", "-p", "no:cacheprovider", "-W", imported, *(path for path in paths if path)]
+    if importlib.util.find_spec("xdist"):
+        arguments.append("-n0")
+    if importlib.util.find_spec("pytest_randomly"):
+        arguments += ["--randomly-dont-reorganize", "--randomly-seed=0"]
+    if importlib.util.find_spec("pytest_cov"):
+        arguments.append("--no-cov")
+    return [*arguments, *extra]

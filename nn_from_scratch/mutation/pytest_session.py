@@ -1,69 +1,92 @@
 """The pytest session in a worker: collects the tests once, then runs some of them for each job, in a forked process.
 
-A job is a line of JSON that comes in, and a line of JSON that goes out. Where no process can be forked (on Windows, or
-once CUDA is in use) a worker does one job in itself and says that it is spent.
+Where no process can be forked (on Windows, or once CUDA is in use) a worker does one job in itself and says that it is
+spent.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib.util
-import json
+import math
+import multiprocessing
 import os
-import select
 import signal
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FunctionType
-from typing import IO, Any
 
 import pytest
 
-from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.mutation.baseline import digest, text_of_lines
+from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.mutation.functions import Function
-from nn_from_scratch.mutation.installation import install, live_functions
-from nn_from_scratch.mutation.mutant import Mutant
-from nn_from_scratch.mutation.watching import Watch
+from nn_from_scratch.mutation.installation import Watch, install, live_functions
+from nn_from_scratch.mutation.mutant import Mutant, MutantOutcome, MutantResult
+from nn_from_scratch.mutation.suite_baseline import Observations, TestRun, digest, text_of_lines
 
-__all__ = ["Session"]
+__all__ = ["Answer", "Collected", "Job", "JobSession"]
 
-Answer = dict[str, Any]
-#: What a mutant may take beyond what the process has when it is forked, in bytes; an edit of a size can ask for more.
+#: Memory that a mutant may take beyond what the process has when it is forked, in bytes: more than any test asks for,
+#: while an edit of a size that asks for all that there is fails before the machine is out of it.
 SPARE_BYTES = 8 * 2**30
 
 
-class Session:
+@dataclass(frozen=True)
+class Collected:
+    """What a worker says once it has collected the tests.
+
+    Attributes:
+        tests: by id of each test, the digest of its file.
+        errors: number of files that could not be collected.
+    """
+
+    tests: Mapping[str, str]
+    errors: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """Tests to run in one process: against a mutant until one fails, or without any, under watch.
+
+    Attributes:
+        tests: their ids.
+        limit: seconds for all of them.
+        mutant: None for none.
+    """
+
+    tests: Sequence[str]
+    limit: float
+    mutant: Mutant | None = None
+
+
+#: The answer to a job. A result stands also for a process without a mutant that did not end by itself; an error says
+#: that the sources are no longer those that were mutated.
+Answer = Observations | MutantResult | SubjectError
+
+
+class JobSession:
     """The plugin of a worker.
 
     Args:
-        jobs: where they are read from.
-        answers: where they are written to.
+        connection: jobs come over it, and answers go out, each with whether the worker is spent. A list of names that
+            comes instead of a job is of modules to import before anything is forked.
         groups: name and path of each group of tests, in order.
-        functions: that are mutated.
-        modules: to import before anything is forked, so that the functions are there.
+        functions: those that are mutated.
     """
 
-    def __init__(
-        self,
-        jobs: IO[str],
-        answers: IO[str],
-        *,
-        groups: dict[str, str],
-        functions: list[Function],
-        modules: list[str],
-    ) -> None:
-        self._jobs = jobs
-        self._answers = answers
+    def __init__(self, connection: Connection, groups: Mapping[str, str], functions: Sequence[Function]) -> None:
+        self._connection = connection
         self._groups = groups
         self._functions = {function.name: function for function in functions}
-        self._modules = modules
+        self._files: dict[Path, str] = {}
         self._items: dict[str, pytest.Item] = {}
         self._live: dict[str, list[FunctionType]] = {}
         self._root = Path()
@@ -80,86 +103,75 @@ class Session:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """In place of the usual loop: until there is no job."""
+        """In place of the usual loop: until the other end is closed."""
         self._root = Path(session.config.invocation_params.dir)
         errors = session.testsfailed
         self._items = {item.nodeid: item for item in session.items}
-        _import_all(self._modules)  # what cannot be imported so, the tests import in another way, or not at all
+        # What cannot be imported so, the tests import in another way, or not at all.
+        _import_all(sorted({f.module for f in self._functions.values() if not f.module.endswith(".py")}))
         self._live = {name: live_functions(function) for name, function in self._functions.items()}
-        files = {path: digest(path.read_bytes()) for path in {item.path for item in session.items}}
-        tests = {name: files[item.path] for name, item in self._items.items()}
-        self._say({"ready": len(self._items), "collection_errors": errors, "tests": tests})
-        for line in self._jobs:
-            job = json.loads(line)
-            if job["job"] == "import":
-                _import_all(job["modules"])
-                gc.collect()
-                gc.freeze()  # else the first collection in a forked process writes to, and so copies, every page
-                continue
-            work = self._baseline if job["job"] == "baseline" else self._mutant
-            if _can_fork():
-                self._say(self._in_a_fork(partial(work, job), limit=job["limit"]))
-                continue
-            self._say({**work(job), "spent": True})
-            break
+        self._files = {path: digest(path.read_bytes()) for path in {item.path for item in session.items}}
+        self._connection.send(Collected({name: self._files[item.path] for name, item in self._items.items()}, errors))
+        with suppress(EOFError):
+            while True:
+                job: Job | list[str] = self._connection.recv()
+                if isinstance(job, list):
+                    _import_all(job)
+                    gc.collect()
+                    gc.freeze()  # else the first collection in a forked process writes to, and so copies, every page
+                    continue
+                spent = not _can_fork()
+                self._connection.send((self._work(job) if spent else self._in_a_fork(job), spent))
+                if spent:
+                    break
         return True
 
-    def _say(self, answer: Answer) -> None:
-        self._answers.write(json.dumps(answer) + "\n")
-        self._answers.flush()
+    def _work(self, job: Job) -> Answer:
+        return self._observe(job) if job.mutant is None else self._run_against(job.mutant, job.tests)
 
-    def _baseline(self, job: Answer) -> Answer:
+    def _observe(self, job: Job) -> Observations:
         """Run tests without a mutant; which functions does each reach, in which lines, and what do they return?"""
         watch = Watch()
-        for name in self._functions:
-            for live in self._live[name]:
-                watch.put_on(live, name)
+        for name, live in self._live.items():
+            for function in live:
+                watch.put_on(function, name)
         before = set(sys.modules)
-        tests: dict[str, Answer] = {}
-        for test in job["tests"]:
+        found = Observations(seen=watch.seen, cotangents=watch.cotangents)
+        for test in job.tests:
             item = self._items[test]
             watch.begin()
             started = time.perf_counter()
-            failed = self._run(item)
-            tests[test] = {
-                "group": self._group_of(item),
-                "seconds": time.perf_counter() - started,
-                "functions": {name: text_of_lines(lines or ()) for name, lines in watch.reached.items()},
-                "failed": failed,
-            }
-        imported = [name for name in set(sys.modules) - before if _can_be_imported(name)]
-        return {
-            "tests": tests,
-            "seen": {
-                name: {p: [list(o.shape), o.floating] for p, o in seen.items()} for name, seen in watch.seen.items()
-            },
-            "cotangents": sorted(watch.cotangents),
-            "modules": sorted(imported),
-        }
+            failure = self._run(item)
+            seconds = time.perf_counter() - started
+            reached = {name: text_of_lines(lines or ()) for name, lines in watch.reached.items()}
+            found.tests[test] = TestRun(self._group_of(item), seconds, reached, self._files[item.path])
+            if failure:
+                found.failures[test] = failure
+        found.modules |= {name for name in set(sys.modules) - before if _can_be_imported(name)}
+        return found
 
-    def _mutant(self, job: Answer) -> Answer:
-        """Run tests against a mutant until one notices."""
-        mutant = Mutant(**job["mutant"])
+    def _run_against(self, mutant: Mutant, tests: Sequence[str]) -> MutantResult | SubjectError:
+        """Run tests against a mutant until one kills it."""
         try:
             if not install(mutant, self._functions[mutant.function], self._live[mutant.function]):
-                return {"outcome": "unreached"}
+                return MutantResult(mutant.id, "", MutantOutcome.UNREACHED)
         except (ArgumentError, SyntaxError) as error:
-            return {"refused": str(error)}
-        for test in job["tests"]:
-            failed = self._run(self._items[test])
-            if failed:
-                return {"outcome": "killed", "test": test, "message": failed}
-        return {"outcome": "survived"}
+            return SubjectError(f"the sources changed while their mutants were tested: {error}")
+        for test in tests:
+            failure = self._run(self._items[test])
+            if failure:
+                return MutantResult(mutant.id, "", MutantOutcome.KILLED, test, failure)
+        return MutantResult(mutant.id, "", MutantOutcome.SURVIVED)
 
     def _run(self, item: pytest.Item) -> str:
         """Run one test with its fixtures; what it failed with, or "" if it did not."""
-        watcher = _Watcher()
-        item.config.pluginmanager.register(watcher)
+        recorder = _FailureRecorder()
+        item.config.pluginmanager.register(recorder)
         try:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         finally:
-            item.config.pluginmanager.unregister(watcher)
-        return watcher.failed
+            item.config.pluginmanager.unregister(recorder)
+        return recorder.failure
 
     def _group_of(self, item: pytest.Item) -> str:
         for name, path in self._groups.items():
@@ -170,8 +182,8 @@ class Session:
                 return name
         return next(iter(self._groups), "")
 
-    def _in_a_fork(self, work: Callable[[], Answer], *, limit: float) -> Answer:
-        reading, writing = os.pipe()
+    def _in_a_fork(self, job: Job) -> Answer:
+        receiving, sending = multiprocessing.Pipe(duplex=False)
         sys.stdout.flush()
         sys.stderr.flush()
         started = time.perf_counter()
@@ -179,35 +191,41 @@ class Session:
             warnings.simplefilter("ignore", DeprecationWarning)  # of threads; this process's own only wait
             child = os.fork()
         if not child:
-            os.close(reading)
-            _be_a_child(work, writing)
-        os.close(writing)
+            receiving.close()
+            _be_a_child(partial(self._work, job), job, sending)
+        sending.close()
         with suppress(OSError):
             os.setpgid(child, child)
-        text, late = _read_all(reading, deadline=started + limit)
+        answer: Answer = _ended(job, MutantOutcome.TIMEOUT, message=f"no result after {job.limit:.0f} s")
+        with receiving:
+            try:
+                if receiving.poll(job.limit):
+                    answer = receiving.recv()
+            except EOFError:
+                answer = _ended(job, MutantOutcome.CRASHED, message="the process ended without a result")
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child, signal.SIGKILL)  # also what the tests started and left behind
         os.waitpid(child, 0)
-        seconds = time.perf_counter() - started
-        if late:
-            return {"outcome": "timeout", "message": f"no result after {limit:.0f} s", "seconds": seconds}
-        if not text:
-            return {"outcome": "crashed", "message": "the process ended without a result", "seconds": seconds}
-        answer: Answer = json.loads(text)
-        return {**answer, "seconds": seconds}
+        if isinstance(answer, MutantResult):
+            answer = replace(answer, seconds=time.perf_counter() - started)
+        return answer
 
 
-class _Watcher:
+class _FailureRecorder:
     """Notes the first failure of a test."""
 
     def __init__(self) -> None:
-        self.failed = ""
+        self.failure = ""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed and not self.failed:
+        if report.failed and not self.failure:
             crash = getattr(report.longrepr, "reprcrash", None)
             text = crash.message if crash is not None else str(report.longrepr)
-            self.failed = (text.strip().splitlines() or [report.when or "failed"])[0][:300] or "failed"
+            self.failure = (text.strip().splitlines() or [report.when or "failed"])[0][:300] or "failed"
+
+
+def _ended(job: Job, outcome: MutantOutcome, *, message: str) -> MutantResult:
+    return MutantResult(job.mutant.id if job.mutant is not None else "", "", outcome, message=message)
 
 
 def _can_be_imported(name: str) -> bool:
@@ -236,20 +254,20 @@ def _can_fork() -> bool:
     return torch is None or not torch.cuda.is_initialized()
 
 
-def _be_a_child(work: Callable[[], Answer], writing: int) -> None:
+def _be_a_child(work: Callable[[], Answer], job: Job, sending: Connection) -> None:
     """Work, send the answer, and end without the parent's clean-up, which is the parent's."""
     with suppress(OSError):
         os.setpgid(0, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(math.ceil(job.limit) + 1)  # an endless mutant ends also where its parent has been killed
     _limit_memory()
     try:
         answer = work()
     except BaseException as error:  # pytest.exit, SystemExit, MemoryError: a mutant may raise anything anywhere
         last = traceback.format_exception_only(type(error), error)[-1].strip()
-        answer = {"outcome": "killed", "test": "", "message": f"the session ended with {last}"}
-    content = json.dumps(answer).encode()
+        answer = _ended(job, MutantOutcome.KILLED, message=f"the session ended with {last}")
     with suppress(OSError):
-        while content:
-            content = content[os.write(writing, content) :]
+        sending.send(answer)
     os._exit(0)
 
 
@@ -262,25 +280,3 @@ def _limit_memory() -> None:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         limit = pages * os.sysconf("SC_PAGE_SIZE") + SPARE_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
-
-
-def _read_all(descriptor: int, *, deadline: float) -> tuple[str, bool]:
-    """All that is written until the other end is closed; and whether the time was up before."""
-    parts: list[bytes] = []
-    with _closing(descriptor):
-        while True:
-            left = deadline - time.perf_counter()
-            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-                return "", True
-            part = os.read(descriptor, 2**16)
-            if not part:
-                return b"".join(parts).decode(), False
-            parts.append(part)
-
-
-@contextmanager
-def _closing(descriptor: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        os.close(descriptor)

@@ -15,7 +15,16 @@ from torch import Tensor
 from nn_from_scratch.mutation.functions import Function
 from nn_from_scratch.mutation.mutant import Mutant
 
-__all__ = ["OPERATORS", "Observation", "Operator", "faulty", "has_cotangent", "observe", "result_mutants"]
+__all__ = [
+    "OPERATORS",
+    "Observation",
+    "ResultFault",
+    "faulty",
+    "has_cotangent",
+    "keep_larger",
+    "observe",
+    "result_mutants",
+]
 
 Memory = dict[str, Any]
 #: Names under which a cotangent is handed over.
@@ -41,8 +50,8 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Operator:
-    """A fault.
+class ResultFault:
+    """A fault in a function's result, or in its treatment of the cotangent.
 
     Attributes:
         meaning: a sentence's end: "the gradient ...".
@@ -96,33 +105,33 @@ def _overlaps(t: Tensor) -> bool:
     return any(step == 0 and size > 1 for step, size in zip(t.stride(), t.shape, strict=True))
 
 
-OPERATORS: Mapping[str, Operator] = {
-    "sign": Operator("has the wrong sign", lambda t, _: -t),
-    "zero": Operator("is zero", lambda t, _: torch.zeros_like(t)),
-    "twice": Operator("is twice too large", lambda t, _: 2 * t),
-    "times length": Operator("is N times too large", lambda t, _: t * len(t), least=1),
-    "over length": Operator("is N times too small", lambda t, _: t / len(t), least=1),
-    "inexact": Operator("is too large by one part in ten thousand", lambda t, _: t * 1.0001),
-    "one entry": Operator("is too large by a tenth in its last entry", _last_entry),
-    "border": Operator("is zero at the end of its last axis", _without_last, least=1),
-    "first sample": Operator("is zero beyond the first sample", _first_sample, least=1),
-    "transposed": Operator(
+OPERATORS: Mapping[str, ResultFault] = {
+    "sign": ResultFault("has the wrong sign", lambda t, _: -t),
+    "zero": ResultFault("is zero", lambda t, _: torch.zeros_like(t)),
+    "twice": ResultFault("is twice too large", lambda t, _: 2 * t),
+    "times length": ResultFault("is N times too large", lambda t, _: t * len(t), least=1),
+    "over length": ResultFault("is N times too small", lambda t, _: t / len(t), least=1),
+    "inexact": ResultFault("is too large by one part in ten thousand", lambda t, _: t * 1.0001),
+    "one entry": ResultFault("is too large by a tenth in its last entry", _last_entry),
+    "border": ResultFault("is zero at the end of its last axis", _without_last, least=1),
+    "first sample": ResultFault("is zero beyond the first sample", _first_sample, least=1),
+    "transposed": ResultFault(
         "has its last two axes transposed", lambda t, _: t.transpose(-1, -2).reshape(t.shape), least=2
     ),
-    "flipped": Operator("is flipped along its last axis", lambda t, _: t.flip(-1), least=1),
-    "shifted": Operator("is shifted by one along its last axis", lambda t, _: t.roll(1, -1), least=1),
-    "averaged": Operator(
+    "flipped": ResultFault("is flipped along its last axis", lambda t, _: t.flip(-1), least=1),
+    "shifted": ResultFault("is shifted by one along its last axis", lambda t, _: t.roll(1, -1), least=1),
+    "averaged": ResultFault(
         "is averaged over its first axis", lambda t, _: t.mean(0, keepdim=True).expand(t.shape).clone(), least=1
     ),
-    "stale": Operator("is that of the call before", _stale),
-    "buffer": Operator("lies in a buffer that the next call overwrites", _buffer),
-    "float32 fault": Operator(
+    "stale": ResultFault("is that of the call before", _stale),
+    "buffer": ResultFault("lies in a buffer that the next call overwrites", _buffer),
+    "float32 fault": ResultFault(
         "is wrong by a thousandth in float32 alone", lambda t, _: t * 1.001 if t.dtype == torch.float32 else t
     ),
-    "rounded": Operator("is rounded to float32", lambda t, _: t.float().to(t.dtype)),
-    "nan hidden": Operator("hides nan and infinity", lambda t, _: t.nan_to_num()),
-    "ones for cotangent": Operator("ignores the cotangent, as if it were ones", cotangent=torch.ones_like),
-    "cotangent modified": Operator("is right, but the cotangent is doubled in place", cotangent=_modify),
+    "rounded": ResultFault("is rounded to float32", lambda t, _: t.float().to(t.dtype)),
+    "nan hidden": ResultFault("hides nan and infinity", lambda t, _: t.nan_to_num()),
+    "ones for cotangent": ResultFault("ignores the cotangent, as if it were ones", cotangent=torch.ones_like),
+    "cotangent modified": ResultFault("is right, but the cotangent is doubled in place", cotangent=_modify),
 }
 
 
@@ -175,6 +184,13 @@ def observe(result: object) -> dict[str, Observation]:
         for place, value in _places(result).items()
         if (t := _tensor(value)) is not None
     }
+
+
+def keep_larger(known: dict[str, Observation], found: Mapping[str, Observation]) -> None:
+    """Put what was found into what is known, place by place, where it tells more."""
+    for place, observation in found.items():
+        if place not in known or known[place].rank < observation.rank:
+            known[place] = observation
 
 
 def has_cotangent(function: Callable[..., Any]) -> bool:

@@ -6,12 +6,12 @@ import ast
 import difflib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from types import CodeType
 
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.mutation.functions import Definition, Function, definition
 from nn_from_scratch.mutation.mutant import Mutant
-from nn_from_scratch.mutation.places import line_starts, span, statement_of
 
 __all__ = ["code_of", "edited", "source_mutants"]
 
@@ -84,14 +84,14 @@ def source_mutants(function: Function) -> list[Mutant]:
     """
     content = function.path.read_bytes()
     tree = ast.parse(content)
-    starts = line_starts(content)
+    starts = _line_starts(content)
     whole = definition(function, tree)
     original = code_of(function, content)
     programs = {_program(original)}
     counts: Counter[str] = Counter()
     found = []
     for operator, node, new in _changes(whole, content, starts):
-        start, end = span(node, starts)
+        start, end = _span(node, starts)
         old = content[start:end].decode()
         if old == new:
             continue
@@ -101,7 +101,7 @@ def source_mutants(function: Function) -> list[Mutant]:
             kind="source",
             operator=operator,
             line=(line := content.count(b"\n", 0, start) + 1),
-            statement=statement_of(whole, line, function.line),
+            statement=_statement_of(whole, line, function.line),
             start=start,
             old=old,
             new=new,
@@ -116,7 +116,7 @@ def source_mutants(function: Function) -> list[Mutant]:
         if _program(code) in programs or code.co_freevars != original.co_freevars:
             continue
         programs.add(_program(code))
-        found.append(Mutant(**(mutant.to_json() | {"diff": _diff(function, content, after)})))
+        found.append(replace(mutant, diff=_diff(function, content, after)))
     return found
 
 
@@ -153,14 +153,14 @@ def code_of(function: Function, content: bytes) -> CodeType:
 
 def _changes(node: Definition, content: bytes, starts: list[int]) -> Iterator[Change]:
     def text(of: ast.AST) -> str:
-        start, end = span(of, starts)
+        start, end = _span(of, starts)
         plain = content[start:end].decode()
         return f"({plain})" if isinstance(of, _COMPOUND) else plain
 
     def between(parent: ast.AST, left: ast.AST, right: ast.AST, old: str, new: str) -> str:
         """The parent's text, with the operator between two of its operands exchanged."""
-        start, end = span(parent, starts)
-        a, b = span(left, starts)[1], span(right, starts)[0]
+        start, end = _span(parent, starts)
+        a, b = _span(left, starts)[1], _span(right, starts)[0]
         gap = content[a:b].decode().replace(old, new, 1)
         return content[start:a].decode() + gap + content[b:end].decode()
 
@@ -288,3 +288,42 @@ def _diff(function: Function, before: bytes, after: bytes) -> str:
         before.decode().splitlines(), after.decode().splitlines(), f"a/{name}", f"b/{name}", lineterm="", n=1
     )
     return "\n".join(lines)
+
+
+def _line_starts(content: bytes) -> list[int]:
+    """For each line, where it begins, in bytes."""
+    starts = [0]
+    for line in content.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    return starts
+
+
+def _span(node: ast.AST, starts: list[int]) -> tuple[int, int]:
+    """First byte, and first after it. What ast counts are bytes of the line in UTF-8."""
+    begin = starts[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]  # only nodes that have a place
+    end = starts[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]
+    return begin, end
+
+
+def _statement_of(node: Definition, line: int, origin: int) -> tuple[int, int]:
+    """First and last line, counted from `origin`, of the innermost statement in which a line lies.
+
+    Of a compound statement those of its head. What lies in a function inside belongs to the statement that makes it:
+    the body may run anywhere.
+    """
+    first, last = node.lineno, node.body[0].lineno - 1
+    body: list[ast.stmt | ast.ExceptHandler] = [*node.body]
+    while body:
+        inner = next((each for each in body if _first_line(each) <= line <= (each.end_lineno or 0)), None)
+        if inner is None:
+            break
+        parts = [getattr(inner, part, []) for part in ("body", "orelse", "handlers", "finalbody")]
+        body = [] if isinstance(inner, Definition | ast.ClassDef) else [each for part in parts for each in part]
+        first, last = _first_line(inner), (body[0].lineno - 1 if body else inner.end_lineno or 0)
+    return first - origin, max(first, last) - origin
+
+
+def _first_line(node: ast.stmt | ast.ExceptHandler) -> int:
+    """The line in which a statement begins, its decorators included."""
+    lines: list[int] = [node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))]
+    return min(lines)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
-from nn_from_scratch.mutation.functions import Function
-from nn_from_scratch.mutation.mutant import Mutant
-from nn_from_scratch.mutation.outcome import Result
-from nn_from_scratch.mutation.results import Observation
+from nn_from_scratch.mutation.mutant import Mutant, MutantResult
+from nn_from_scratch.mutation.result_faults import Observation, keep_larger
 from nn_from_scratch.storage import write_json
 
-__all__ = ["Baseline", "TestRun", "digest", "lines_in", "text_of_lines"]
+__all__ = ["Observations", "SuiteBaseline", "TestRun", "digest", "lines_in", "text_of_lines"]
 
 
 @dataclass(frozen=True)
@@ -50,16 +47,32 @@ class TestRun:
 
 
 @dataclass
-class Baseline:
+class Observations:
+    """What was seen of some tests, and of the functions that they call, without a mutant.
+
+    Attributes:
+        tests: by id.
+        failures: by id of each test that failed, what it failed with.
+        seen: shapes of each function's results: by its name, and by place.
+        cotangents: functions that take a cotangent.
+        modules: those that the tests import while they run.
+    """
+
+    tests: dict[str, TestRun] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    seen: dict[str, dict[str, Observation]] = field(default_factory=dict)
+    cotangents: set[str] = field(default_factory=set)
+    modules: set[str] = field(default_factory=set)
+
+
+@dataclass
+class SuiteBaseline:
     """What is known of the tests of a campaign; it is kept in its folder.
 
     Attributes:
         settings: digest of what decides the meaning of a result.
         sources: digest of each function's source, by name.
-        tests: by id.
-        seen: shapes of each function's results: by its name, and by place.
-        cotangents: functions that take a cotangent.
-        modules: that the tests import while they run.
+        tests, seen, cotangents, modules: as of `Observations`, of all tests.
         round: the number of times that new tests came, so far.
     """
 
@@ -72,34 +85,27 @@ class Baseline:
     round: int = 0
 
     @classmethod
-    def load(cls, folder: Path, *, settings: str, functions: Sequence[Function]) -> Baseline:
+    def load(cls, folder: Path, *, like: SuiteBaseline) -> SuiteBaseline:
         """The one in this folder.
 
         Raises:
-            ArgumentError: there is none, or it is about other sources or settings.
+            ArgumentError: there is none, or it is about other sources or settings than these.
         """
         path = folder / "baseline.json"
         if not path.is_file():
             raise ArgumentError(f"{str(folder)!r} holds no run to resume; leave out --resume to start one")
         values = json.loads(path.read_text(encoding="utf-8"))
-        own = {function.name: digest(function.source()) for function in functions}
-        same = values.get("settings") == settings and own.items() <= values["sources"].items()
-        if not same:
+        if values.get("settings") != like.settings or not like.sources.items() <= values["sources"].items():
             raise ArgumentError(
                 f"{str(folder)!r} holds a run over other sources, targets or tests; leave out --resume to start anew"
             )
-        return cls(
-            settings=settings,
-            sources=values["sources"],
-            tests={name: TestRun(**run) for name, run in values["tests"].items()},
-            seen={
-                name: {place: Observation(tuple(o["shape"]), o["floating"]) for place, o in places.items()}
-                for name, places in values["seen"].items()
-            },
-            cotangents=set(values["cotangents"]),
-            modules=set(values["modules"]),
-            round=values["round"],
-        )
+        tests = {name: TestRun(**run) for name, run in values["tests"].items()}
+        seen = {
+            name: {place: Observation(tuple(o["shape"]), o["floating"]) for place, o in places.items()}
+            for name, places in values["seen"].items()
+        }
+        sets = {name: set(values[name]) for name in ("cotangents", "modules")}
+        return cls(**values | sets | {"tests": tests, "seen": seen})
 
     def save(self, folder: Path) -> None:
         """Write it to the folder, atomically."""
@@ -119,27 +125,20 @@ class Baseline:
         """From here on tests are run that results so far know nothing of."""
         self.round += bool(self.tests)
 
-    def add(self, answer: Mapping[str, Any], collected: Mapping[str, str]) -> None:
+    def add(self, found: Observations) -> None:
         """Take in what a worker says of some tests.
 
         Raises:
             SubjectError: a test fails.
         """
-        failing = [f"{test}: {values['failed']}" for test, values in answer["tests"].items() if values["failed"]]
-        if failing:
-            raise SubjectError(f"{len(failing)} tests fail without any mutant, the first is {failing[0]}")
-        for name, values in answer["tests"].items():
-            self.tests[name] = TestRun(
-                values["group"], values["seconds"], values["functions"], collected[name], self.round
-            )
-        self.cotangents |= set(answer["cotangents"])
-        self.modules |= set(answer["modules"])
-        for name, places in answer["seen"].items():
-            known = self.seen.setdefault(name, {})
-            for place, (shape, floating) in places.items():
-                observation = Observation(tuple(shape), floating)
-                if place not in known or known[place].rank < observation.rank:
-                    known[place] = observation
+        if found.failures:
+            test, message = next(iter(found.failures.items()))
+            raise SubjectError(f"{len(found.failures)} tests fail without any mutant, the first is {test}: {message}")
+        self.tests |= {name: replace(run, round=self.round) for name, run in found.tests.items()}
+        self.cotangents |= found.cotangents
+        self.modules |= found.modules
+        for name, places in found.seen.items():
+            keep_larger(self.seen.setdefault(name, {}), places)
 
     def tests_of(self, mutant: Mutant, group: str, *, since: int = 0) -> list[str]:
         """The tests of a group that reach a mutant, of this round or later ones; quick ones first."""
@@ -150,9 +149,9 @@ class Baseline:
         ]
         return [name for _, name in sorted(reaching)]
 
-    def holds(self, result: Result) -> bool:
-        """Whether a result is still true: the test that noticed is as it was, or nobody knows which one it was."""
-        if not result.outcome.noticed or not result.test:
+    def holds(self, result: MutantResult) -> bool:
+        """Whether a result is still true: the test that killed is as it was, or nobody knows which one it was."""
+        if not result.outcome.killed or not result.test:
             return True
         run = self.tests.get(result.test)
         return run is not None and run.round <= result.round

@@ -1,4 +1,4 @@
-"""`nn-from-scratch mutate` on a small project of somebody else's."""
+"""`nn-from-scratch mutate` on a small project of a user."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("project")
-def test_what_no_test_notices_is_shown_with_its_diff(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_no_test_kills_is_shown_with_its_diff(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["scale_layers:Scale", "--tests", "test_scale.py", "--jobs", "1", "--json", "found.json"]
     assert main(["mutate", *arguments]) == 1
     out = capsys.readouterr().out
-    assert "no test notices scale_layers:Scale.backward/operator/0" in out
+    assert "no test kills scale_layers:Scale.backward/operator/0" in out
     assert "-        self.da = dy * self.x\n    +        self.da = dy / self.x" in out
     assert "-        return dy * self.a" not in out, "the input gradient is tested"
     found = json.loads(Path("found.json").read_text(encoding="utf-8"))
@@ -104,7 +104,7 @@ def test_groups_are_compared_and_a_better_suite_leaves_nothing(capsys: pytest.Ca
     assert found["survivors"] == [] and found["mutants"] == 7
     assert found["noticed_first_by"] == {"input": 3, "parameters": 4}
     assert found["noticed_alone_by"] == {"input": 3, "parameters": 4}
-    assert "input                   3              3  42.9 %" in capsys.readouterr().out
+    assert "input                  3             3  42.9 %" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("project")
@@ -118,8 +118,28 @@ def test_an_endless_mutant_is_stopped_and_a_function_without_tests_is_told(capsy
     assert "of them because the time was up or the process ended" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("conftest", "outcome"),
+    [
+        ("import os\n\ndel os.fork\n", "killed"),
+        (
+            "import os\nfrom scale_layers import halve_backward\n\n"
+            "def pytest_runtest_call():\n    if halve_backward(4.0) != 2.0:\n        os.kill(os.getppid(), 9)\n",
+            "crashed",
+        ),
+    ],
+    ids=["no fork", "killed worker"],
+)
+def test_a_worker_that_ends_is_replaced(project: Path, conftest: str, outcome: str) -> None:
+    (project / "conftest.py").write_text(conftest, encoding="utf-8")
+    arguments = ["--tests", "test_scale.py", "--only", "*/drop factor/0", "--jobs", "1"]
+    assert main(["mutate", "scale_layers:halve_backward", *arguments, "--json", "found.json"]) == 0
+    found = json.loads((project / "found.json").read_text(encoding="utf-8"))
+    assert [result["outcome"] for result in found["results"]] == [outcome]
+
+
 @pytest.mark.usefixtures("project")
-def test_a_claim_of_equivalence_is_held_against_the_tests(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_claim_of_equivalence_is_tried_on_the_tests(capsys: pytest.CaptureFixture[str]) -> None:
     lines = {
         "branch/0": ("while False:", "the loop is there for nothing"),
         "comparison/0": ("while count <= 3:", "the loop is there for nothing"),
@@ -134,7 +154,7 @@ def test_a_claim_of_equivalence_is_held_against_the_tests(capsys: pytest.Capture
     assert main([*common, "--equivalents", "equivalents.toml", "--only", "*[bcd][ro][mao][npn]*/*"]) == 1
     out = capsys.readouterr().out
     assert "scale_layers:halve_backward/branch/0: the loop is there for nothing" in out
-    assert "claimed to be equivalent, but noticed: scale_layers:halve_backward/drop factor/0 by test_scale.py" in out
+    assert "claimed to be equivalent, but killed: scale_layers:halve_backward/drop factor/0 by test_scale.py" in out
 
 
 @pytest.mark.parametrize(
@@ -241,12 +261,12 @@ def test_mutants_can_be_listed_without_running_anything(capsys: pytest.CaptureFi
 
 
 @pytest.mark.usefixtures("project")
-def test_tests_beside_are_compared_and_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
+def test_reference_suites_are_compared_and_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--tests", "input=test_scale.py", "--beside", "parameters=test_more.py", "--kind", "source"]
     assert main(["mutate", "scale_layers:Scale", *arguments, "--jobs", "1", "--json", "found.json"]) == 1
     found = json.loads(Path("found.json").read_text(encoding="utf-8"))
     assert found["noticed_first_by"] == {"input": 3} and found["noticed_alone_by"] == {"parameters": 4}
     assert len(found["survivors"]) == 4
-    assert "parameters         beside              4  57.1 %" in capsys.readouterr().out
+    assert "parameters     reference             4  57.1 %" in capsys.readouterr().out
     assert main(["mutate", "scale_layers:Scale", "--tests", "test_scale.py", "--beside", "test_scale.py"]) == 2
     assert "beside names a group 'test_scale.py', which tests names too" in capsys.readouterr().err

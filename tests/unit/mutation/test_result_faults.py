@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.mutation import OPERATORS, Function, result_mutants
-from nn_from_scratch.mutation.results import Observation, faulty, has_cotangent, observe
+from nn_from_scratch.mutation.result_faults import Observation, faulty, has_cotangent, observe
 
 FUNCTION = Function("module:backward", Path("module.py"), "backward", 1)
 

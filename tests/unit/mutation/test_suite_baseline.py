@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.mutation import Mutant, Outcome, Result, find_functions
-from nn_from_scratch.mutation.baseline import Baseline, TestRun, lines_in, text_of_lines
+from nn_from_scratch.mutation import Mutant, MutantOutcome, MutantResult
+from nn_from_scratch.mutation.result_faults import Observation
+from nn_from_scratch.mutation.suite_baseline import Observations, SuiteBaseline, TestRun, lines_in, text_of_lines
 
 MUTANT = Mutant(id="m:f/sign/0", function="m:f", kind="source", operator="sign", diff="", statement=(3, 4))
 
 
-def baseline(**lines: str) -> Baseline:
+def baseline(**lines: str) -> SuiteBaseline:
     tests = {name: TestRun("unit", len(name), {"m:f": text}, "a") for name, text in lines.items()}
-    return Baseline("settings", {}, tests)
+    return SuiteBaseline("settings", {}, tests)
 
 
 @pytest.mark.parametrize(
@@ -39,14 +40,13 @@ def test_tests_of_a_changed_file_are_new_and_what_is_gone_is_forgotten() -> None
     assert set(found.tests) == {"kept", "changed"}
 
 
-def test_a_result_holds_while_the_test_that_noticed_is_as_it_was() -> None:
+def test_a_result_holds_while_the_test_that_killed_is_as_it_was() -> None:
     found = baseline(first="3", second="3")
-    killed = Result("m:f/sign/0", "unit", Outcome.KILLED, test="first")
-    survived = Result("m:f/sign/0", "unit", Outcome.SURVIVED)
+    killed = MutantResult("m:f/sign/0", "unit", MutantOutcome.KILLED, test="first")
+    survived = MutantResult("m:f/sign/0", "unit", MutantOutcome.SURVIVED)
     assert found.holds(killed) and found.holds(survived)
     found.begin_round()
-    answer = {"group": "unit", "seconds": 1.0, "functions": {"m:f": "3"}, "failed": ""}
-    found.add({"tests": {"first": answer}, "cotangents": [], "modules": [], "seen": {}}, {"first": "b"})
+    found.add(Observations(tests={"first": TestRun("unit", 1.0, {"m:f": "3"}, "b")}))
     assert not found.holds(killed) and found.holds(survived)
     assert found.tests_of(MUTANT, "unit", since=survived.round + 1) == ["first"]
     del found.tests["first"]
@@ -54,11 +54,11 @@ def test_a_result_holds_while_the_test_that_noticed_is_as_it_was() -> None:
 
 
 def test_it_comes_back_from_its_folder_and_only_for_the_same_sources(tmp_path: Path) -> None:
-    path = tmp_path / "subject.py"
-    path.write_text("def backward(g):\n    return -g\n", encoding="utf-8")
-    functions = find_functions([str(path)])
-    found = Baseline("settings", {functions[0].name: "another"}, baseline(first="3").tests)
+    found = SuiteBaseline(
+        "settings", {"m:f": "digest"}, baseline(first="3").tests, {"m:f": {"": Observation((2,), True)}}
+    )
     found.save(tmp_path)
-    with pytest.raises(ArgumentError, match="holds a run over other sources"):
-        Baseline.load(tmp_path, settings="settings", functions=functions)
-    assert Baseline.load(tmp_path, settings="settings", functions=[]) == found
+    for other in (SuiteBaseline("settings", {"m:f": "another"}), SuiteBaseline("others", {})):
+        with pytest.raises(ArgumentError, match="holds a run over other sources"):
+            SuiteBaseline.load(tmp_path, like=other)
+    assert SuiteBaseline.load(tmp_path, like=SuiteBaseline("settings", {})) == found
