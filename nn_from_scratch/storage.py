@@ -8,8 +8,9 @@ import math
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
-__all__ = ["remove_partial_files", "write_atomically", "write_json"]
+__all__ = ["read_json_lines", "remove_partial_files", "write_atomically", "write_json"]
 
 _PARTIAL = ".partial"
 
@@ -47,6 +48,18 @@ def write_json(path: Path, values: object) -> None:
         OSError: it cannot be written; the old file, if any, is as it was.
     """
     write_atomically(path, (json.dumps(_strict(values), indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a file with a JSON object in each line, which may be missing.
+
+    A last line that a kill has cut off is removed from the file, so that the next one has a line of its own.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        write_atomically(path, whole)
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def remove_partial_files(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""From the text `module:name` or `file.py:name` to the object that it names."""
+"""From the text `module:name` or `file.py:name` to the subject that it names, and from texts to its inputs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
 
-__all__ = ["dtype_of", "load_target", "make_subject"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["draw_inputs", "load_target", "make_subject"]
+
+_INPUT = re.compile(r"(?P<shape>scalar|\d+(,\d+)*)(:(?P<dtype>[a-z]+\d*)(<(?P<below>\d+))?)?")
 
 
 def load_target(text: str) -> object:
@@ -56,13 +63,33 @@ def make_subject(target: object, positional: Sequence[object], named: Mapping[st
         return target
     try:
         return target(*positional, **named)
-    except (Exception, SystemExit) as error:  # somebody else's code; its sys.exit(0) must not end as our success
+    except (Exception, SystemExit) as error:  # user code; its sys.exit(0) must not end as our success
         given = ", ".join([*map(repr, positional), *(f"{name}={value!r}" for name, value in named.items())])
         hint = "; --arg VALUE or --arg NAME=VALUE hands it an argument" if isinstance(error, TypeError) else ""
         raise SubjectError(f"{target.__name__}({given}) raises {_own_words(error)}{hint}") from error
 
 
-def dtype_of(subject: object) -> str:
+def draw_inputs(
+    texts: Sequence[str], subject: object, *, seed: int, dtype: str | None = None, numpy: bool = False
+) -> list[Any]:
+    """Draw the inputs that texts such as "4,3" or "4,3:float32" or "4:int64<10" ask for.
+
+    Args:
+        texts: of each input the shape, then perhaps a dtype, then for integers perhaps an upper bound.
+        subject: what takes them; where a text names no dtype, they have that of its parameters.
+        seed: of the drawing; two inputs of one shape are drawn apart.
+        dtype: instead of that of the parameters.
+        numpy: whether they are arrays.
+
+    Raises:
+        ArgumentError: a text is not of that form, or the dtype does not exist.
+    """
+    chosen = dtype or _dtype_of(subject)
+    tensors = [_draw(text, place=place, seed=seed, dtype=chosen) for place, text in enumerate(texts)]
+    return [tensor.numpy() for tensor in tensors] if numpy else list(tensors)
+
+
+def _dtype_of(subject: object) -> str:
     """The dtype that a module's inputs should have: that of its first floating-point parameter, else float64."""
     import torch
 
@@ -72,6 +99,30 @@ def dtype_of(subject: object) -> str:
         if isinstance(value, torch.Tensor) and value.is_floating_point():
             return str(value.dtype).removeprefix("torch.")
     return "float64"
+
+
+def _draw(text: str, *, place: int, seed: int, dtype: str) -> Tensor:
+    import torch
+
+    from nn_from_scratch.testing import draw_input
+
+    match = _INPUT.fullmatch(text.replace(" ", ""))
+    if match is None:
+        raise ArgumentError(f"input is {text!r}, but a shape such as 4,3,8,8 or 4,3:float32 or 4:int64<10 is expected")
+    shape = () if match["shape"] == "scalar" else tuple(map(int, match["shape"].split(",")))
+    kind = getattr(torch, match["dtype"] or dtype, None)
+    if not isinstance(kind, torch.dtype):
+        raise ArgumentError(f"input is {text!r}, but torch has no dtype {match['dtype']!r}; float64 or int64, say")
+    values = draw_input(shape, place=place, seed=seed)
+    if kind.is_floating_point or kind.is_complex:
+        if match["below"] is not None:
+            raise ArgumentError(f"input is {text!r}, but an upper bound is for integers")
+        return values.to(kind)
+    below = int(match["below"] or 2)
+    if below < 1:
+        raise ArgumentError(f"input is {text!r}, but the upper bound must be at least 1")
+    generator = torch.Generator().manual_seed(1009 * seed + place)
+    return torch.randint(below, shape, generator=generator).to(kind)
 
 
 def _is_autograd_function(target: type) -> bool:
@@ -113,7 +164,7 @@ def _import_module(name: str) -> ModuleType:
         sys.path.insert(0, "")  # the current folder, as under `python -m`
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # somebody else's code; its sys.exit(0) must not end as our success
+    except (Exception, SystemExit) as error:  # user code; its sys.exit(0) must not end as our success
         raise SubjectError(f"module {name!r} cannot be imported: {_own_words(error)}") from error
 
 
@@ -122,13 +173,13 @@ def _import_file(path: Path) -> ModuleType:
         raise ArgumentError(f"target names the file {str(path)!r}, which does not exist")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ArgumentError(f"target names the file {str(path)!r}, which is no Python source")
+        raise ArgumentError(f"target names the file {str(path)!r}, which is not Python source")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     sys.path.insert(0, str(path.resolve().parent))  # its neighbours, as when it is run
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # somebody else's code; its sys.exit(0) must not end as our success
+    except (Exception, SystemExit) as error:  # user code; its sys.exit(0) must not end as our success
         raise SubjectError(f"file {str(path)!r} cannot be imported: {_own_words(error)}") from error
     finally:
         sys.path.remove(str(path.resolve().parent))

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import re
 import shlex
+import sys
 from ast import literal_eval
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nn_from_scratch.cli.campaigns.command import add_options, run_campaign
+from nn_from_scratch.cli.campaign import add_campaign_options, run_campaign
 from nn_from_scratch.errors import ArgumentError, SubjectError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from nn_from_scratch.verify import Report
 
-__all__ = ["add_parser", "draw", "run"]
+__all__ = ["add_parser", "run"]
 
 _DESCRIPTION = """\
 Verify a backward pass that somebody wrote by hand: a torch.autograd.Function or any differentiable callable on
 tensors, a torch.nn.Module, a module of this package, a pair (forward, backward) on tensors or NumPy arrays, or a layer
-object with forward(x) and backward(dy). Gradients are held against finite differences whose tolerance comes from
+object with forward(x) and backward(dy). Gradients are compared with finite differences whose tolerance comes from
 their own error estimate; then come the contract checks. A wrong gradient is located, and its fault named."""
 
 _EPILOG = """\
@@ -47,9 +45,6 @@ examples:
 
 Exit status: 0 correct, 1 wrong, 2 error, 3 undecided; of a campaign 1 if a case is wrong, else 2 if one could not be
 verified, else 3 if one is undecided."""
-
-
-_INPUT = re.compile(r"(?P<shape>scalar|\d+(,\d+)*)(:(?P<dtype>[a-z]+\d*)(<(?P<below>\d+))?)?")
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
@@ -90,7 +85,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results to this file as well")
     parser.add_argument("--markdown", type=Path, metavar="PATH", help="write the report as Markdown to this file")
     parser.add_argument("--html", type=Path, metavar="PATH", help="write the report as one page to this file")
-    add_options(parser)
+    add_campaign_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,15 +103,11 @@ def run(args: argparse.Namespace) -> int:
     if not args.input:
         raise ArgumentError("--input is missing: give one for each input of the subject, as in --input 4,3")
 
-    import sys
-
-    from nn_from_scratch.cli.target import dtype_of, load_target, make_subject
+    from nn_from_scratch.cli.target import draw_inputs, load_target, make_subject
     from nn_from_scratch.verify import Verdict, check
 
     subject = make_subject(load_target(args.target), positional, named)
-    dtype = dtype_of(subject)
-    tensors = [draw(text, place=place, seed=args.seed, dtype=dtype) for place, text in enumerate(args.input)]
-    inputs = [tensor.numpy() for tensor in tensors] if args.numpy else tensors
+    inputs = draw_inputs(args.input, subject, seed=args.seed, numpy=args.numpy)
     try:
         report = check(subject, *inputs, seed=args.seed, level=args.level, checks=checks)
     except SubjectError as error:
@@ -145,41 +136,6 @@ def _command(args: argparse.Namespace) -> str:
     words += [f"--seed={args.seed}", f"--level={args.level}"]
     words += [f"--checks={args.checks}"] if args.checks is not None else []
     return shlex.join(words)
-
-
-def draw(text: str, *, place: int, seed: int, dtype: str = "float64") -> Tensor:
-    """Draw the input that a text such as "4,3:float32" asks for.
-
-    Args:
-        text: the shape, then perhaps a dtype, then for integers perhaps an upper bound.
-        place: which input it is; two inputs of one shape are drawn apart.
-        seed: of the drawing.
-        dtype: what it has where the text names none.
-
-    Raises:
-        ArgumentError: the text is not of that form, or the dtype does not exist.
-    """
-    import torch
-
-    from nn_from_scratch.testing import draw_input
-
-    match = _INPUT.fullmatch(text.replace(" ", ""))
-    if match is None:
-        raise ArgumentError(f"input is {text!r}, but a shape such as 4,3,8,8 or 4,3:float32 or 4:int64<10 is expected")
-    shape = () if match["shape"] == "scalar" else tuple(map(int, match["shape"].split(",")))
-    kind = getattr(torch, match["dtype"] or dtype, None)
-    if not isinstance(kind, torch.dtype):
-        raise ArgumentError(f"input is {text!r}, but torch has no dtype {match['dtype']!r}; float64 or int64, say")
-    values = draw_input(shape, place=place, seed=seed)
-    if kind.is_floating_point or kind.is_complex:
-        if match["below"] is not None:
-            raise ArgumentError(f"input is {text!r}, but an upper bound is for integers")
-        return values.to(kind)
-    below = int(match["below"] or 2)
-    if below < 1:
-        raise ArgumentError(f"input is {text!r}, but the upper bound must be at least 1")
-    generator = torch.Generator().manual_seed(1009 * seed + place)
-    return torch.randint(below, shape, generator=generator).to(kind)
 
 
 def _arguments(texts: list[str]) -> tuple[list[object], dict[str, object]]:

@@ -19,7 +19,7 @@ from nn_from_scratch.mutation.pytest_session import Answer, Collected, Job
 from nn_from_scratch.mutation.result_faults import result_mutants
 from nn_from_scratch.mutation.source import source_mutants
 from nn_from_scratch.mutation.suite_baseline import Observations, SuiteBaseline, digest
-from nn_from_scratch.storage import write_atomically
+from nn_from_scratch.storage import read_json_lines
 
 __all__ = ["MutationCampaign"]
 
@@ -197,14 +197,8 @@ class MutationCampaign:
 
     def _load_results(self) -> None:
         """What is in the folder of these mutants, as far as it is still true."""
-        file = self.folder / "results.jsonl"
-        content = file.read_bytes() if file.is_file() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:  # a last line that was cut off is done again
-            write_atomically(file, whole)
         function_of = {mutant.id: mutant.function for mutant in self.mutants}
-        for line in whole.decode().splitlines():
-            values = json.loads(line)
+        for values in read_json_lines(self.folder / "results.jsonl"):
             result = MutantResult(**(values | {"outcome": MutantOutcome(values["outcome"])}))
             if result.mutant in function_of:
                 self._done[result.mutant, result.group] = result

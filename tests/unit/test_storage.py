@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nn_from_scratch.storage import remove_partial_files, write_atomically, write_json
+from nn_from_scratch.storage import read_json_lines, remove_partial_files, write_atomically, write_json
 
 
 def test_content_is_written_and_replaced(tmp_path: Path) -> None:
@@ -57,3 +57,11 @@ def test_a_kill_while_writing_leaves_the_old_file_whole(tmp_path: Path) -> None:
 def test_json_has_no_values_that_only_python_reads(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"psnr": float("inf"), "scores": [1.5, float("nan")], "names": ("a",)})
     assert json.loads((tmp_path / "a.json").read_text()) == {"psnr": None, "scores": [1.5, None], "names": ["a"]}
+
+
+def test_a_line_that_was_cut_off_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    assert read_json_lines(path) == []
+    path.write_text('{"a": 1}\n{"a": 2}\n{"a', encoding="utf-8")
+    assert read_json_lines(path) == [{"a": 1}, {"a": 2}]
+    assert path.read_text(encoding="utf-8") == '{"a": 1}\n{"a": 2}\n'

@@ -13,7 +13,7 @@ import pytest
 from nn_from_scratch.cli import main
 from nn_from_scratch.report.results_file import read_results
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[3]
 SUBJECTS = """
 import os
 import torch

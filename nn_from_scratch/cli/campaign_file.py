@@ -21,7 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["CampaignCase", "fingerprint", "read_plan"]
+__all__ = ["CampaignCase", "fingerprint", "read_campaign"]
 
 #: What a case may say of itself, a subject of its cases, and the defaults of all: the type, what that is, the default.
 _SETTINGS: Mapping[str, tuple[Any, str, Any]] = {
@@ -69,7 +69,7 @@ class CampaignCase:
     limit: float
 
 
-def read_plan(path: Path) -> list[CampaignCase]:
+def read_campaign(path: Path) -> list[CampaignCase]:
     """Read a campaign.
 
     Raises:
@@ -80,7 +80,7 @@ def read_plan(path: Path) -> list[CampaignCase]:
     except OSError as error:
         raise ArgumentError(f"campaign is {str(path)!r}, which cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ArgumentError(f"campaign {str(path)!r} is no TOML: {error}") from error
+        raise ArgumentError(f"campaign {str(path)!r} is not TOML: {error}") from error
     _expect_keys(data, {"defaults", "subject"}, f"campaign {str(path)!r}")
     defaults = data.get("defaults", {})
     subjects = data.get("subject", [])

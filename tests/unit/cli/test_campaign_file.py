@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nn_from_scratch.cli import main
-from nn_from_scratch.cli.campaigns.plan import fingerprint, read_plan
+from nn_from_scratch.cli.campaign_file import fingerprint, read_campaign
 
 
 def write(folder: Path, text: str) -> Path:
@@ -44,7 +44,7 @@ def test_cases_are_made_of_dtypes_and_seeds_and_inherit_what_they_do_not_say(tmp
         checks = ["-copies"]
         """,
     )
-    cases = read_plan(path)
+    cases = read_campaign(path)
     assert [case.id for case in cases] == [
         *("A.b/float64/seed3", "A.b/float64/seed4", "A.b/float32/seed3", "A.b/float32/seed4", "pair/0", "pair/long")
     ]
@@ -64,7 +64,7 @@ def test_the_fingerprint_covers_campaign_and_sources(tmp_path: Path) -> None:
         (tmp_path / "layers.py").write_text(source)
         for more in ("", "seed = 1\n"):
             path = write(tmp_path, text + more)
-            marks |= {fingerprint(path, read_plan(path)) for _ in range(2)}
+            marks |= {fingerprint(path, read_campaign(path)) for _ in range(2)}
     assert len(marks) == 4
 
 
@@ -74,7 +74,7 @@ ONE = '[[subject]]\ntarget = "a:b"\ninputs = ["4"]\n'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = [", "is no TOML: "),
+        ("x = [", "is not TOML: "),
         ("", "has no case: add a table [[subject]] with its target and inputs"),
         ("subject = []", "has no case"),
         ("subjects = 1", "has an unknown key 'subjects'; known are defaults, subject"),
