@@ -87,13 +87,7 @@ def gradcheck_cases(*cases: GradcheckCase) -> Callable[[Test], Test]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ArgumentError(f"cases holds two of the name {twice[0]!r}; tell them apart with name=...")
-    mark = pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases])
-
-    def decorate(test: Test) -> Test:
-        decorated: Test = mark(test)
-        return decorated
-
-    return decorate
+    return pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in cases])
 
 
 def pyramid(
@@ -130,13 +124,7 @@ def pyramid(
         return found
 
     trials = trials_of(catalogue, checks=checks, gpu=gpu)
-    mark = pytest.mark.parametrize("case", [pytest.param(trial, id=trial.name, marks=marks(trial)) for trial in trials])
-
-    def decorate(test: Test) -> Test:
-        decorated: Test = mark(test)
-        return decorated
-
-    return decorate
+    return pytest.mark.parametrize("case", [pytest.param(trial, id=trial.name, marks=marks(trial)) for trial in trials])
 
 
 def _is_shape(value: Any) -> bool:

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,7 +151,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 @pytest.fixture
 def ab(request: pytest.FixtureRequest) -> AB:
-    """Hold the time of a candidate against that of a reference, by interleaved pairs.
+    """Compare the time of a candidate with that of a reference, by interleaved pairs.
 
     Example:
         >>> def test_my_kernel_is_no_slower(ab):
@@ -208,25 +208,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     _summarize_gpu(terminalreporter)
 
 
-def _summarize(terminalreporter: pytest.TerminalReporter, verifications: Iterable[tuple[str, dict[str, Any]]]) -> None:
-    verdicts: Counter[str] = Counter()
-    worst: tuple[float, str] | None = None
-    undecided = []
-    for test, report in verifications:
-        verdicts[report["verdict"]] += 1
-        margin = report["worst_margin"]
-        if margin is not None and (worst is None or float(margin) > worst[0]):
-            worst = (float(margin), test)
-        undecided += [
-            f"undecided: {test}: {result['check']}{' of ' + result['tensor'] if result['tensor'] else ''}: "
-            f"{result['reason']}"
-            for result in report["results"]
-            if result["verdict"] == "undecided"
-        ]
+def _summarize(terminalreporter: pytest.TerminalReporter, verifications: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    verdicts = Counter(report["verdict"] for _, report in verifications)
+    margins = [
+        (float(report["worst_margin"]), test) for test, report in verifications if report["worst_margin"] is not None
+    ]
+    undecided = [
+        f"undecided: {test}: {result['check']}{' of ' + result['tensor'] if result['tensor'] else ''}: {result['reason']}"
+        for test, report in verifications
+        for result in report["results"]
+        if result["verdict"] == "undecided"
+    ]
     terminalreporter.write_sep("-", "verified backward passes")
     terminalreporter.write_line(", ".join(f"{verdicts[name]} {name}" for name in ("correct", "wrong", "undecided")))
-    if worst is not None:
-        terminalreporter.write_line(f"worst margin |difference| / allowed: {worst[0]:.3g} in {worst[1]}")
+    if margins:
+        margin, test = max(margins)
+        terminalreporter.write_line(f"worst margin |difference| / allowed: {margin:.3g} in {test}")
     for line in undecided:
         terminalreporter.write_line(line, yellow=True)
 
