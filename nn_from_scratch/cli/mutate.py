@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     from nn_from_scratch.cli.progress_line import ProgressLine, print_table
     from nn_from_scratch.mutation import MutationCampaign, find_functions, source_mutants
     from nn_from_scratch.mutation.equivalents import check_equivalents, load_equivalents
-    from nn_from_scratch.mutation.summary import summarize
+    from nn_from_scratch.mutation.summary import MutationSummary
     from nn_from_scratch.storage import write_json
 
     functions = find_functions(args.target)
@@ -146,15 +146,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.only is None and args.kind == "both":
         check_equivalents(claims, campaign.mutants, functions)
-    summary = summarize(
-        campaign.mutants,
-        campaign.results,
-        [*campaign.groups],
-        claims,
-        every_group=args.every,
-        reference_suites=references,
-    )
-    sys.stdout.write("".join(f"{line}\n" for line in summary.findings()))
+    summary = MutationSummary(campaign, claims)
+    sys.stdout.write(summary.findings())
     print_table(summary.table())
     sys.stdout.write(f"\n{summary.headline()}\n")
     if args.json is not None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -15,7 +15,7 @@ from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.mutation.functions import Function
 from nn_from_scratch.mutation.mutant import Mutant, MutantOutcome, MutantResult
 from nn_from_scratch.mutation.process import WorkerProcess
-from nn_from_scratch.mutation.pytest_session import Answer, Collected, Job
+from nn_from_scratch.mutation.pytest_session import Collected, Job
 from nn_from_scratch.mutation.result_faults import result_mutants
 from nn_from_scratch.mutation.source import source_mutants
 from nn_from_scratch.mutation.suite_baseline import Observations, SuiteBaseline, digest
@@ -79,6 +79,7 @@ class MutationCampaign:
         )
         self._done: dict[tuple[str, str], MutantResult] = {}
         self._kills: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._collected: Mapping[str, str] = {}
         self._workers: list[WorkerProcess] = []
         self._idle: list[WorkerProcess] = []
 
@@ -116,74 +117,87 @@ class MutationCampaign:
             for number in range(self.jobs):
                 log = self.folder / f"worker-{number}.log"
                 self._workers.append(WorkerProcess(log, self.groups, self.functions, self.pytest_args))
-            self._run_without_mutant()
+            self._distribute(self._baseline_jobs(), self._add_to_baseline)
+            self._baseline.save(self.folder)
             for worker in self._idle:
                 worker.give(sorted(self._baseline.modules))
             self.mutants = [mutant for mutant in self._make_mutants() if only(mutant)]
             if resume:
                 self._load_results()
             on_start(len(self.mutants), len(self._baseline.tests))
-            self._drain(on_result)
+            self._run_against_mutants(on_result)
         finally:
             for worker in self._workers:
                 worker.end()
 
-    def _run_without_mutant(self) -> None:
-        """What new tests reach, how long they take, and that they pass."""
-        collected: Mapping[str, str] = {}
-        while len(self._idle) < self.jobs:
-            received = self._receive(_COLLECTION_SECONDS)
-            if received is None or not isinstance(received[1], Collected):
-                raise SubjectError(f"the tests cannot be collected within {_COLLECTION_SECONDS:.0f} s")
-            collected = received[1].tests
-        new = self._baseline.new_among(collected)
-        if new:
-            self._baseline.begin_round()
-            for number, worker in enumerate(self._workers):
-                # Where a group has more tests than others, every worker still gets its part of each.
-                worker.give(Job(new[number :: self.jobs], _BASELINE_SECONDS))
-            self._idle.clear()
-            missing = self.jobs
-            while missing:
-                received = self._receive(None)
-                assert received is not None
-                worker, answer = received
-                if isinstance(answer, Collected):  # a fresh process in the place of one that was spent
-                    continue
-                if not isinstance(answer, Observations):
-                    why = f" ({answer.message})" if isinstance(answer, MutantResult) else ""
-                    raise SubjectError(f"the tests do not run to their end without a mutant{why}")
-                missing -= 1
-                self._baseline.add(answer)
-        self._baseline.save(self.folder)
-
-    def _receive(self, timeout: float | None) -> tuple[WorkerProcess, Collected | Answer | None] | None:
-        """The next message of a worker, with None for its end; None if there is no message in time.
-
-        A worker that has collected the tests or given an answer is idle then, unless it must be replaced.
+    def _distribute(self, jobs: Iterator[Job], on_answer: Callable[[Job, Observations | MutantResult], None]) -> None:
+        """Give jobs to workers, each drawn when a worker has collected the tests and is idle, until all are answered.
 
         Raises:
-            SubjectError: a worker cannot collect the tests.
+            SubjectError: a worker cannot collect the tests, or the sources have changed.
         """
-        ready = wait([worker.connection for worker in self._workers], timeout)
-        if not ready:
-            return None
-        worker = next(worker for worker in self._workers if worker.connection is ready[0])
-        message = worker.receive()
-        if isinstance(message, tuple):
-            answer, spent = message
+        busy: dict[WorkerProcess, tuple[Job, float]] = {}  # with the time at which an answer is overdue
+        exhausted = False
+        while busy or not exhausted:
+            if self._idle and not exhausted:
+                job = next(jobs, None)
+                exhausted = job is None
+                if job is not None:
+                    worker = self._idle.pop()
+                    worker.give(job)
+                    busy[worker] = job, time.perf_counter() + job.limit + _ANSWER_SECONDS
+                continue
+            now = time.perf_counter()
+            overdue = min((time for _, time in busy.values()), default=now + _COLLECTION_SECONDS)
+            ready = wait([worker.connection for worker in self._workers], max(overdue - now, 0.1))
+            if not ready and not busy:
+                raise SubjectError(f"the tests cannot be collected within {_COLLECTION_SECONDS:.0f} s")
+            if ready:
+                worker = next(worker for worker in self._workers if worker.connection is ready[0])
+                message = worker.receive()
+            else:  # it hangs, because it could not fork
+                worker = min(busy, key=lambda each: busy[each][1])
+                message = MutantResult("", "", MutantOutcome.TIMEOUT, message="no result in time"), True
+            if isinstance(message, Collected):
+                self._welcome(worker, message)
+                continue
+            if worker not in busy:
+                raise worker.ended()
+            job, _ = busy.pop(worker)
+            crashed = MutantResult("", "", MutantOutcome.CRASHED, message="the worker ended")
+            answer, spent = message if message is not None else (crashed, True)
+            if isinstance(answer, SubjectError):
+                raise answer
             if spent:
                 worker.restart()
             else:
                 self._idle.append(worker)
-            return worker, answer
-        if message is not None:
-            if message.errors:
-                raise SubjectError(f"the tests cannot be collected; pytest's own words are in {str(worker.log)!r}")
-            if not message.tests:
-                raise SubjectError("there are no tests to run: pytest collected none")
-            self._idle.append(worker)
-        return worker, message
+            on_answer(job, answer)
+
+    def _welcome(self, worker: WorkerProcess, message: Collected) -> None:
+        """Take in that a fresh worker has collected the tests."""
+        if message.errors:
+            raise SubjectError(f"the tests cannot be collected; pytest's own words are in {str(worker.log)!r}")
+        if not message.tests:
+            raise SubjectError("there are no tests to run: pytest collected none")
+        self._collected = message.tests
+        if self._baseline.modules:
+            worker.give(sorted(self._baseline.modules))
+        self._idle.append(worker)
+
+    def _baseline_jobs(self) -> Iterator[Job]:
+        """New tests without a mutant: what they reach, how long they take, and that they pass."""
+        new = self._baseline.new_among(self._collected)
+        if new:
+            self._baseline.begin_round()
+        # Where a group has more tests than others, every worker still gets its part of each.
+        shares = [new[number :: self.jobs] for number in range(self.jobs)]
+        yield from (Job(share, _BASELINE_SECONDS) for share in shares if share)
+
+    def _add_to_baseline(self, job: Job, answer: Observations | MutantResult) -> None:
+        if isinstance(answer, MutantResult):
+            raise SubjectError(f"the tests do not run to their end without a mutant ({answer.message})")
+        self._baseline.add(answer)
 
     def _make_mutants(self) -> list[Mutant]:
         mutants = []
@@ -206,7 +220,7 @@ class MutationCampaign:
         for result in self._done.values():
             self._kills[function_of[result.mutant]][result.test] += bool(result.test)
 
-    def _drain(self, on_result: Callable[[MutantResult, int, int], None]) -> None:
+    def _run_against_mutants(self, on_result: Callable[[MutantResult, int, int], None]) -> None:
         done = self._done
         killed = {result.mutant for result in done.values() if self._counts(result)}
         waiting = deque(
@@ -215,11 +229,13 @@ class MutationCampaign:
             for mutant in self.mutants
             if self._is_open(mutant, group, done.get((mutant.id, group))) and self._wanted(mutant, group, killed)
         )
-        total = len(waiting) + len(done.keys() - {(mutant.id, group) for group, mutant in waiting})
-        busy: dict[WorkerProcess, tuple[str, Mutant, float]] = {}
+        answered = len(done.keys() - {(mutant.id, group) for group, mutant in waiting})
+        running = 0
         with (self.folder / "results.jsonl").open("a", encoding="utf-8") as file:
 
             def note(mutant: Mutant, group: str, result: MutantResult) -> None:
+                nonlocal answered
+                answered += 1
                 result = replace(result, mutant=mutant.id, group=group, round=self._baseline.round)
                 done[mutant.id, group] = result
                 self._kills[mutant.function][result.test] += bool(result.test)
@@ -227,46 +243,28 @@ class MutationCampaign:
                     killed.add(mutant.id)
                 file.write(json.dumps(asdict(result)) + "\n")
                 file.flush()
-                on_result(result, total - len(waiting) - len(busy), total)
+                on_result(result, answered, answered + running + len(waiting))
 
-            while waiting or busy:
-                if waiting and self._idle:
+            def jobs() -> Iterator[Job]:
+                nonlocal running
+                while waiting:
                     group, mutant = waiting.popleft()
-                    if not self._wanted(mutant, group, killed):
-                        total -= 1
-                        continue
                     tests = self._tests_for(mutant, group, done.get((mutant.id, group)))
-                    if not tests:
-                        note(mutant, group, MutantResult("", "", MutantOutcome.UNREACHED))
+                    if not self._wanted(mutant, group, killed):
                         continue
-                    worker, limit = self._idle.pop(), self._limit_of(tests)
-                    worker.give(Job(tests, limit, mutant))
-                    busy[worker] = (group, mutant, time.perf_counter() + limit + _ANSWER_SECONDS)
-                    continue
-                worker, answer = self._next_answer({worker: deadline for worker, (_, _, deadline) in busy.items()})
-                if isinstance(answer, Collected):  # a fresh process
-                    worker.give(sorted(self._baseline.modules))
-                    continue
-                if isinstance(answer, SubjectError):
-                    raise answer
-                if not isinstance(answer, MutantResult) or worker not in busy:
-                    raise worker.ended()
-                group, mutant, _ = busy.pop(worker)
-                note(mutant, group, answer)
+                    if tests:
+                        running += 1
+                        yield Job(tests, self._limit_of(tests), mutant, group)
+                    else:
+                        note(mutant, group, MutantResult("", "", MutantOutcome.UNREACHED))
 
-    def _next_answer(self, deadlines: Mapping[WorkerProcess, float]) -> tuple[WorkerProcess, Collected | Answer | None]:
-        """The next message; where a busy worker has ended, or hangs because it could not fork, a result in its name."""
-        latest = min(deadlines.values(), default=time.perf_counter() + _COLLECTION_SECONDS)
-        received = self._receive(max(latest - time.perf_counter(), 0.1))
-        if received is not None and (received[1] is not None or received[0] not in deadlines):
-            return received
-        if received is None and not deadlines:
-            raise SubjectError(f"the tests cannot be collected within {_COLLECTION_SECONDS:.0f} s")
-        worker = received[0] if received is not None else min(deadlines, key=lambda each: deadlines[each])
-        worker.restart()
-        if received is not None:
-            return worker, MutantResult("", "", MutantOutcome.CRASHED, message="the worker ended")
-        return worker, MutantResult("", "", MutantOutcome.TIMEOUT, message="no result in time")
+            def on_answer(job: Job, answer: Observations | MutantResult) -> None:
+                nonlocal running
+                running -= 1
+                assert job.mutant is not None and isinstance(answer, MutantResult)
+                note(job.mutant, job.group, answer)
+
+            self._distribute(jobs(), on_answer)
 
     def _tests_for(self, mutant: Mutant, group: str, before: MutantResult | None) -> list[str]:
         """The tests of a group that reach a mutant, those first that are likely to kill it soon.

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.mutation.functions import Function
@@ -48,15 +47,16 @@ def load_equivalents(path: Path) -> dict[str, Equivalent]:
         raise ArgumentError(f"equivalents is {str(path)!r}, which cannot be read: {error}") from error
     found: dict[str, Equivalent] = {}
     for number, entry in enumerate(entries, 1):
-        claim = _claim(entry)
-        if claim is None:
+        complete = isinstance(entry, dict) and set(entry) == {"id", "change", "reason"}
+        texts = {key: str(value).strip() for key, value in entry.items()} if complete else {}
+        if not texts.get("id") or not texts.get("reason"):
             raise ArgumentError(
-                f"entry {number} of {str(path)!r} is {entry!r}, but id, change and reason are expected, none of them "
-                "empty"
+                f"entry {number} of {str(path)!r} is {entry!r}, but id, change and reason are expected, and neither "
+                "the first nor the last may be empty"
             )
-        if claim.id in found:
-            raise ArgumentError(f"{str(path)!r} claims {claim.id!r} twice")
-        found[claim.id] = claim
+        if texts["id"] in found:
+            raise ArgumentError(f"{str(path)!r} claims {texts['id']!r} twice")
+        found[texts["id"]] = Equivalent(**texts)
     return found
 
 
@@ -80,7 +80,7 @@ def check_equivalents(
             continue
         if claim.id not in by_id:
             raise ArgumentError(f"equivalents names {claim.id!r}, but there is no such mutant: remove the entry")
-        change = change_of(by_id[claim.id])
+        change = _change_of(by_id[claim.id])
         if change != claim.change:
             raise ArgumentError(
                 f"equivalents names {claim.id!r} with the change {claim.change!r}, but it is {change!r} now: "
@@ -88,16 +88,9 @@ def check_equivalents(
             )
 
 
-def change_of(mutant: Mutant) -> str:
+def _change_of(mutant: Mutant) -> str:
     """The edited lines without the space around them, or the sentence about the result."""
     if mutant.kind == "result":
         return mutant.diff
     lines = [line[1:].strip() for line in mutant.diff.splitlines()[3:] if line.startswith("+")]
     return " ".join(lines)
-
-
-def _claim(entry: Any) -> Equivalent | None:
-    if not isinstance(entry, dict) or set(entry) != {"id", "change", "reason"}:
-        return None
-    values = [str(entry[key]).strip() for key in ("id", "change", "reason")]
-    return Equivalent(*values) if values[0] and values[2] else None

@@ -98,19 +98,18 @@ def definition(function: Function, tree: ast.Module) -> Definition:
 
 def _chosen(module: str, path: Path, pattern: str) -> list[Function]:
     """The functions of a file that a pattern names; those that have a body, for an abstract one computes nothing."""
-    all_of_them = [
+    with_body = [
         (qualname, node)
         for qualname, node in _definitions(_parse(path))
         if not all(_computes_nothing(statement) for statement in node.body)
     ]
+    backward = [(q, n) for q, n in with_body if BACKWARD.fullmatch(n.name)]
     if not pattern:
-        wanted = [(q, n) for q, n in all_of_them if BACKWARD.fullmatch(n.name)]
-    elif "*" in pattern:
-        wanted = [(q, n) for q, n in all_of_them if fnmatchcase(q, pattern)]
+        chosen = backward
     else:
-        wanted = [(q, n) for q, n in all_of_them if q == pattern]
-        wanted = wanted or [(q, n) for q, n in all_of_them if q == f"{pattern}.{n.name}" and BACKWARD.fullmatch(n.name)]
-    return [Function(f"{module}:{q}", path, q, _first_line(n)) for q, n in wanted]
+        chosen = [(q, n) for q, n in with_body if q == pattern or ("*" in pattern and fnmatchcase(q, pattern))]
+        chosen = chosen or [(q, n) for q, n in backward if q == f"{pattern}.{n.name}"]
+    return [Function(f"{module}:{q}", path, q, _first_line(n)) for q, n in chosen]
 
 
 def _exported(place: str, name: str) -> list[Function]:
@@ -125,7 +124,7 @@ def _exported(place: str, name: str) -> list[Function]:
         path = Path(inspect.getsourcefile(value) or "")  # type: ignore[arg-type]  # what it refuses is caught here
     except (AttributeError, TypeError, OSError):
         return []
-    except (Exception, SystemExit) as error:  # somebody else's code; its sys.exit(0) must not end as our success
+    except (Exception, SystemExit) as error:  # user code; its sys.exit(0) must not end as our success
         raise SubjectError(f"module {place!r} cannot be imported: {type(error).__name__}: {error}") from error
     return _chosen(str(getattr(value, "__module__", place)), path, str(getattr(value, "__qualname__", name)))
 
@@ -162,22 +161,13 @@ def _parse(path: Path) -> ast.Module:
         raise SubjectError(f"file {str(path)!r} is not Python: line {error.lineno}: {error.msg}") from error
 
 
-def _definitions(tree: ast.Module) -> Iterator[tuple[str, Definition]]:
+def _definitions(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, Definition]]:
     """The functions of a module and the methods of its classes; a function inside another is part of that one."""
-
-    def within(body: Sequence[ast.stmt], prefix: str) -> Iterator[tuple[str, Definition]]:
-        for node in body:
-            if isinstance(node, Definition):
-                yield prefix + node.name, node
-            elif isinstance(node, ast.ClassDef):
-                yield from within(node.body, f"{prefix}{node.name}.")
-            elif isinstance(node, ast.If | ast.Try | ast.With):  # "if triton is there: class ..."
-                for inner in ("body", "handlers", "orelse", "finalbody"):
-                    yield from within(getattr(node, inner, []), prefix)
-            elif isinstance(node, ast.ExceptHandler):
-                yield from within(node.body, prefix)
-
-    yield from within(tree.body, "")
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, Definition):
+            yield prefix + child.name, child
+        else:
+            yield from _definitions(child, f"{prefix}{child.name}." if isinstance(child, ast.ClassDef) else prefix)
 
 
 def _computes_nothing(statement: ast.stmt) -> bool:

@@ -60,11 +60,13 @@ class Job:
         tests: their ids.
         limit: seconds for all of them.
         mutant: None for none.
+        group: that the tests belong to; none without a mutant.
     """
 
     tests: Sequence[str]
     limit: float
     mutant: Mutant | None = None
+    group: str = ""
 
 
 #: The answer to a job. A result stands also for a process without a mutant that did not end by itself; an error says

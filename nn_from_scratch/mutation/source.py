@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import CodeType
 
@@ -42,34 +42,15 @@ _COMPARISON: dict[type[ast.cmpop], tuple[str, tuple[str, ...]]] = {
     ast.NotIn: ("not in", ("in",)),
 }
 #: Attributes and functions that are taken for one another.
-_NEIGHBOURS = {
-    "stride": "dilation",
-    "dilation": "stride",
-    "padding": "stride",
-    "amax": "amin",
-    "amin": "amax",
-    "max": "min",
-    "min": "max",
-    "argmax": "argmin",
-    "sqrt": "square",
-    "rsqrt": "sqrt",
-    "exp": "expm1",
-    "log": "log1p",
-    "sum": "mean",
-    "mean": "sum",
-    "tanh": "sigmoid",
-    "sigmoid": "tanh",
-    "sin": "cos",
-    "cos": "sin",
-    "fold": "unfold",
-    "floor": "ceil",
-    "ceil": "floor",
-    "zeros_like": "ones_like",
-    "ones_like": "zeros_like",
-    "add_": "sub_",
-    "mul_": "div_",
-    "div_": "mul_",
-    "sub_": "add_",
+_MIXED_UP = (
+    *(("stride", "dilation"), ("sum", "mean"), ("max", "min"), ("amax", "amin"), ("floor", "ceil"), ("sin", "cos")),
+    *(("tanh", "sigmoid"), ("zeros_like", "ones_like"), ("add_", "sub_"), ("mul_", "div_")),
+)
+_LOOKALIKES = {
+    **dict(_MIXED_UP),
+    **{second: first for first, second in _MIXED_UP},
+    **{"padding": "stride", "fold": "unfold", "argmax": "argmin", "sqrt": "square", "rsqrt": "sqrt"},
+    **{"exp": "expm1", "log": "log1p"},
 }
 _COMPOUND = (ast.BinOp, ast.BoolOp, ast.Compare, ast.UnaryOp, ast.IfExp, ast.Lambda, ast.NamedExpr, ast.Starred)
 
@@ -199,10 +180,10 @@ def _changes(node: Definition, content: bytes, starts: list[int]) -> Iterator[Ch
             yield "branch", inner.test, "False"
             if isinstance(inner, ast.If):
                 yield "branch", inner.test, "True"
-        elif isinstance(inner, ast.Attribute) and inner.attr in _NEIGHBOURS:
-            yield "neighbour", inner, f"{text(inner.value)}.{_NEIGHBOURS[inner.attr]}"
-        elif isinstance(inner, ast.Name) and inner.id in _NEIGHBOURS and isinstance(inner.ctx, ast.Load):
-            yield "neighbour", inner, _NEIGHBOURS[inner.id]
+        elif isinstance(inner, ast.Attribute) and inner.attr in _LOOKALIKES:
+            yield "neighbour", inner, f"{text(inner.value)}.{_LOOKALIKES[inner.attr]}"
+        elif isinstance(inner, ast.Name) and inner.id in _LOOKALIKES and isinstance(inner.ctx, ast.Load):
+            yield "neighbour", inner, _LOOKALIKES[inner.id]
         elif isinstance(inner, ast.Call):
             yield from _calls(inner, text)
         elif isinstance(inner, ast.AugAssign):
@@ -234,8 +215,7 @@ def _constants(node: ast.Constant) -> Iterator[Change]:
         yield "constant", node, repr(node.value * 2 if node.value else 1.0)
 
 
-def _calls(node: ast.Call, text: object) -> Iterator[Change]:
-    assert callable(text)
+def _calls(node: ast.Call, text: Callable[[ast.AST], str]) -> Iterator[Change]:
     arguments = [*map(text, node.args)]
     keywords = [f"{k.arg}={text(k.value)}" if k.arg else f"**{text(k.value)}" for k in node.keywords]
     function = text(node.func)

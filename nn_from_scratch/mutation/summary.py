@@ -3,62 +3,74 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
+from nn_from_scratch.mutation.coordinator import MutationCampaign
 from nn_from_scratch.mutation.equivalents import Equivalent
-from nn_from_scratch.mutation.mutant import Mutant, MutantOutcome, MutantResult
+from nn_from_scratch.mutation.mutant import MutantOutcome, MutantResult
 
-__all__ = ["SCHEMA", "MutationSummary", "summarize"]
+__all__ = ["SCHEMA", "MutationSummary"]
 
 SCHEMA = "nn_from_scratch.mutation/1"
 
 
-@dataclass
 class MutationSummary:
-    """Counts and lists; mutants that are equivalent are in none of the counts.
+    """Counts and lists; mutants that are claimed to be equivalent are in none of the counts.
+
+    Args:
+        campaign: after its run.
+        claims: of equivalence, by id of the mutant.
 
     Attributes:
-        mutants: how many count.
-        kinds: how many of each kind.
-        survivors: killed by no group.
-        equivalents: claimed to be equivalent, and killed by no group.
-        refuted: claimed to be equivalent, but killed: with the test that did.
+        mutants: those that count.
+        survivors: those of them that no group kills.
+        equivalents: mutants that are claimed to be equivalent, and that no group kills.
+        refuted: those that are claimed to be, but are killed: with the result that says by which test.
         first: by group, how many it is the first to kill, in the order of the groups.
         alone: by group, how many it kills whatever the others do; only of groups that were run on every mutant.
-        by_operator: by operator, the numbers of all and of survivors.
-        slow: how many were killed because the time was up or the process ended.
-        results: of each mutant and group.
     """
 
-    mutants: int
-    kinds: dict[str, int]
-    survivors: list[Mutant]
-    equivalents: list[tuple[Mutant, Equivalent]]
-    refuted: list[tuple[Mutant, MutantResult]]
-    first: dict[str, int]
-    alone: dict[str, int]
-    by_operator: dict[str, tuple[int, int]]
-    slow: int = 0
-    results: list[MutantResult] = field(default_factory=list)
-
-    @property
-    def killed(self) -> int:
-        """How many some group kills."""
-        return self.mutants - len(self.survivors)
+    def __init__(self, campaign: MutationCampaign, claims: Mapping[str, Equivalent]) -> None:
+        self.results = campaign.results
+        references = campaign.reference_suites
+        kills: defaultdict[str, dict[str, MutantResult]] = defaultdict(dict)  # by mutant, then by group
+        for result in self.results:
+            if result.outcome.killed:
+                kills[result.mutant][result.group] = result
+        self.mutants = [mutant for mutant in campaign.mutants if mutant.id not in claims]
+        self.alone = {
+            group: sum(group in kills[mutant.id] for mutant in self.mutants)
+            for group in campaign.groups
+            if campaign.every_group or group in references
+        }
+        counted = [group for group in campaign.groups if group not in references]
+        killers = {
+            mutant: {group: found[group] for group in counted if group in found} for mutant, found in kills.items()
+        }
+        self._kills = {mutant.id: killers[mutant.id] for mutant in self.mutants if killers.get(mutant.id)}
+        self.survivors = [mutant for mutant in self.mutants if mutant.id not in self._kills]
+        first = Counter(next(iter(found)) for found in self._kills.values())
+        self.first = {group: first[group] for group in counted}
+        claimed = [(mutant, claims[mutant.id]) for mutant in campaign.mutants if mutant.id in claims]
+        self.equivalents = [(mutant, claim) for mutant, claim in claimed if not killers.get(mutant.id)]
+        self.refuted = [
+            (mutant, next(iter(killers[mutant.id].values()))) for mutant, _ in claimed if killers.get(mutant.id)
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
+        operators = Counter(f"{mutant.kind}: {mutant.operator}" for mutant in self.mutants)
+        left = Counter(f"{mutant.kind}: {mutant.operator}" for mutant in self.survivors)
         return {
             "schema": SCHEMA,
-            "mutants": self.mutants,
-            "kinds": self.kinds,
-            "noticed": self.killed,
-            "noticed_by_time_or_crash": self.slow,
+            "mutants": len(self.mutants),
+            "kinds": self._kinds(),
+            "noticed": len(self._kills),
+            "noticed_by_time_or_crash": self._abrupt(),
             "noticed_first_by": self.first,
             "noticed_alone_by": self.alone,
-            "operators": {name: {"mutants": n, "survivors": left} for name, (n, left) in self.by_operator.items()},
+            "operators": {name: {"mutants": n, "survivors": left[name]} for name, n in sorted(operators.items())},
             "survivors": [vars(mutant) for mutant in self.survivors],
             "equivalents": [{"id": m.id, "diff": m.diff, "reason": claim.reason} for m, claim in self.equivalents],
             "refuted_claims": [{"id": m.id, "test": r.test, "message": r.message} for m, r in self.refuted],
@@ -68,17 +80,7 @@ class MutationSummary:
             ],
         }
 
-    def table(self) -> list[list[str]]:
-        """The head and a row for each group, as texts."""
-        rows = [["tests", "killed first", *(["killed alone", "share"] if self.alone else [])]]
-        for group in dict.fromkeys([*self.first, *self.alone]):
-            row = [group or "all", str(self.first.get(group, "reference"))]
-            if group in self.alone:
-                row += [str(self.alone[group]), f"{100 * self.alone[group] / max(self.mutants, 1):.1f} %"]
-            rows.append(row)
-        return rows
-
-    def findings(self) -> list[str]:
+    def findings(self) -> str:
         """Lines that list the survivors and the claims of equivalence."""
         lines = []
         for mutant in self.survivors:
@@ -89,62 +91,29 @@ class MutationSummary:
             lines.append(f"{len(self.equivalents)} equivalent, not counted:")
             lines += [f"    {mutant.id}: {claim.reason}" for mutant, claim in self.equivalents]
             lines.append("")
-        return lines
+        return "".join(f"{line}\n" for line in lines)
+
+    def table(self) -> list[list[str]]:
+        """The head and a row for each group, as texts."""
+        rows = [["tests", "killed first", *(["killed alone", "share"] if self.alone else [])]]
+        for group in dict.fromkeys([*self.first, *self.alone]):
+            row = [group or "all", str(self.first.get(group, "reference"))]
+            if group in self.alone:
+                row += [str(self.alone[group]), f"{100 * self.alone[group] / max(len(self.mutants), 1):.1f} %"]
+            rows.append(row)
+        return rows
 
     def headline(self) -> str:
         """How many mutants there are, and how many of them are killed."""
-        kinds = ", ".join(f"{count} {kind}" for kind, count in self.kinds.items())
-        share = f" ({100 * self.killed / self.mutants:.1f} %)" if self.mutants else ""
-        slow = f", {self.slow} of them because the time was up or the process ended" if self.slow else ""
-        return f"{self.mutants} mutants ({kinds}): {self.killed} killed{share}{slow}"
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self._kinds().items())
+        share = f" ({100 * len(self._kills) / len(self.mutants):.1f} %)" if self.mutants else ""
+        abrupt = f", {self._abrupt()} of them because the time was up or the process ended" if self._abrupt() else ""
+        return f"{len(self.mutants)} mutants ({kinds}): {len(self._kills)} killed{share}{abrupt}"
 
+    def _kinds(self) -> dict[str, int]:
+        return dict(sorted(Counter(mutant.kind for mutant in self.mutants).items()))
 
-def summarize(
-    mutants: Sequence[Mutant],
-    results: Sequence[MutantResult],
-    groups: Sequence[str],
-    claims: Mapping[str, Equivalent],
-    *,
-    every_group: bool,
-    reference_suites: Collection[str] = (),
-) -> MutationSummary:
-    """Count which groups kill which mutants.
-
-    Args:
-        mutants: all of them.
-        results: of each mutant, by the groups that were run on it.
-        groups: in order.
-        claims: by id of the mutant.
-        every_group: whether all groups were run on every mutant.
-        reference_suites: groups that were run for comparison, and do not count.
-    """
-    compared = [group for group in groups if every_group or group in reference_suites]
-    kills: dict[str, dict[str, MutantResult]] = defaultdict(dict)  # by mutant, then by group
-    for result in results:
-        if result.outcome.killed:
-            kills[result.mutant][result.group] = result
-    alone = {group: sum(group in kills[m.id] and m.id not in claims for m in mutants) for group in compared}
-    for found in kills.values():
-        for group in reference_suites:
-            found.pop(group, None)
-    counted = [mutant for mutant in mutants if mutant.id not in claims]
-    survivors = [mutant for mutant in counted if not kills[mutant.id]]
-    first = Counter(
-        next(group for group in groups if group in kills[mutant.id]) for mutant in counted if kills[mutant.id]
-    )
-    operators = Counter(f"{mutant.kind}: {mutant.operator}" for mutant in counted)
-    left = Counter(f"{mutant.kind}: {mutant.operator}" for mutant in survivors)
-    claimed = [(mutant, claims[mutant.id]) for mutant in mutants if mutant.id in claims]
-    abrupt = (MutantOutcome.TIMEOUT, MutantOutcome.CRASHED)
-    return MutationSummary(
-        mutants=len(counted),
-        kinds=dict(sorted(Counter(mutant.kind for mutant in counted).items())),
-        survivors=survivors,
-        equivalents=[(mutant, claim) for mutant, claim in claimed if not kills[mutant.id]],
-        refuted=[(mutant, next(iter(kills[mutant.id].values()))) for mutant, _ in claimed if kills[mutant.id]],
-        first={group: first[group] for group in groups if group not in reference_suites},
-        alone=alone,
-        by_operator={name: (operators[name], left[name]) for name in sorted(operators)},
-        slow=sum(bool(kills[m.id]) and all(r.outcome in abrupt for r in kills[m.id].values()) for m in counted),
-        results=list(results),
-    )
+    def _abrupt(self) -> int:
+        """How many are killed by no failing test, but because the time was up or the process ended."""
+        abrupt = {MutantOutcome.TIMEOUT, MutantOutcome.CRASHED}
+        return sum({result.outcome for result in found.values()} <= abrupt for found in self._kills.values())
