@@ -36,7 +36,7 @@ examples:
 
 Each command has its own help, such as nn-from-scratch train --help.
 Exit status: 0 for success, 2 for an error (one sentence says which), 130 after Ctrl-C; verify adds 1 for wrong and 3
-for undecided, mutate 1 for mutants that no test notices; bench has its own, see nn-from-scratch bench --help."""
+for undecided, mutate 1 for mutants that no test kills; bench has its own, see nn-from-scratch bench --help."""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -70,7 +70,7 @@ def run_campaign(args: argparse.Namespace) -> int:
         if not cases:
             raise ArgumentError(f"only is {args.only!r}, but the id of no case in {str(args.campaign)!r} fits it")
     from nn_from_scratch.cli.campaign_report import VerificationCampaign
-    from nn_from_scratch.cli.progress_line import ProgressLine
+    from nn_from_scratch.cli.display import ProgressLine, say
     from nn_from_scratch.report import publish
     from nn_from_scratch.storage import write_json
 
@@ -79,11 +79,12 @@ def run_campaign(args: argparse.Namespace) -> int:
 
         def on_result(result: CaseResult) -> None:
             if result.verdict != "correct":
-                progress.say(f"{result.verdict}: {result.case}: {result.message}")
-            bad = len(campaign.results) - campaign.counts["correct"]
-            progress.show(len(campaign.results), len(cases), f"cases  {bad} not correct")
+                say(progress.console, f"{result.verdict}: {result.case}: {result.message}")
+            done = len(campaign.results)
+            bad = done - campaign.counts["correct"]
+            progress.show(done, len(cases), f"{done}/{len(cases)} cases  {bad} not correct")
 
-        progress.say(f"{len(cases)} cases; what comes is kept in {args.folder}")
+        say(progress.console, f"{len(cases)} cases; what comes is kept in {args.folder}")
         try:
             _run(campaign, args.folder, jobs=min(args.jobs, len(cases)), resume=args.resume, on_result=on_result)
         except KeyboardInterrupt:

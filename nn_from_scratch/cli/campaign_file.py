@@ -7,7 +7,7 @@ import importlib.util
 import json
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,21 +23,30 @@ else:
 
 __all__ = ["CampaignCase", "fingerprint", "read_campaign"]
 
-#: What a case may say of itself, a subject of its cases, and the defaults of all: the type, what that is, the default.
-_SETTINGS: Mapping[str, tuple[Any, str, Any]] = {
-    "args": (list, "a list of values", []),
-    "kwargs": (dict, "a table of values", {}),
-    "inputs": (list, 'a list of texts such as "4,3" or "4:int64<10"', []),
-    "dtypes": (list, 'a list of texts such as "float32"', []),
-    "numpy": (bool, "true or false", False),
-    "seed": (int, "a whole number of at least 0", 0),
-    "repeat": (int, "a whole number of at least 1", 1),
-    "level": (str, '"quick" or "full"', "quick"),
-    "checks": (list, 'a list of names, such as ["gradient"] or ["-copies"]', []),
-    "time_limit": ((int, float), "a positive number of seconds", 60.0),
-    "limit": ((int, float), "a positive number of seconds", 600.0),
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) and text for text in value)
+
+
+def _is_duration(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < float("inf")
+
+
+#: What a case may say of itself, a subject of its cases, and the defaults of all: whether a value is of that kind, what
+#: the kind is, and the default.
+_SETTINGS: Mapping[str, tuple[Callable[[Any], bool], str, Any]] = {
+    "args": (lambda value: isinstance(value, list), "a list of values", []),
+    "kwargs": (lambda value: isinstance(value, dict), "a table of values", {}),
+    "inputs": (_is_texts, 'a list of texts such as "4,3" or "4:int64<10"', []),
+    "dtypes": (_is_texts, 'a list of texts such as "float32"', []),
+    "numpy": (lambda value: isinstance(value, bool), "true or false", False),
+    "seed": (lambda value: type(value) is int and value >= 0, "a whole number of at least 0", 0),
+    "repeat": (lambda value: type(value) is int and value >= 1, "a whole number of at least 1", 1),
+    "level": (lambda value: value in ("quick", "full"), '"quick" or "full"', "quick"),
+    "checks": (_is_texts, 'a list of names, such as ["gradient"] or ["-copies"]', []),
+    "time_limit": (_is_duration, "a positive number of seconds", 60.0),
+    "limit": (_is_duration, "a positive number of seconds", 600.0),
 }
-_LEAST = {"seed": 0, "repeat": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +82,7 @@ def read_campaign(path: Path) -> list[CampaignCase]:
     """Read a campaign.
 
     Raises:
-        ArgumentError: the file is missing or no TOML, a key or a value in it makes no sense, or there is no case.
+        ArgumentError: the file is missing or not TOML, a key or a value in it makes no sense, or there is no case.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -83,11 +92,11 @@ def read_campaign(path: Path) -> list[CampaignCase]:
         raise ArgumentError(f"campaign {str(path)!r} is not TOML: {error}") from error
     _expect_keys(data, {"defaults", "subject"}, f"campaign {str(path)!r}")
     defaults = data.get("defaults", {})
-    subjects = data.get("subject", [])
+    subjects = _tables(data["subject"], "subject") if data.get("subject", []) != [] else []
     if not isinstance(defaults, dict):
         raise ArgumentError(f"campaign {str(path)!r} has defaults {defaults!r}, but a table [defaults] is expected")
     base = {name: value for name, (_, _, value) in _SETTINGS.items()} | _settings(defaults, set(), "[defaults]")
-    cases = [case for table in _tables(subjects, "subject") for case in _of_subject(table, base, path)]
+    cases = [case for table in subjects for case in _of_subject(table, base, path)]
     if not cases:
         raise ArgumentError(f"campaign {str(path)!r} has no case: add a table [[subject]] with its target and inputs")
     twice = [name for name, count in Counter(case.id for case in cases).items() if count > 1]
@@ -143,16 +152,9 @@ def _settings(table: Mapping[str, Any], others: set[str], where: str) -> dict[st
     _expect_keys(table, {*_SETTINGS, *others}, where)
     found = {name: table[name] for name in _SETTINGS if name in table}
     for name, value in found.items():
-        kind, words, _ = _SETTINGS[name]
-        fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-        if fits and name in ("inputs", "dtypes", "checks"):
-            fits = bool(value) and all(isinstance(text, str) and text for text in value)
-        if fits and name in ("time_limit", "limit"):
-            fits = 0 < value < float("inf")
-        if fits and name in _LEAST:
-            fits = value >= _LEAST[name]
-        if not fits or (name == "level" and value not in ("quick", "full")):
-            raise ArgumentError(f"{where} has {name} = {value!r}, but {words} is expected")
+        fits, expected, _ = _SETTINGS[name]
+        if not fits(value):
+            raise ArgumentError(f"{where} has {name} = {value!r}, but {expected} is expected")
     return found
 
 
@@ -165,8 +167,6 @@ def _name(table: Mapping[str, Any], default: str, where: str) -> str:
 
 def _tables(value: object, name: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not value or not all(isinstance(table, dict) for table in value):
-        if value == [] and name == "subject":
-            return []
         raise ArgumentError(f"the campaign has {name} = {value!r}, but tables [[{name}]] are expected")
     return value
 

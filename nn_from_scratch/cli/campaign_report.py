@@ -15,12 +15,12 @@ from nn_from_scratch.report.document import (
     CellValue,
     Code,
     Commands,
+    Conclusion,
     Details,
     Document,
     Section,
     Table,
     Text,
-    Conclusion,
 )
 from nn_from_scratch.report.results_file import envelope, environment
 

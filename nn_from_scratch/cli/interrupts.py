@@ -14,7 +14,7 @@ __all__ = ["stop_on_interrupt", "stop_on_signals"]
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within it, the first Ctrl-C makes the given function return True; the second interrupts as usual.
+    """Context manager whose function says whether Ctrl-C was pressed; a second Ctrl-C interrupts as usual.
 
     Outside the main thread signals cannot be caught, and the function always returns False.
     """
@@ -40,7 +40,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def stop_on_signals(on_signal: Callable[[], None], *, say: bool = True) -> Iterator[Callable[[], bool]]:
-    """Within it, Ctrl-C or SIGTERM makes the given function return True, however often it comes.
+    """Context manager whose function says whether Ctrl-C or SIGTERM came, however often they come.
 
     This is for one of several processes, which must all stop after the same step: Ctrl-C reaches each of them twice,
     once from the terminal and once from the launcher, which ends what does not stop by itself.

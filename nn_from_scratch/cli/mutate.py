@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError(
             "mutate runs tests with pytest, which is not installed: pip install 'nn_from_scratch[test]'"
         )
-    from nn_from_scratch.cli.progress_line import ProgressLine, print_table
+    from nn_from_scratch.cli.display import ProgressLine, print_table, say
     from nn_from_scratch.mutation import MutationCampaign, find_functions, source_mutants
     from nn_from_scratch.mutation.equivalents import check_equivalents, load_equivalents
     from nn_from_scratch.mutation.summary import MutationSummary
@@ -129,15 +129,17 @@ def run(args: argparse.Namespace) -> int:
     with ProgressLine() as progress:
 
         def on_start(mutants: int, tests: int) -> None:
-            progress.say(f"{mutants} mutants, {tests} tests; what comes is kept in {args.folder}")
+            say(progress.console, f"{mutants} mutants, {tests} tests; what comes is kept in {args.folder}")
             progress.begin()
 
         def on_result(result: MutantResult, done: int, total: int) -> None:
             nonlocal survived
             survived += not result.outcome.killed
-            progress.show(done, total, f"runs{f' {result.group}' if result.group else ''}  {survived} not killed")
+            progress.show(
+                done, total, f"{done}/{total} runs{f' {result.group}' if result.group else ''}  {survived} not killed"
+            )
 
-        progress.say(f"{len(functions)} functions; running the tests once without a mutant")
+        say(progress.console, f"{len(functions)} functions; running the tests once without a mutant")
         campaign.run(
             resume=args.resume,
             only=lambda mutant: args.only is None or fnmatchcase(mutant.id, args.only),

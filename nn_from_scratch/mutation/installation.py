@@ -19,7 +19,7 @@ from nn_from_scratch.mutation.mutant import Mutant
 from nn_from_scratch.mutation.result_faults import Observation, faulty, has_cotangent, keep_larger, observe
 from nn_from_scratch.mutation.source import code_of, edited
 
-__all__ = ["Watch", "install", "live_functions", "wrap"]
+__all__ = ["FunctionWatch", "install", "live_functions", "wrap"]
 
 _counter = iter(range(10**9))
 
@@ -73,7 +73,7 @@ def wrap(function: FunctionType, make: Callable[[FunctionType], Callable[..., An
     function.__dict__["__wrapped__"] = original  # where inspect.signature looks for the parameters
 
 
-class Watch:
+class FunctionWatch:
     """Watches functions: that they are called, which of their lines run, and what they return.
 
     Attributes:
@@ -96,7 +96,7 @@ class Watch:
             each.cache_clear()
 
     def put_on(self, function: FunctionType, name: str) -> None:
-        """Watch a function, for the rest of this process."""
+        """FunctionWatch a function, for the rest of this process."""
         if has_cotangent(function):
             self.cotangents.add(name)
         self._caches += [each for each in gc.get_referrers(function) if _is_cache_of(each, function)]

@@ -28,7 +28,7 @@ import pytest
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.mutation.functions import Function
-from nn_from_scratch.mutation.installation import Watch, install, live_functions
+from nn_from_scratch.mutation.installation import FunctionWatch, install, live_functions
 from nn_from_scratch.mutation.mutant import Mutant, MutantOutcome, MutantResult
 from nn_from_scratch.mutation.suite_baseline import Observations, TestRun, digest, text_of_lines
 
@@ -133,7 +133,7 @@ class JobSession:
 
     def _observe(self, job: Job) -> Observations:
         """Run tests without a mutant; which functions does each reach, in which lines, and what do they return?"""
-        watch = Watch()
+        watch = FunctionWatch()
         for name, live in self._live.items():
             for function in live:
                 watch.put_on(function, name)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.mutation import Mutant, find_functions, source_mutants
-from nn_from_scratch.mutation.installation import Watch, install, live_functions, wrap
+from nn_from_scratch.mutation.installation import FunctionWatch, install, live_functions, wrap
 
 SOURCE = """\
 import functools
@@ -113,7 +113,7 @@ def test_the_lines_that_ran_and_the_largest_result_are_seen() -> None:
             return 2 * sum(x for x in g)[None]  # type: ignore[no-any-return]  # a sum of tensors is one
         return g
 
-    watch, before = Watch(), sys.gettrace()
+    watch, before = FunctionWatch(), sys.gettrace()
     assert isinstance(backward, FunctionType)
     watch.put_on(backward, "m:backward")
     assert torch.equal(backward(torch.ones(3), True), torch.tensor([6.0]))
@@ -129,7 +129,7 @@ def test_of_a_generator_it_is_known_that_it_was_called_and_no_more() -> None:
     def parts(n: int) -> Iterator[int]:
         yield from range(n)
 
-    watch = Watch()
+    watch = FunctionWatch()
     assert isinstance(parts, FunctionType)
     watch.put_on(parts, "m:parts")
     assert list(parts(2)) == [0, 1]
@@ -142,7 +142,7 @@ def test_a_call_that_a_cache_would_answer_is_seen_in_each_test() -> None:
         return n
 
     (function,) = (each for each in gc.get_referents(plan) if isinstance(each, FunctionType))
-    watch = Watch()
+    watch = FunctionWatch()
     watch.put_on(function, "m:plan")
     for _ in range(2):
         watch.begin()
