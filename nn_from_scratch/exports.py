@@ -30,8 +30,8 @@ def lazy_exports(package: str, **names_in: str) -> tuple[Callable[[str], object]
         if name == "__all__":
             return list_names()
         if not name.startswith("_"):
-            for module, names in homes.items():
-                if name in (exported(module) if names == "*" else names.split()):
+            for module in homes:
+                if name in exported(module):
                     found = getattr(import_module(module), name)
                     setattr(sys.modules[package], name, found)
                     return found

@@ -123,7 +123,7 @@ def _run(
     resume: bool,
     on_result: Callable[[CaseResult], None],
 ) -> None:
-    """Verify all that is not done yet.
+    """Verify every case that has no result yet.
 
     Args:
         campaign: its results are added.
@@ -203,7 +203,7 @@ def _run_session(path: Path, folder: Path, *, jobs: int, note: Callable[[CaseRes
 
 
 def _result_of_ended(report: pytest.TestReport, folder: Path) -> CaseResult:
-    """What no check has reported: the process has ended, or an exception that is a fault of this program."""
+    """The result of a case without a report: its process has ended, or this program has a fault."""
     from nn_from_scratch.cli.campaign_plugin import CaseResult, overdue_file
 
     case = report.nodeid.partition("::")[2]
@@ -219,7 +219,7 @@ def _result_of_ended(report: pytest.TestReport, folder: Path) -> CaseResult:
 
 
 def _where(trace: str) -> str:
-    """Of the traces of all threads the frames of the code that was verified, innermost first."""
+    """The frames of the code that was verified, out of the traces of all threads, innermost first."""
     threads = trace.split("\n\n")
     working = next((thread for thread in threads if " in perform" in thread), threads[-1])
     frames = [line for line in working.splitlines() if line.startswith("  File ")]

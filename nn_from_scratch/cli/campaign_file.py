@@ -106,7 +106,7 @@ def read_campaign(path: Path) -> list[CampaignCase]:
 
 
 def fingerprint(path: Path, cases: list[CampaignCase]) -> str:
-    """Of all that decides what a result means: the campaign, the sources of its targets, the versions."""
+    """A hash of all that decides what a result means: the campaign, the sources of its targets, the versions."""
     digest = hashlib.sha256(json.dumps([asdict(case) for case in cases]).encode())
     for place in sorted({case.target.rpartition(":")[0] for case in cases}):
         source = Path(place) if place.endswith(".py") else _source_of_module(place)

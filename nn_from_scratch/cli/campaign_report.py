@@ -32,7 +32,7 @@ _VERDICTS = {"wrong": (1, "failed"), "error": (2, "failed"), "undecided": (3, "u
 
 @dataclass
 class VerificationCampaign:
-    """The cases of one file, and what has become of them.
+    """The cases of one file and their results.
 
     Attributes:
         path: the file.

@@ -85,7 +85,7 @@ class MutationCampaign:
 
     @property
     def results(self) -> list[MutantResult]:
-        """Of each mutant and group, so far."""
+        """The results of each mutant and group, so far."""
         return [*self._done.values()]
 
     def run(
@@ -96,7 +96,7 @@ class MutationCampaign:
         on_start: Callable[[int, int], None] = lambda mutants, tests: None,
         on_result: Callable[[MutantResult, int, int], None] = lambda result, done, of: None,
     ) -> None:
-        """Do all that is not done yet.
+        """Run the tests without any mutant, and then against every mutant that has no result yet.
 
         Args:
             resume: go on with what is in the folder; else it is emptied.
@@ -186,7 +186,7 @@ class MutationCampaign:
         self._idle.append(worker)
 
     def _baseline_jobs(self) -> Iterator[Job]:
-        """New tests without a mutant: what they reach, how long they take, and that they pass."""
+        """Jobs that run new tests without a mutant."""
         new = self._baseline.new_among(self._collected)
         if new:
             self._baseline.begin_round()
@@ -210,7 +210,7 @@ class MutationCampaign:
         return mutants
 
     def _load_results(self) -> None:
-        """What is in the folder of these mutants, as far as it is still true."""
+        """Take up the results in the folder that are about these mutants and still true."""
         function_of = {mutant.id: mutant.function for mutant in self.mutants}
         for values in read_json_lines(self.folder / "results.jsonl"):
             result = MutantResult(**(values | {"outcome": MutantOutcome(values["outcome"])}))

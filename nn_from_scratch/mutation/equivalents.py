@@ -21,7 +21,7 @@ __all__ = ["Equivalent", "check_equivalents", "load_equivalents"]
 
 @dataclass(frozen=True)
 class Equivalent:
-    """A mutant that computes the same, or what nobody promised otherwise.
+    """A claim that a mutant is no fault: it computes the same, or differs only where nothing is promised.
 
     Attributes:
         id: of the mutant.
@@ -63,7 +63,7 @@ def load_equivalents(path: Path) -> dict[str, Equivalent]:
 def check_equivalents(
     claims: Mapping[str, Equivalent], mutants: Sequence[Mutant], functions: Sequence[Function]
 ) -> None:
-    """See that each claim is about a mutant of today.
+    """Check that each claim is about a mutant that there is.
 
     Args:
         claims: by id.

@@ -45,7 +45,7 @@ class Function:
         return self.name.split(" (line ")[0].rpartition(":")[0]
 
     def source(self) -> bytes:
-        """Its lines, decorators included.
+        """The lines of the function, decorators included.
 
         Raises:
             ArgumentError: the file has changed since the function was found.

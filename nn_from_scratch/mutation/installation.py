@@ -96,7 +96,7 @@ class FunctionWatch:
             each.cache_clear()
 
     def put_on(self, function: FunctionType, name: str) -> None:
-        """FunctionWatch a function, for the rest of this process."""
+        """Watch a function, for the rest of this process."""
         if has_cotangent(function):
             self.cotangents.add(name)
         self._caches += [each for each in gc.get_referrers(function) if _is_cache_of(each, function)]

@@ -65,11 +65,11 @@ class WorkerProcess:
             raise self.ended() from error
 
     def ended(self) -> SubjectError:
-        """The error that the process is gone."""
+        """The error for a process that is gone."""
         return SubjectError(f"a process that runs the tests has ended; its last words are in {str(self.log)!r}")
 
     def receive(self) -> Collected | tuple[Answer, bool] | None:
-        """What it says: that it has collected the tests, an answer and whether it is spent, or None for its end."""
+        """The next message: the collected tests, an answer with whether the process is spent, or None for its end."""
         try:
             found: Collected | tuple[Answer, bool] = self.connection.recv()
         except (EOFError, OSError):

@@ -41,7 +41,7 @@ SPARE_BYTES = 8 * 2**30
 
 @dataclass(frozen=True)
 class Collected:
-    """What a worker says once it has collected the tests.
+    """The tests that a worker has collected.
 
     Attributes:
         tests: by id of each test, the digest of its file.

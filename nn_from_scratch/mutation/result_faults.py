@@ -56,14 +56,21 @@ class ResultFault:
     Attributes:
         meaning: a sentence's end: "the gradient ...".
         fault: the faulty tensor from the right one; None if the fault is in the treatment of the cotangent.
-        least: number of axes, of which those at the end that it works on are longer than one entry.
+        least: number of axes, at the end, that it works on; a tensor must have them, longer than one entry.
+        first_axis: whether it works on the first axis instead.
         cotangent: the faulty cotangent from the right one.
     """
 
     meaning: str
     fault: Callable[[Tensor, Memory], Tensor] | None = None
     least: int = 0
+    first_axis: bool = False
     cotangent: Callable[[Tensor], Tensor] | None = None
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether a tensor of this shape would show the fault."""
+        sizes = shape[:1] if self.first_axis else shape[len(shape) - self.least :]
+        return self.fault is not None and len(shape) >= self.least and all(size > 1 for size in sizes)
 
 
 def _last_entry(t: Tensor, memory: Memory) -> Tensor:
@@ -109,19 +116,22 @@ OPERATORS: Mapping[str, ResultFault] = {
     "sign": ResultFault("has the wrong sign", lambda t, _: -t),
     "zero": ResultFault("is zero", lambda t, _: torch.zeros_like(t)),
     "twice": ResultFault("is twice too large", lambda t, _: 2 * t),
-    "times length": ResultFault("is N times too large", lambda t, _: t * len(t), least=1),
-    "over length": ResultFault("is N times too small", lambda t, _: t / len(t), least=1),
+    "times length": ResultFault("is N times too large", lambda t, _: t * len(t), least=1, first_axis=True),
+    "over length": ResultFault("is N times too small", lambda t, _: t / len(t), least=1, first_axis=True),
     "inexact": ResultFault("is too large by one part in ten thousand", lambda t, _: t * 1.0001),
     "one entry": ResultFault("is too large by a tenth in its last entry", _last_entry),
     "border": ResultFault("is zero at the end of its last axis", _without_last, least=1),
-    "first sample": ResultFault("is zero beyond the first sample", _first_sample, least=1),
+    "first sample": ResultFault("is zero beyond the first sample", _first_sample, least=1, first_axis=True),
     "transposed": ResultFault(
         "has its last two axes transposed", lambda t, _: t.transpose(-1, -2).reshape(t.shape), least=2
     ),
     "flipped": ResultFault("is flipped along its last axis", lambda t, _: t.flip(-1), least=1),
     "shifted": ResultFault("is shifted by one along its last axis", lambda t, _: t.roll(1, -1), least=1),
     "averaged": ResultFault(
-        "is averaged over its first axis", lambda t, _: t.mean(0, keepdim=True).expand(t.shape).clone(), least=1
+        "is averaged over its first axis",
+        lambda t, _: t.mean(0, keepdim=True).expand(t.shape).clone(),
+        least=1,
+        first_axis=True,
     ),
     "stale": ResultFault("is that of the call before", _stale),
     "buffer": ResultFault("lies in a buffer that the next call overwrites", _buffer),
@@ -143,38 +153,21 @@ def result_mutants(function: Function, seen: Mapping[str, Observation], *, cotan
         seen: what it was seen to return while the tests ran: by place, as `observe` gives it.
         cotangent: whether it is handed a cotangent.
     """
-    found = []
-    for place, observation in seen.items():
-        if not observation.floating:
-            continue
-        for name, operator in OPERATORS.items():
-            sizes = observation.shape[:1] if name in _FIRST_AXIS else observation.shape[-operator.least :]
-            fits = len(observation.shape) >= operator.least and (not operator.least or all(n > 1 for n in sizes))
-            if operator.fault is not None and fits:
-                what = f"gradient {place!r}" if place else "gradient"
-                found.append(_mutant(function, name, f"the {what} {operator.meaning}", place))
-    if cotangent and any(observation.floating for observation in seen.values()):
-        found += [
-            _mutant(function, name, f"the gradient {operator.meaning}", "")
-            for name, operator in OPERATORS.items()
-            if operator.fault is None
-        ]
-    return found
-
-
-_FIRST_AXIS = ("times length", "over length", "first sample", "averaged")
-
-
-def _mutant(function: Function, operator: str, sentence: str, place: str) -> Mutant:
-    suffix = f"/{place}" if place else ""
-    return Mutant(
-        id=f"{function.name}/result: {operator}{suffix}",
-        function=function.name,
-        kind="result",
-        operator=operator,
-        place=place,
-        diff=f"{function.name}: {sentence}",
-    )
+    floating = {place: observation.shape for place, observation in seen.items() if observation.floating}
+    faults = [(place, name) for place, shape in floating.items() for name in OPERATORS if OPERATORS[name].fits(shape)]
+    if cotangent and floating:
+        faults += [("", name) for name in OPERATORS if OPERATORS[name].cotangent is not None]
+    return [
+        Mutant(
+            id=f"{function.name}/result: {name}{f'/{place}' if place else ''}",
+            function=function.name,
+            kind="result",
+            operator=name,
+            place=place,
+            diff=f"{function.name}: the gradient {f'{place!r} ' if place else ''}{OPERATORS[name].meaning}",
+        )
+        for place, name in faults
+    ]
 
 
 def observe(result: object) -> dict[str, Observation]:

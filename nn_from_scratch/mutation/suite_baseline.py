@@ -48,7 +48,7 @@ class TestRun:
 
 @dataclass
 class Observations:
-    """What was seen of some tests, and of the functions that they call, without a mutant.
+    """Observations of some tests, and of the functions that they call, without a mutant.
 
     Attributes:
         tests: by id.
@@ -67,7 +67,7 @@ class Observations:
 
 @dataclass
 class SuiteBaseline:
-    """What is known of the tests of a campaign; it is kept in its folder.
+    """All that is known of the tests of a campaign; it is kept in its folder.
 
     Attributes:
         settings: digest of what decides the meaning of a result.
@@ -86,7 +86,7 @@ class SuiteBaseline:
 
     @classmethod
     def load(cls, folder: Path, *, like: SuiteBaseline) -> SuiteBaseline:
-        """The one in this folder.
+        """The baseline that is kept in this folder.
 
         Raises:
             ArgumentError: there is none, or it is about other sources or settings than these.
@@ -108,7 +108,7 @@ class SuiteBaseline:
         return cls(**values | sets | {"tests": tests, "seen": seen})
 
     def save(self, folder: Path) -> None:
-        """Write it to the folder, atomically."""
+        """Write the baseline to the folder, atomically."""
         values = asdict(self) | {"cotangents": sorted(self.cotangents), "modules": sorted(self.modules)}
         write_json(folder / "baseline.json", values)
 
@@ -122,7 +122,7 @@ class SuiteBaseline:
         return [name for name, file in collected.items() if name not in self.tests or self.tests[name].file != file]
 
     def begin_round(self) -> None:
-        """From here on tests are run that results so far know nothing of."""
+        """Count a further round: results so far know nothing of the tests that are run from here on."""
         self.round += bool(self.tests)
 
     def add(self, found: Observations) -> None:
@@ -150,7 +150,7 @@ class SuiteBaseline:
         return [name for _, name in sorted(reaching)]
 
     def holds(self, result: MutantResult) -> bool:
-        """Whether a result is still true: the test that killed is as it was, or nobody knows which one it was."""
+        """Whether a result is still true: the test that failed is as it was, or it is not known which one it was."""
         if not result.outcome.killed or not result.test:
             return True
         run = self.tests.get(result.test)

@@ -59,7 +59,7 @@ class MutationSummary:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The summary as JSON values."""
         operators = Counter(f"{mutant.kind}: {mutant.operator}" for mutant in self.mutants)
         left = Counter(f"{mutant.kind}: {mutant.operator}" for mutant in self.survivors)
         return {
