@@ -214,7 +214,8 @@ def _summarize(terminalreporter: pytest.TerminalReporter, verifications: Sequenc
         (float(report["worst_margin"]), test) for test, report in verifications if report["worst_margin"] is not None
     ]
     undecided = [
-        f"undecided: {test}: {result['check']}{' of ' + result['tensor'] if result['tensor'] else ''}: {result['reason']}"
+        f"undecided: {test}: {result['check']}{' of ' + result['tensor'] if result['tensor'] else ''}: "
+        f"{result['reason']}"
         for test, report in verifications
         for result in report["results"]
         if result["verdict"] == "undecided"
