@@ -15,7 +15,7 @@ from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.mutation.functions import Function
 from nn_from_scratch.mutation.mutant import Mutant, MutantOutcome, MutantResult
 from nn_from_scratch.mutation.process import WorkerProcess
-from nn_from_scratch.mutation.pytest_session import Collected, Job
+from nn_from_scratch.mutation.pytest_session import Collected, WorkerJob
 from nn_from_scratch.mutation.result_faults import result_mutants
 from nn_from_scratch.mutation.source import source_mutants
 from nn_from_scratch.mutation.suite_baseline import Observations, SuiteBaseline, digest
@@ -119,8 +119,6 @@ class MutationCampaign:
                 self._workers.append(WorkerProcess(log, self.groups, self.functions, self.pytest_args))
             self._distribute(self._baseline_jobs(), self._add_to_baseline)
             self._baseline.save(self.folder)
-            for worker in self._idle:
-                worker.give(sorted(self._baseline.modules))
             self.mutants = [mutant for mutant in self._make_mutants() if only(mutant)]
             if resume:
                 self._load_results()
@@ -130,13 +128,15 @@ class MutationCampaign:
             for worker in self._workers:
                 worker.end()
 
-    def _distribute(self, jobs: Iterator[Job], on_answer: Callable[[Job, Observations | MutantResult], None]) -> None:
+    def _distribute(
+        self, jobs: Iterator[WorkerJob], on_answer: Callable[[WorkerJob, Observations | MutantResult], None]
+    ) -> None:
         """Give jobs to workers, each drawn when a worker has collected the tests and is idle, until all are answered.
 
         Raises:
             SubjectError: a worker cannot collect the tests, or the sources have changed.
         """
-        busy: dict[WorkerProcess, tuple[Job, float]] = {}  # with the time at which an answer is overdue
+        busy: dict[WorkerProcess, tuple[WorkerJob, float]] = {}  # with the time at which an answer is overdue
         exhausted = False
         while busy or not exhausted:
             if self._idle and not exhausted:
@@ -181,20 +181,18 @@ class MutationCampaign:
         if not message.tests:
             raise SubjectError("there are no tests to run: pytest collected none")
         self._collected = message.tests
-        if self._baseline.modules:
-            worker.give(sorted(self._baseline.modules))
         self._idle.append(worker)
 
-    def _baseline_jobs(self) -> Iterator[Job]:
+    def _baseline_jobs(self) -> Iterator[WorkerJob]:
         """Jobs that run new tests without a mutant."""
         new = self._baseline.new_among(self._collected)
         if new:
             self._baseline.begin_round()
         # Where a group has more tests than others, every worker still gets its part of each.
         shares = [new[number :: self.jobs] for number in range(self.jobs)]
-        yield from (Job(share, _BASELINE_SECONDS) for share in shares if share)
+        yield from (WorkerJob(share, _BASELINE_SECONDS) for share in shares if share)
 
-    def _add_to_baseline(self, job: Job, answer: Observations | MutantResult) -> None:
+    def _add_to_baseline(self, job: WorkerJob, answer: Observations | MutantResult) -> None:
         if isinstance(answer, MutantResult):
             raise SubjectError(f"the tests do not run to their end without a mutant ({answer.message})")
         self._baseline.add(answer)
@@ -245,7 +243,7 @@ class MutationCampaign:
                 file.flush()
                 on_result(result, answered, answered + running + len(waiting))
 
-            def jobs() -> Iterator[Job]:
+            def jobs() -> Iterator[WorkerJob]:
                 nonlocal running
                 while waiting:
                     group, mutant = waiting.popleft()
@@ -254,11 +252,11 @@ class MutationCampaign:
                         continue
                     if tests:
                         running += 1
-                        yield Job(tests, self._limit_of(tests), mutant, group)
+                        yield WorkerJob(tests, self._limit_of(tests), mutant, group)
                     else:
                         note(mutant, group, MutantResult("", "", MutantOutcome.UNREACHED))
 
-            def on_answer(job: Job, answer: Observations | MutantResult) -> None:
+            def on_answer(job: WorkerJob, answer: Observations | MutantResult) -> None:
                 nonlocal running
                 running -= 1
                 assert job.mutant is not None and isinstance(answer, MutantResult)

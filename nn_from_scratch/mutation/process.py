@@ -14,7 +14,7 @@ import pytest
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.mutation.functions import Function
-from nn_from_scratch.mutation.pytest_session import Answer, Collected, Job, JobSession
+from nn_from_scratch.mutation.pytest_session import Answer, Collected, JobSession, WorkerJob
 
 __all__ = ["WorkerProcess"]
 
@@ -53,8 +53,8 @@ class WorkerProcess:
             self._process.start()
         theirs.close()
 
-    def give(self, job: Job | list[str]) -> None:
-        """Send a job, or the names of modules to import.
+    def give(self, job: WorkerJob) -> None:
+        """Send a job.
 
         Raises:
             SubjectError: the process is gone.

@@ -19,7 +19,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FunctionType
@@ -32,7 +31,7 @@ from nn_from_scratch.mutation.installation import FunctionWatch, install, live_f
 from nn_from_scratch.mutation.mutant import Mutant, MutantOutcome, MutantResult
 from nn_from_scratch.mutation.suite_baseline import Observations, TestRun, digest, text_of_lines
 
-__all__ = ["Answer", "Collected", "Job", "JobSession"]
+__all__ = ["Answer", "Collected", "JobSession", "WorkerJob"]
 
 #: Memory that a mutant may take beyond what the process has when it is forked, in bytes: more than any test asks for,
 #: while an edit of a size that asks for all that there is fails before the machine is out of it.
@@ -53,7 +52,7 @@ class Collected:
 
 
 @dataclass(frozen=True)
-class Job:
+class WorkerJob:
     """Tests to run in one process: against a mutant until one fails, or without any, under watch.
 
     Attributes:
@@ -78,8 +77,7 @@ class JobSession:
     """The plugin of a worker.
 
     Args:
-        connection: jobs come over it, and answers go out, each with whether the worker is spent. A list of names that
-            comes instead of a job is of modules to import before anything is forked.
+        connection: jobs come over it, and answers go out, each with whether the worker is spent.
         groups: name and path of each group of tests, in order.
         functions: those that are mutated.
     """
@@ -116,28 +114,22 @@ class JobSession:
         self._connection.send(Collected({name: self._files[item.path] for name, item in self._items.items()}, errors))
         with suppress(EOFError):
             while True:
-                job: Job | list[str] = self._connection.recv()
-                if isinstance(job, list):
-                    _import_all(job)
-                    gc.collect()
-                    gc.freeze()  # else the first collection in a forked process writes to, and so copies, every page
-                    continue
+                job: WorkerJob = self._connection.recv()
                 spent = not _can_fork()
                 self._connection.send((self._work(job) if spent else self._in_a_fork(job), spent))
                 if spent:
                     break
         return True
 
-    def _work(self, job: Job) -> Answer:
+    def _work(self, job: WorkerJob) -> Answer:
         return self._observe(job) if job.mutant is None else self._run_against(job.mutant, job.tests)
 
-    def _observe(self, job: Job) -> Observations:
+    def _observe(self, job: WorkerJob) -> Observations:
         """Run tests without a mutant; which functions does each reach, in which lines, and what do they return?"""
         watch = FunctionWatch()
         for name, live in self._live.items():
             for function in live:
                 watch.put_on(function, name)
-        before = set(sys.modules)
         found = Observations(seen=watch.seen, cotangents=watch.cotangents)
         for test in job.tests:
             item = self._items[test]
@@ -149,7 +141,6 @@ class JobSession:
             found.tests[test] = TestRun(self._group_of(item), seconds, reached, self._files[item.path])
             if failure:
                 found.failures[test] = failure
-        found.modules |= {name for name in set(sys.modules) - before if _can_be_imported(name)}
         return found
 
     def _run_against(self, mutant: Mutant, tests: Sequence[str]) -> MutantResult | SubjectError:
@@ -184,7 +175,7 @@ class JobSession:
                 return name
         return next(iter(self._groups), "")
 
-    def _in_a_fork(self, job: Job) -> Answer:
+    def _in_a_fork(self, job: WorkerJob) -> Answer:
         receiving, sending = multiprocessing.Pipe(duplex=False)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -194,20 +185,25 @@ class JobSession:
             child = os.fork()
         if not child:
             receiving.close()
-            _be_a_child(partial(self._work, job), job, sending)
+            _be_a_child(self._work, job, sending)
         sending.close()
         with suppress(OSError):
             os.setpgid(child, child)
         answer: Answer = _ended(job, MutantOutcome.TIMEOUT, message=f"no result after {job.limit:.0f} s")
+        modules: list[str] = []
         with receiving:
             try:
                 if receiving.poll(job.limit):
-                    answer = receiving.recv()
+                    answer, modules = receiving.recv()
             except EOFError:
                 answer = _ended(job, MutantOutcome.CRASHED, message="the process ended without a result")
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child, signal.SIGKILL)  # also what the tests started and left behind
         os.waitpid(child, 0)
+        if modules:
+            _import_all(modules)
+            gc.collect()
+            gc.freeze()  # else the first collection in a forked process writes to, and so copies, every page
         if isinstance(answer, MutantResult):
             answer = replace(answer, seconds=time.perf_counter() - started)
         return answer
@@ -226,7 +222,7 @@ class _FailureRecorder:
             self.failure = (text.strip().splitlines() or [report.when or "failed"])[0][:300] or "failed"
 
 
-def _ended(job: Job, outcome: MutantOutcome, *, message: str) -> MutantResult:
+def _ended(job: WorkerJob, outcome: MutantOutcome, *, message: str) -> MutantResult:
     return MutantResult(job.mutant.id if job.mutant is not None else "", "", outcome, message=message)
 
 
@@ -256,20 +252,21 @@ def _can_fork() -> bool:
     return torch is None or not torch.cuda.is_initialized()
 
 
-def _be_a_child(work: Callable[[], Answer], job: Job, sending: Connection) -> None:
-    """Work, send the answer, and end without the parent's clean-up, which is the parent's."""
+def _be_a_child(work: Callable[[WorkerJob], Answer], job: WorkerJob, sending: Connection) -> None:
+    """Work, send the answer and what was imported, and end without the parent's clean-up, which is the parent's."""
     with suppress(OSError):
         os.setpgid(0, 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(math.ceil(job.limit) + 1)  # an endless mutant ends also where its parent has been killed
     _limit_memory()
+    before = set(sys.modules)
     try:
-        answer = work()
+        answer = work(job)
     except BaseException as error:  # pytest.exit, SystemExit, MemoryError: a mutant may raise anything anywhere
         last = traceback.format_exception_only(type(error), error)[-1].strip()
         answer = _ended(job, MutantOutcome.KILLED, message=f"the session ended with {last}")
-    with suppress(OSError):
-        sending.send(answer)
+    with suppress(Exception):
+        sending.send((answer, [name for name in {*sys.modules} - before if _can_be_imported(name)]))
     os._exit(0)
 
 

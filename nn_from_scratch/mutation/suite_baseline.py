@@ -55,14 +55,12 @@ class Observations:
         failures: by id of each test that failed, what it failed with.
         seen: shapes of each function's results: by its name, and by place.
         cotangents: functions that take a cotangent.
-        modules: those that the tests import while they run.
     """
 
     tests: dict[str, TestRun] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     seen: dict[str, dict[str, Observation]] = field(default_factory=dict)
     cotangents: set[str] = field(default_factory=set)
-    modules: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -72,7 +70,7 @@ class SuiteBaseline:
     Attributes:
         settings: digest of what decides the meaning of a result.
         sources: digest of each function's source, by name.
-        tests, seen, cotangents, modules: as of `Observations`, of all tests.
+        tests, seen, cotangents: as of `Observations`, of all tests.
         round: the number of times that new tests came, so far.
     """
 
@@ -81,7 +79,6 @@ class SuiteBaseline:
     tests: dict[str, TestRun] = field(default_factory=dict)
     seen: dict[str, dict[str, Observation]] = field(default_factory=dict)
     cotangents: set[str] = field(default_factory=set)
-    modules: set[str] = field(default_factory=set)
     round: int = 0
 
     @classmethod
@@ -104,13 +101,11 @@ class SuiteBaseline:
             name: {place: Observation(tuple(o["shape"]), o["floating"]) for place, o in places.items()}
             for name, places in values["seen"].items()
         }
-        sets = {name: set(values[name]) for name in ("cotangents", "modules")}
-        return cls(**values | sets | {"tests": tests, "seen": seen})
+        return cls(values["settings"], values["sources"], tests, seen, set(values["cotangents"]), values["round"])
 
     def save(self, folder: Path) -> None:
         """Write the baseline to the folder, atomically."""
-        values = asdict(self) | {"cotangents": sorted(self.cotangents), "modules": sorted(self.modules)}
-        write_json(folder / "baseline.json", values)
+        write_json(folder / "baseline.json", asdict(self) | {"cotangents": sorted(self.cotangents)})
 
     def new_among(self, collected: Mapping[str, str]) -> list[str]:
         """The tests that are not known yet, or whose file has changed; those that are gone are forgotten.
@@ -136,7 +131,6 @@ class SuiteBaseline:
             raise SubjectError(f"{len(found.failures)} tests fail without any mutant, the first is {test}: {message}")
         self.tests |= {name: replace(run, round=self.round) for name, run in found.tests.items()}
         self.cotangents |= found.cotangents
-        self.modules |= found.modules
         for name, places in found.seen.items():
             keep_larger(self.seen.setdefault(name, {}), places)
 
