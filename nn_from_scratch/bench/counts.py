@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["Counts", "count"]
 
@@ -28,7 +27,7 @@ class Counts:
     """The exact costs of one call.
 
     Attributes:
-        operators: that torch dispatches, each once however large; None where they were not counted.
+        operators: of torch that are called, without those that they call themselves; None where they were not counted.
         launches: of kernels or graphs on the GPU; None without one.
         peak_bytes: of tensors, at the worst moment, beyond what lives through the whole call. On a CPU all that
             torch's allocator gives out, temporaries inside an operator included; scratch memory of the vendor's
@@ -44,18 +43,6 @@ class Counts:
         return asdict(self)
 
 
-class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it so
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it so
-        self.count = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.count += 1
-        return func(*args, **(kwargs or {}))
-
-
 def count(function: Callable[[], object], *, warm_up: int = 3, operators: bool = True) -> Counts:
     """Count what a call costs once it has settled.
 
@@ -66,17 +53,23 @@ def count(function: Callable[[], object], *, warm_up: int = 3, operators: bool =
     """
     for _ in range(warm_up):
         function()
-    dispatched: int | None = None
-    if operators:
-        with _Operators() as mode:
-            function()
-        dispatched = mode.count
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch's
     return Counts(
-        operators=dispatched,
+        operators=_operators(function) if operators else None,
         launches=_launches(function) if cuda else None,
         peak_bytes=_peak_on_cuda(function) if cuda else _peak_on_cpu(function),
     )
+
+
+def _operators(function: Callable[[], object]) -> int:
+    with _quiet(), profile(activities=[ProfilerActivity.CPU]) as found:
+        function()
+
+    def is_part(event: Any) -> bool:
+        parent = event.cpu_parent
+        return parent is not None and (parent.name.startswith("aten::") or is_part(parent))
+
+    return sum(event.name.startswith("aten::") and not is_part(event) for event in found.events())
 
 
 def _launches(function: Callable[[], object]) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from inspect import Parameter, signature
 from math import inf
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, cast, overload
 
 import torch
 from torch import Tensor
@@ -318,4 +318,4 @@ def backward(y: Tensor, cotangent: Tensor | None = None) -> Gradients:
             "not from an input or from the result of a tensor operation on it"
         )
     creator, index = origin
-    return creator.backward_at(index, torch.ones_like(y) if cotangent is None else cotangent)
+    return cast(Module, creator).backward_at(index, torch.ones_like(y) if cotangent is None else cotangent)

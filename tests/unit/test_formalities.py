@@ -48,12 +48,12 @@ def room(path: Path) -> str:
 
 
 def test_every_public_name_can_be_imported_and_the_list_is_sorted() -> None:
-    names = nn_from_scratch.__all__
-    assert sorted(names) == sorted(set(names)) == dir(nn_from_scratch)
+    names = dir(nn_from_scratch)
+    assert names == sorted(set(names)) == vars(nn_from_scratch)["__getattr__"]("__all__")
     for name in names:
         assert getattr(nn_from_scratch, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        _ = nn_from_scratch.nothing
+        getattr(nn_from_scratch, "nothing")  # noqa: B009  # the type checker knows that it is not there
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if room(path) == "engine"], ids=lambda path: path.name)
@@ -70,6 +70,17 @@ def test_the_engine_knows_no_torch_nn_modules_and_no_autograd(path: Path) -> Non
             assert node.attr not in ("nn", "autograd", "func"), f"torch.{node.attr} in line {node.lineno}"
         if isinstance(node, ast.Attribute):
             assert node.attr not in ("requires_grad_", "enable_grad"), f"{node.attr} in line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_no_underscored_module_of_torch_is_used(path: Path) -> None:
+    for module, names in imports(path):
+        if module.split(".")[0] == "torch":
+            assert not any(part.startswith("_") for part in (*module.split("."), *names)), (module, names)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("torch._"):
+            name = ast.unparse(node).split(".")[1]  # operations on lists have no other name yet
+            assert name.startswith("_foreach_") or name == "__version__", f"torch.{name} in line {node.lineno}"
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if room(path) == "verify"], ids=lambda path: path.name)
@@ -121,9 +132,13 @@ def test_no_circle_of_imports_between_files_not_even_for_types_alone() -> None:
 
 
 PUBLIC = [
-    *(getattr(layers, name) for name in layers.__all__),
-    *(getattr(losses, name) for name in losses.__all__),
-    *(getattr(optimizers, name) for name in optimizers.__all__ if issubclass(getattr(optimizers, name), Optimizer)),
+    *(getattr(layers, name) for name in vars(layers)["__all__"]),
+    *(getattr(losses, name) for name in vars(losses)["__all__"]),
+    *(
+        getattr(optimizers, name)
+        for name in vars(optimizers)["__all__"]
+        if issubclass(getattr(optimizers, name), Optimizer)
+    ),
 ]
 
 
@@ -163,7 +178,7 @@ def test_every_option_takes_another_value_than_its_default_in_some_case(entry: E
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_files_stay_short(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 320, "a file that wants more is two rooms"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, "does it have two subjects?"
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)

@@ -17,7 +17,7 @@ from torch import Tensor
 from nn_from_scratch.bench import table1
 from nn_from_scratch.bench.counts import Counts
 from nn_from_scratch.bench.machine import float32_precision
-from nn_from_scratch.bench.rows import COMPILED, EAGER, ROWS, Row, Step, our_step, torch_step
+from nn_from_scratch.bench.rows import COMPILED, EAGER, ROWS, Row, Step
 from nn_from_scratch.bench.table1 import Settings, Table1, Timing, run_table
 from nn_from_scratch.cli.bench_tables import show_table
 from nn_from_scratch.errors import ArgumentError
@@ -129,32 +129,6 @@ def test_the_precision_on_a_gpu_is_that_of_the_table_only_while_it_is_measured(r
             assert torch.backends.cuda.matmul.fp32_precision == before != precision
 
 
-def test_the_memory_of_a_captured_step_includes_what_it_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    def count(function: Callable[[], object], operators: bool) -> Counts:
-        for _ in range(3):
-            function()
-        return Counts(1, None, 7)
-
-    monkeypatch.setattr(table1, "count", count)
-    names = [EAGER, "auto", "native, uncaptured"]
-    settings = Settings(samples=2, batch=2, epochs=1, slices=1, quick=True)
-    table = run_table(settings, rows=[row for row in ROWS if row.name in names], optimizers=["SGD"])
-    needed = {timing.row: timing.counts.peak_bytes for timing in table.timings if timing.counts is not None}
-    assert needed[EAGER] == needed["native, uncaptured"] == 7
-    assert needed["auto"] > 2 * 3 * 32 * 32 * 4  # a prediction at least
-
-
-def test_each_worker_needs_memory() -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        step = our_step(torch.rand(1, 3, 32, 32), "SGD")
-    finally:
-        torch.set_num_threads(threads)
-    assert table1._memory(step, 7) == 21 + step.train.kept_bytes
-    assert table1._memory(torch_step(torch.rand(1, 3, 32, 32), "SGD"), 7) == 7
-
-
 @pytest.mark.parametrize("options", [{"samples": 0}, {"batch": 0}, {"epochs": 0}, {"precision": "bf16"}])
 def test_bad_settings_are_told(options: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=f"{next(iter(options))} is "):
@@ -169,7 +143,7 @@ def test_a_quick_table_says_so_in_its_title() -> None:
 
 
 def test_real_rows_of_ours_are_not_void() -> None:
-    listed = [row for row in ROWS if row.name in ("auto", "unfold", EAGER)]
+    listed = [row for row in ROWS if row.name in ("native, captured", "unfold", EAGER)]
     found = run_table(replace(SETTINGS, epochs=1), rows=listed, optimizers=["Adam"])
     assert [timing.void for timing in found.timings] == ["", "", ""]
     assert all(timing.counts is not None and timing.counts.operators for timing in found.timings)

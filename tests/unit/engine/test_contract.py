@@ -1,11 +1,15 @@
-"""The eight points of the engine's contract, each under its own name."""
+"""What a module promises: records and marks, backward, cotangents, losses, clearing, moving, purity, copies."""
 
 from __future__ import annotations
 
 import copy
 import gc
 import pickle
+import sys
 import weakref
+from collections import Counter
+from pathlib import Path
+from types import FrameType
 
 import pytest
 import torch
@@ -53,7 +57,7 @@ class Residual(nn.Container):
         return self.join(x, self.inside(x))
 
 
-# 1. records and marks
+# records and marks
 
 
 def test_call_keeps_the_input_and_marks_the_output() -> None:
@@ -78,7 +82,7 @@ def test_an_index_is_not_used_again_after_clearing() -> None:
     assert vars(first)["input_index"] != vars(second)["input_index"]
 
 
-# 2. the walk
+# the walk
 
 
 def test_backward_adds_to_grad_and_returns_the_input_gradient() -> None:
@@ -200,7 +204,7 @@ def test_a_use_that_hands_on_nothing_does_not_block_the_other_uses() -> None:
     torch.testing.assert_close(nn.backward(y), y * (1 - y), rtol=1e-13, atol=1e-14)
 
 
-# 3. cotangents without an index
+# cotangents without an index
 
 
 def test_a_cotangent_without_index_is_accepted_where_one_record_is_pending() -> None:
@@ -241,7 +245,7 @@ def test_a_cotangent_of_another_shape_is_refused() -> None:
         nn.backward(y, randn(4))
 
 
-# 4. MSE
+# MSE
 
 
 def test_mse_propagates_every_remembered_pair() -> None:
@@ -289,7 +293,7 @@ def test_backward_without_any_pair_is_refused() -> None:
         nn.MSE().backward()
 
 
-# 5. the graph is kept by backward, and freed by zero_grad
+# the graph is kept by backward, and freed by zero_grad
 
 
 def test_backward_twice_adds_twice() -> None:
@@ -378,7 +382,7 @@ def test_no_records_remembers_nothing() -> None:
     assert vars(model(randn(2, 3)))["creator"] is model
 
 
-# 6. optimizers take the model; moving keeps names and sharing
+# optimizers take the model; moving keeps names and sharing
 
 
 def test_shared_parameters_stay_shared_when_moved() -> None:
@@ -408,7 +412,7 @@ def test_optimizer_state_follows_the_parameters() -> None:
     assert optimizer.state_dict()["momentum.weight"].dtype == torch.float32
 
 
-# 7. no grad_fn, nothing modified
+# no grad_fn, nothing modified
 
 
 def test_nothing_returned_carries_a_graph() -> None:
@@ -471,7 +475,7 @@ def test_gradients_are_the_same_without_grad_and_under_inference_mode(mode: type
     assert torch.equal(found, expected)  # type: ignore[arg-type]  # one input, so one tensor
 
 
-# 8. initialisation stands in test_initialization.py; copies
+# initialisation stands in test_initialization.py; copies
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])  # noqa: S301  # our own bytes
@@ -485,3 +489,34 @@ def test_a_copy_has_the_parameters_and_none_of_the_records(duplicate: object) ->
     for name, parameter in model.parameters().items():
         assert torch.equal(other.parameters()[name], parameter)
     other(torch.randn(1, 1, 5, 5))
+
+
+# how much of the package takes part
+
+
+@pytest.mark.parametrize("algorithm", ["native", "unfold"])
+@pytest.mark.parametrize("make", [nn.Conv2d, nn.TransposeConv2d])
+def test_a_convolution_and_its_backward_go_through_eight_files_at_most(
+    make: type[nn.Conv2d | nn.TransposeConv2d], algorithm: str
+) -> None:
+    x, g = torch.ones(2, 3, 6, 6), torch.ones(2, 4, 5, 5)
+    files: set[str] = set()
+    calls: Counter[str] = Counter()
+
+    def follow(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and "nn_from_scratch" in frame.f_code.co_filename:
+            files.add(Path(frame.f_code.co_filename).name)
+            calls[frame.f_code.co_name] += 1
+
+    sys.setprofile(follow)
+    try:
+        layer = make(3, 4, 2, padding=0 if make is nn.Conv2d else 1, algorithm=algorithm)
+        y = layer(x)
+        sizes, records = calls["output_size"] + calls["transposed_size"], calls["record_at"]
+        layer.backward(g)
+    finally:
+        sys.setprofile(None)
+    assert y.shape == g.shape
+    assert len(files) <= 8, files
+    assert sizes == 1 and calls["output_size"] + calls["transposed_size"] == 1  # none in the backward
+    assert records == 0 and calls["record_at"] == 1
