@@ -163,7 +163,7 @@ class Denoiser:
         Raises:
             DeviceError: the device is not available.
         """
-        with resources.as_file(resources.files("nn_from_scratch") / "pretrained" / "model.safetensors") as path:
+        with resources.as_file(resources.files("nn_from_scratch.denoise") / "pretrained" / "model.safetensors") as path:
             return cls.load(path, device=device)
 
 

@@ -79,7 +79,7 @@ def train_together(kind: str = "cpu") -> int:
 
 
 def run_the_documentation() -> int:
-    text = Path(__file__).parents[3].joinpath("docs", "distributed.md").read_text(encoding="utf-8")
+    text = Path(__file__).parents[4].joinpath("docs", "distributed.md").read_text(encoding="utf-8")
     block = text.split("```python\n")[1].split("```")[0]
     namespace: dict[str, Any] = {"__name__": "documentation"}
     exec(compile(block, "docs/distributed.md", "exec"), namespace)

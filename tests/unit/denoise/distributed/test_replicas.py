@@ -21,7 +21,7 @@ from nn_from_scratch.denoise.training import make_optimizer, train
 from tests.unit.denoise.distributed.ranks import SCENARIOS, SETTINGS, cloned, fresh_model, tiny_pairs
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the ranks of these tests are forked")
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def run_ranks(folder: Path, *names: str, silence: float = 40.0) -> None:
