@@ -36,7 +36,7 @@ def draw_denoised(path: Path) -> None:
     """The picture of the README."""
     from nn_from_scratch import Denoiser
     from nn_from_scratch.denoise.data import Gaussian, read_picture
-    from nn_from_scratch.denoise.data.photographs import photograph_paths
+    from nn_from_scratch.denoise.data.pictures import photograph_paths
     from nn_from_scratch.denoise.scores import psnr
 
     _, held_out = photograph_paths()

@@ -17,9 +17,9 @@ from PIL import Image
 
 from nn_from_scratch import Denoiser
 from nn_from_scratch.denoise.data import Gaussian, load_pairs, read_picture
-from nn_from_scratch.denoise.data.photographs import photograph_paths
-from nn_from_scratch.denoise.progress import Progress
+from nn_from_scratch.denoise.data.pictures import photograph_paths
 from nn_from_scratch.denoise.scores import psnr
+from nn_from_scratch.denoise.settings import TrainingProgress
 
 
 def main(arguments: Sequence[str] = ()) -> tuple[float, float]:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] = ()) -> tuple[float, float]:
 
     pairs = load_pairs(train_size=options.pairs, validation_size=100)
 
-    def report(progress: Progress) -> None:
+    def report(progress: TrainingProgress) -> None:
         last = progress.history[-1]
         print(f"epoch {last.epoch}: loss {last.loss:.5f}, {last.psnr:.2f} dB on crops of pictures it never saw")
 

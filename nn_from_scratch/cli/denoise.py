@@ -117,8 +117,7 @@ def outputs(images: Sequence[Path], out: str | None) -> list[Path]:
 
 def _denoise_file(denoiser: Denoiser, image: Path, target: Path) -> tuple[str | None, tuple[str, ...]]:
     """Denoise one file; give what went wrong, if anything, and what was converted on reading."""
-    from nn_from_scratch.denoise.data import read_picture
-    from nn_from_scratch.denoise.png import write_png
+    from nn_from_scratch.denoise.data.pictures import read_picture, write_png
 
     try:
         picture, remarks = read_picture(image)

@@ -16,8 +16,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from nn_from_scratch.denoise.comparison import Score
-    from nn_from_scratch.denoise.progress import Progress as RunProgress
+    from nn_from_scratch.denoise.scores import Score
+    from nn_from_scratch.denoise.settings import TrainingProgress as RunProgress
 
 __all__ = ["ProgressLine", "TrainingDisplay", "print_table", "say", "show_scores"]
 

@@ -39,14 +39,13 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def stop_on_signals(on_signal: Callable[[], None], *, say: bool = True) -> Iterator[Callable[[], bool]]:
+def stop_on_signals(*, say: bool = True) -> Iterator[Callable[[], bool]]:
     """Context manager whose function says whether Ctrl-C or SIGTERM came, however often they come.
 
     This is for one of several processes, which must all stop after the same step: Ctrl-C reaches each of them twice,
     once from the terminal and once from the launcher, which ends what does not stop by itself.
 
     Args:
-        on_signal: called with each.
         say: whether the first Ctrl-C is answered.
     """
     asked = False
@@ -56,7 +55,6 @@ def stop_on_signals(on_signal: Callable[[], None], *, say: bool = True) -> Itera
         if say and not asked and signal_number == signal.SIGINT:
             os.write(2, b"\nstopping all ranks and saving\n")
         asked = True
-        on_signal()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

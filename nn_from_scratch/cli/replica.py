@@ -6,28 +6,20 @@ import json
 import socket
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import torch
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import Tensor
 
 from nn_from_scratch.cli.interrupts import stop_on_signals
-from nn_from_scratch.denoise.data import load_pairs
-from nn_from_scratch.denoise.data.fingerprint import fingerprint
+from nn_from_scratch.denoise.checkpoints import read_checkpoint
+from nn_from_scratch.denoise.data import fingerprint, load_pairs
 from nn_from_scratch.denoise.distributed.launch import Launch
 from nn_from_scratch.denoise.distributed.replicas import Replicas, join
 from nn_from_scratch.denoise.model import report_model
-from nn_from_scratch.denoise.progress import Progress
 from nn_from_scratch.denoise.settings import RunSettings
-from nn_from_scratch.denoise.training import check_device, make_optimizer, train
-from nn_from_scratch.engine.convolutions import convolution_algorithm
-from nn_from_scratch.engine.module import Module
-from nn_from_scratch.engine.optimizers import Optimizer
+from nn_from_scratch.denoise.training import check_device, computing_as, make_optimizer, train
 from nn_from_scratch.errors import ArgumentError, DataError, NNFromScratchError
 
-__all__ = ["run_replica", "send_settings", "send_state"]
+__all__ = ["run_replica", "send_settings"]
 
 
 def run_replica(launch: Launch, lead: Callable[[Replicas], int]) -> int:
@@ -35,7 +27,7 @@ def run_replica(launch: Launch, lead: Callable[[Replicas], int]) -> int:
 
     Args:
         launch: of this process.
-        lead: what rank 0 does; it calls `send_settings` and `send_state` on its way.
+        lead: what rank 0 does; it calls `send_settings` on its way, and broadcasts the checkpoint to start from.
 
     Returns:
         The exit status: as that of `train`, and 2 without a word where another rank says what has happened.
@@ -66,50 +58,31 @@ def run_replica(launch: Launch, lead: Callable[[Replicas], int]) -> int:
 
 
 def send_settings(replicas: Replicas, settings: RunSettings) -> torch.device:
-    """Tell the other ranks what the run is, connect with them, and give the device of this rank."""
-    replicas.tell("settings", json.dumps(asdict(settings)))
+    """Tell the other ranks what the run is, and give the device of this rank."""
+    replicas.broadcast(json.dumps(asdict(settings)).encode())
     return _connect(replicas, settings)
 
 
-def send_state(
-    replicas: Replicas, model: Module, optimizer: Optimizer, progress: Progress, *, data_sha256: str
-) -> None:
-    """Tell the other ranks where the run is to be taken up."""
-    replicas.tell("state", json.dumps({"progress": progress.to_json(), "data_sha256": data_sha256}))
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer.state_dict().items()}
-    replicas.broadcast(save_tensors({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}))
-
-
 def _follow(replicas: Replicas) -> int:
-    settings = RunSettings(**json.loads(replicas.hear("settings")))
-    torch.set_num_threads(settings.threads)
+    settings = RunSettings(**json.loads(replicas.broadcast(None)))
     device = _connect(replicas, settings)
-    pairs = load_pairs(
-        settings.data,
-        noise=settings.noise,
-        train_size=settings.train_size,
-        validation_size=settings.validation_size,
-        seed=settings.seed,
-    )
-    state: dict[str, Any] = json.loads(replicas.hear("state"))
-    if fingerprint(pairs) != state["data_sha256"]:
+    pairs = load_pairs(**settings.data_options)
+    model = report_model(dtype=torch.float32).to(device)
+    optimizer = make_optimizer(model, settings)
+    checkpoint = read_checkpoint(replicas.broadcast(None), model, name="of rank 0")
+    if fingerprint(pairs) != checkpoint.information["data_sha256"]:
         needed = "version of scikit-image" if settings.data is None else f"files at {settings.data!r}"
         raise DataError(
             f"the training data ({pairs.source}) is not that of rank 0: every machine needs the same {needed}"
         )
-    model = report_model(dtype=torch.float32).to(device)
-    optimizer = make_optimizer(model, settings)
-    tensors = load_tensors(replicas.broadcast(None))
-    model.load_state_dict(_part(tensors, "model."))
-    optimizer.load_state_dict(_part(tensors, "optimizer."))
-    with convolution_algorithm(settings.conv), stop_on_signals(replicas.hurry, say=False) as stop:
+    checkpoint.restore(model, optimizer)
+    with computing_as(settings), stop_on_signals(say=False) as stop:
         reached = train(
             model,
             optimizer,
             pairs,
             settings=settings,
-            progress=Progress.from_json(state["progress"]),
+            progress=checkpoint.progress,
             validate=False,
             stop=replicas.agreed(stop),
             replicas=replicas,
@@ -124,7 +97,3 @@ def _connect(replicas: Replicas, settings: RunSettings) -> torch.device:
     device = check_device(f"cuda:{replicas.local_rank}" if name == "cuda" else name)
     replicas.connect(device)
     return device
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

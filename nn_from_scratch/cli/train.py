@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nn_from_scratch.denoise.distributed.launch import find_launch
-from nn_from_scratch.denoise.settings import CONVOLUTIONS, DEFAULT_EPOCHS, OPTIMIZER_DEFAULTS, PRECISIONS, RunSettings
+from nn_from_scratch.denoise.settings import (
+    CONVOLUTIONS,
+    DEFAULT_EPOCHS,
+    OPTIMIZER_DEFAULTS,
+    PRECISIONS,
+    RunSettings,
+    new_settings,
+)
 from nn_from_scratch.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -82,17 +89,15 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     training.add_argument(
         "--conv",
         choices=CONVOLUTIONS,
-        help="how convolutions are computed: im2col, as in the report to the letter; unfold, the same but faster; "
-        "native, with the vendor's forward kernels; or auto, the fastest of them for the device (default: auto)",
+        help="how convolutions are computed: unfold, as in the report; native, by the vendor's kernels; or auto, the "
+        "fastest of them for the device (default: auto)",
     )
     training.add_argument(
         "--threads",
         type=int,
         metavar="N",
-        help="processor threads, which share each batch (default: 1; two are faster by a quarter on idle cores, and "
-        "slower on a busy one)",
+        help="processor threads of torch's operators (default: 1; more help with large batches on idle cores alone)",
     )
-
     training.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -169,41 +174,8 @@ def _run(args: argparse.Namespace, replicas: Replicas | None) -> int:
             f"out is {str(out)!r}, but --resume names the run {str(given['resume'])!r}, which is written there: "
             "leave --out out"
         )
-    from nn_from_scratch.cli.session import resume_run, start_run
+    from nn_from_scratch.cli.train_session import resume_run, start_run
 
     if fresh is not None:
         return start_run(fresh, out=out, json_path=json_path, replicas=replicas)
     return resume_run(given["resume"] or out, explicit=explicit, json_path=json_path, replicas=replicas)
-
-
-def new_settings(explicit: dict[str, Any]) -> RunSettings:
-    """The settings of a new run: those that were given, the defaults of the optimizer, the other defaults.
-
-    Raises:
-        ArgumentError: a value makes no sense.
-    """
-    return RunSettings(**{**OPTIMIZER_DEFAULTS[explicit.get("optimizer", "sgd")], **explicit})
-
-
-def resumed_settings(stored: RunSettings, explicit: dict[str, Any], *, epochs_done: int) -> RunSettings:
-    """The settings of a resumed run: its own, with more epochs if they are asked for.
-
-    Raises:
-        ArgumentError: a value was given that differs from the run's, or fewer epochs than are done.
-    """
-    for name, value in explicit.items():
-        own = getattr(stored, name)
-        if name not in ("epochs", "capture") and value != own:
-            option = "--" + name.replace("_", "-")
-            raise ArgumentError(
-                f"{option} is {value!r}, but the run to resume was started with {own!r}: leave {option} out, "
-                "or start a new run"
-            )
-    changed = {name: explicit[name] for name in ("epochs", "capture") if name in explicit}
-    settings = replace(stored, **changed)
-    if settings.epochs < epochs_done:
-        raise ArgumentError(
-            f"--epochs is {settings.epochs}, but the run to resume has {epochs_done} epochs behind it already: "
-            "give at least as many"
-        )
-    return settings

@@ -20,13 +20,13 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from nn_from_scratch.denoise.model import architecture
-from nn_from_scratch.denoise.progress import Progress
+from nn_from_scratch.denoise.settings import TrainingProgress
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import CheckpointError, StateDictError
 from nn_from_scratch.storage import write_atomically
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "load_checkpoint", "read_checkpoint", "save_checkpoint"]
 
 _FORMAT = "nn_from_scratch checkpoint 1"
 _KEYS = {"format", "architecture", "sha256", "progress", "information"}
@@ -34,7 +34,7 @@ _KEYS = {"format", "architecture", "sha256", "progress", "information"}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was read from a file, and verified.
+    """The verified content of a checkpoint.
 
     Attributes:
         model: the parameters by name, on the CPU.
@@ -45,7 +45,7 @@ class Checkpoint:
 
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor] = field(default_factory=dict)
-    progress: Progress | None = None
+    progress: TrainingProgress | None = None
     information: dict[str, Any] = field(default_factory=dict)
 
     def restore(self, model: Module, optimizer: Optimizer | None = None) -> None:
@@ -67,7 +67,7 @@ def save_checkpoint(
     model: Module,
     *,
     optimizer: Optimizer | None = None,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     information: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint atomically; an older one at this path survives every failure.
@@ -111,8 +111,30 @@ def load_checkpoint(path: Path, model: Module) -> Checkpoint:
         CheckpointError: the file is missing, truncated or damaged, was not written by `save_checkpoint`, is of another
             architecture or dtype, or holds values that are not finite.
     """
-    tensors, metadata = _read(path)
-    name = repr(str(path))
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"checkpoint {str(path)!r} does not exist") from None
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {str(path)!r} cannot be read: {error.strerror or error}") from error
+    return read_checkpoint(content, model, name=repr(str(path)))
+
+
+def read_checkpoint(content: bytes, model: Module, *, name: str) -> Checkpoint:
+    """Verify the content of a checkpoint file, as `load_checkpoint` does; messages call it by this name.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`.
+    """
+    try:
+        tensors = load_tensors(content)
+        # The library gives the metadata of files on disk only; the header is a length and that many bytes of JSON.
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"checkpoint {name} is not a whole safetensors file ({error}): it is truncated or something else"
+        ) from error
     if metadata.get("format") != _FORMAT or not metadata.keys() >= _KEYS:
         raise CheckpointError(
             f"checkpoint {name} has the format {metadata.get('format')!r}, but {_FORMAT!r} is expected: "
@@ -136,32 +158,13 @@ def load_checkpoint(path: Path, model: Module) -> Checkpoint:
         return Checkpoint(
             model=parameters,
             optimizer=_part(tensors, "optimizer."),
-            progress=None if progress is None else Progress.from_json(progress),
+            progress=None if progress is None else TrainingProgress.from_json(progress),
             information=dict(information),
         )
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"checkpoint {name} is damaged: its JSON cannot be read ({error})") from error
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {name} is damaged: {error}") from error
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise CheckpointError(f"checkpoint {str(path)!r} does not exist") from None
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {str(path)!r} cannot be read: {error.strerror or error}") from error
-    try:
-        tensors = load_tensors(content)
-        # The library gives the metadata of files on disk only; the header is a length and that many bytes of JSON.
-        length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"checkpoint {str(path)!r} is no whole safetensors file ({error}): it is truncated or something else"
-        ) from error
-    return tensors, metadata
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

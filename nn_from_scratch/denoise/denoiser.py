@@ -1,4 +1,4 @@
-"""The denoiser: from noisy pairs to denoised pictures in four methods.
+"""The denoiser as one object: fitted to noisy pairs, it denoises pictures.
 
 Axes: N images, C = 3 channels, H height, W width. Values are uint8, 0 to 255.
 """
@@ -6,6 +6,7 @@ Axes: N images, C = 3 channels, H height, W width. Values are uint8, 0 to 255.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,10 +19,8 @@ from typing_extensions import Self
 
 from nn_from_scratch.denoise.checkpoints import load_checkpoint, save_checkpoint
 from nn_from_scratch.denoise.data import PairSet
-from nn_from_scratch.denoise.model import report_model
-from nn_from_scratch.denoise.progress import EpochResult, Progress
-from nn_from_scratch.denoise.settings import OPTIMIZER_DEFAULTS, TrainingSettings
-from nn_from_scratch.denoise.tiling import apply_to_images
+from nn_from_scratch.denoise.model import apply_to_images, report_model
+from nn_from_scratch.denoise.settings import OPTIMIZER_DEFAULTS, EpochResult, TrainingProgress, TrainingSettings
 from nn_from_scratch.denoise.training import check_device, make_optimizer, train
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.errors import CheckpointError, DtypeError, ShapeError
@@ -47,7 +46,7 @@ class Denoiser:
 
     Attributes:
         model: the network itself.
-        information: what is known of how it was trained, JSON values.
+        information: JSON values that say how it was trained.
 
     Raises:
         ArgumentError, DeviceError: an argument makes no sense here.
@@ -65,7 +64,7 @@ class Denoiser:
         targets: Tensor | npt.NDArray[np.uint8],
         *,
         validation: tuple[Tensor | npt.NDArray[np.uint8], Tensor | npt.NDArray[np.uint8]] | None = None,
-        on_epoch: Callable[[Progress], None] | None = None,
+        on_epoch: Callable[[TrainingProgress], None] | None = None,
         **settings: Any,
     ) -> tuple[EpochResult, ...]:
         """Train on from the present weights.
@@ -85,12 +84,12 @@ class Denoiser:
             ArgumentError, ShapeError, DtypeError: an argument makes no sense.
             DivergenceError: the loss is no longer finite.
         """
-        unknown = settings.keys() - TrainingSettings.__dataclass_fields__.keys()
+        unknown = settings.keys() - {field.name for field in fields(TrainingSettings)}
         if unknown:
             raise TypeError(f"fit() got unexpected settings {', '.join(sorted(unknown))}")
         chosen = TrainingSettings(**{**OPTIMIZER_DEFAULTS.get(settings.get("optimizer", "sgd"), {}), **settings})
         a, b = _tensor(inputs, name="inputs"), _tensor(targets, name="targets")
-        # A set without validation images does not exist; these stand in, and are not looked at.
+        # A `PairSet` needs validation images; these are placeholders that nothing reads.
         noisy, clean = validation or (a[:1], b[:1])
         pairs = PairSet(
             a,
@@ -111,7 +110,7 @@ class Denoiser:
             images: uint8, a batch (N, 3, H, W) or one picture (H, W, 3); a tensor or a NumPy array.
 
         Returns:
-            uint8 of the same shape and kind, a tensor on the same device.
+            uint8 of the same shape and type, a tensor on the same device.
 
         Raises:
             DtypeError, ShapeError: images is something else.
@@ -147,7 +146,7 @@ class Denoiser:
         path = Path(path)
         if path.is_dir():
             if not (path / CHECKPOINT_NAME).exists():
-                raise CheckpointError(f"model {str(path)!r} is a folder without {CHECKPOINT_NAME}: no training run")
+                raise CheckpointError(f"model {str(path)!r} is a folder without {CHECKPOINT_NAME}: not a training run")
             path = path / CHECKPOINT_NAME
         denoiser = cls()
         checkpoint = load_checkpoint(path, denoiser.model)

@@ -16,20 +16,19 @@ import torch
 from nn_from_scratch import __version__
 from nn_from_scratch.denoise.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from nn_from_scratch.denoise.denoiser import CHECKPOINT_NAME
-from nn_from_scratch.denoise.progress import Progress
-from nn_from_scratch.denoise.settings import RunSettings
+from nn_from_scratch.denoise.settings import RunSettings, TrainingProgress, stored_settings
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import ArgumentError, CheckpointError
 from nn_from_scratch.storage import remove_partial_files, write_json
 
-__all__ = ["Run", "find_run", "new_run"]
+__all__ = ["RunFolder", "find_run", "new_run"]
 
 _HOME = Path("runs")
 _NAME = "%Y-%m-%d_%H-%M-%S"
 
 
-class Run:
+class RunFolder:
     """The folder of one run.
 
     Args:
@@ -56,7 +55,7 @@ class Run:
         self,
         model: Module,
         optimizer: Optimizer,
-        progress: Progress,
+        progress: TrainingProgress,
         *,
         settings: RunSettings,
         information: Mapping[str, Any],
@@ -75,7 +74,9 @@ class Run:
         )
         self.write_records(progress, settings=settings, information=information)
 
-    def write_records(self, progress: Progress, *, settings: RunSettings, information: Mapping[str, Any]) -> None:
+    def write_records(
+        self, progress: TrainingProgress, *, settings: RunSettings, information: Mapping[str, Any]
+    ) -> None:
         """Write the history and the settings, for people and other programs.
 
         The checkpoint holds both as well, so these files never decide anything.
@@ -99,7 +100,7 @@ class Run:
                 f"its checkpoint of {progress.describe()} is whole"
             ) from error
 
-    def load(self, model: Module) -> tuple[Checkpoint, Progress, RunSettings]:
+    def load(self, model: Module) -> tuple[Checkpoint, TrainingProgress, RunSettings]:
         """Read and verify the checkpoint; the model is not changed.
 
         Raises:
@@ -107,7 +108,7 @@ class Run:
         """
         checkpoint = load_checkpoint(self.checkpoint, model)
         try:
-            settings = RunSettings(**checkpoint.information["settings"])
+            settings = stored_settings(checkpoint.information["settings"])
         except (KeyError, TypeError, ArgumentError) as error:
             raise CheckpointError(
                 f"checkpoint {str(self.checkpoint)!r} holds no settings of a run, so it cannot be resumed ({error})"
@@ -129,11 +130,11 @@ class Run:
             for path in (self.checkpoint, self.settings, self.history, self.results, self.curve, self.grid):
                 path.unlink(missing_ok=True)
         for folder in reversed(self._created):
-            with contextlib.suppress(OSError):  # somebody else has put something there
+            with contextlib.suppress(OSError):  # something else was put there
                 folder.rmdir()
 
 
-def new_run(folder: Path | None) -> Run:
+def new_run(folder: Path | None) -> RunFolder:
     """Make the folder of a new run.
 
     Args:
@@ -157,7 +158,7 @@ def new_run(folder: Path | None) -> Run:
     raise ArgumentError(f"out is {str(folder or _HOME)!r}, but a new or an empty folder is expected")
 
 
-def find_run(folder: Path | None) -> Run:
+def find_run(folder: Path | None) -> RunFolder:
     """Find a run that can be resumed.
 
     Args:
@@ -169,16 +170,16 @@ def find_run(folder: Path | None) -> Run:
     if folder is not None:
         if not (folder / CHECKPOINT_NAME).is_file():
             raise CheckpointError(f"no run to resume in {str(folder)!r}: it holds no {CHECKPOINT_NAME}")
-        return Run(folder)
+        return RunFolder(folder)
     found = [path.parent for path in _HOME.glob(f"*/{CHECKPOINT_NAME}")]
     if not found:
         raise CheckpointError(f"no run to resume under {str(_HOME.absolute())!r}: name its folder, as in --resume DIR")
-    return Run(max(found, key=lambda path: (path / CHECKPOINT_NAME).stat().st_mtime_ns))
+    return RunFolder(max(found, key=lambda path: (path / CHECKPOINT_NAME).stat().st_mtime_ns))
 
 
-def _make(folder: Path, *, empty_is_fine: bool) -> Run:
+def _make(folder: Path, *, empty_is_fine: bool) -> RunFolder:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    run = Run(folder, created=tuple(reversed(missing)), is_new=True)
+    run = RunFolder(folder, created=tuple(reversed(missing)), is_new=True)
     try:
         folder.mkdir(parents=True, exist_ok=empty_is_fine)
         if any(folder.iterdir()):

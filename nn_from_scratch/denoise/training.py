@@ -1,4 +1,4 @@
-"""The training loop: from a state between two steps to a later one, always in the same way.
+"""The training loop, from one state between two steps to a later one.
 
 Axes: N pairs, C = 3 channels, H height, W width. What a step does depends on the settings, the pairs and the state
 before it alone, so a run that was stopped and taken up again ends with the same bits as one that was not.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -17,13 +17,10 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.denoise.data import PairSet, batches, on_device
-from nn_from_scratch.denoise.model import LEAST_SIZE, SIZE_STEP
-from nn_from_scratch.denoise.progress import EpochResult, Progress
+from nn_from_scratch.denoise.model import LEAST_SIZE, SIZE_STEP, apply_to_images
 from nn_from_scratch.denoise.scores import psnr
-from nn_from_scratch.denoise.settings import TrainingSettings
-from nn_from_scratch.denoise.tiling import apply_to_images
-from nn_from_scratch.engine import TrainingStep
-from nn_from_scratch.engine.capture.team import single_thread
+from nn_from_scratch.denoise.settings import EpochResult, RunSettings, TrainingProgress, TrainingSettings
+from nn_from_scratch.engine import TrainingStep, convolution_algorithm
 from nn_from_scratch.engine.losses import MSE
 from nn_from_scratch.engine.low_precision import LossScale, LowPrecisionStep
 from nn_from_scratch.engine.module import Module
@@ -33,9 +30,9 @@ from nn_from_scratch.errors import ArgumentError, DeviceError, DivergenceError, 
 if TYPE_CHECKING:
     from nn_from_scratch.denoise.distributed.replicas import Replicas
 
-__all__ = ["WINDOW", "check_device", "make_optimizer", "train"]
+__all__ = ["WINDOW", "check_device", "computing_as", "make_optimizer", "train"]
 
-#: Steps between two looks at the losses: asking for a number makes the processor wait for the device.
+#: Steps after which the losses are read: asking for a number makes the processor wait for the device.
 WINDOW = 64
 
 
@@ -44,6 +41,18 @@ def make_optimizer(model: Module, settings: TrainingSettings) -> Optimizer:
     if settings.optimizer == "adam":
         return Adam(model, lr=settings.lr)
     return SGD(model, lr=settings.lr, momentum=settings.momentum)
+
+
+@contextmanager
+def computing_as(settings: RunSettings) -> Iterator[None]:
+    """Context manager that computes with the threads and the convolution algorithm of the settings."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    try:
+        with convolution_algorithm(settings.conv):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_device(name: str) -> torch.device:
@@ -55,7 +64,7 @@ def check_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise DeviceError(f"device is {name!r}, but 'cpu', 'cuda' or 'cuda:NUMBER' is expected") from None
+        device = torch.device("meta")  # refused below, like every other type
     if device.type not in ("cpu", "cuda"):
         raise DeviceError(f"device is {name!r}, but 'cpu', 'cuda' or 'cuda:NUMBER' is expected")
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -71,15 +80,14 @@ def train(
     pairs: PairSet,
     *,
     settings: TrainingSettings,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     validate: bool = True,
-    on_progress: Callable[[Progress], None] | None = None,
-    on_epoch: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[TrainingProgress], None] | None = None,
+    on_epoch: Callable[[TrainingProgress], None] | None = None,
     stop: Callable[[], bool] | None = None,
     replicas: Replicas | None = None,
     capture: bool = True,
-    workers: int = 1,
-) -> Progress:
+) -> TrainingProgress:
     """Train a model on noisy pairs with the mean squared error.
 
     Args:
@@ -94,9 +102,8 @@ def train(
         stop: asked together with `on_progress`; if true, training ends there, perhaps in mid-epoch.
         replicas: other processes that train the same model; each takes a part of every batch, and calls this with the
             same arguments, apart from `validate` and the callbacks. `stop` must be the same everywhere.
-        capture: whether steps are captured once and replayed, which is faster and changes no number; see
-            `TrainingStep` for the models that cannot be.
-        workers: threads that share each batch on a CPU, as `TrainingStep` has them; only in float32, in one process.
+        capture: whether one process in float32 captures a step once and replays it, which is faster and changes no
+            number; see `TrainingStep` for the models that cannot be captured.
 
     Returns:
         The state that model and optimizer are in now.
@@ -108,7 +115,7 @@ def train(
         DivergenceError: the loss or a weight is no longer finite; model and optimizer are then useless.
         ReplicaError: another process has ended.
     """
-    state = progress or Progress()
+    state = progress or TrainingProgress()
     parameter = next(iter(model.parameters().values()))
     _expect_trainable_size(pairs.train_noisy_a)
     if replicas is not None and settings.precision != "float32":
@@ -119,22 +126,17 @@ def train(
         raise ArgumentError(
             f"progress is at {state.describe()}, which is beyond {settings.epochs} epochs of {steps} steps"
         )
-    alone = replicas is None
-    if not alone or settings.precision != "float32":
-        workers = 1
-    step = _make_step(model, optimizer, settings, state, capture=capture and alone, workers=workers)
+    step = _make_step(model, optimizer, settings, state, capture=capture and replicas is None)
     while state.epoch < settings.epochs:
         started = time.perf_counter() - state.seconds
-        # torch's own pool, once used to draw a batch, keeps the core busy that a worker needs.
-        with single_thread() if workers > 1 else nullcontext():
-            for reached in _windows(step, pairs, settings, state, replicas):
-                state = replace(reached, seconds=time.perf_counter() - started)
-                if on_progress is not None:
-                    on_progress(state)
-                if state.step < steps and stop is not None and stop():
-                    expect_finite(model, state)
-                    return state
-        expect_finite(model, state)
+        for reached in _windows(step, pairs, settings, state, replicas):
+            state = replace(reached, seconds=time.perf_counter() - started)
+            if on_progress is not None:
+                on_progress(state)
+            if state.step < steps and stop is not None and stop():
+                _expect_finite(model, state)
+                return state
+        _expect_finite(model, state)
         quality = psnr(apply_to_images(model, pairs.validation_noisy), pairs.validation_clean) if validate else None
         result = EpochResult(
             epoch=state.epoch + 1,
@@ -143,7 +145,7 @@ def train(
             seconds=time.perf_counter() - started,
             samples_per_second=len(pairs.train_noisy_a) / state.seconds,
         )
-        state = Progress(history=(*state.history, result), scale=state.scale, good_steps=state.good_steps)
+        state = TrainingProgress(history=(*state.history, result), scale=state.scale, good_steps=state.good_steps)
         if on_epoch is not None:
             on_epoch(state)
         if stop is not None and stop():
@@ -152,10 +154,10 @@ def train(
 
 
 def _make_step(
-    model: Module, optimizer: Optimizer, settings: TrainingSettings, state: Progress, *, capture: bool, workers: int
+    model: Module, optimizer: Optimizer, settings: TrainingSettings, state: TrainingProgress, *, capture: bool
 ) -> TrainingStep | LowPrecisionStep:
     if settings.precision == "float32":
-        return TrainingStep(model, MSE(), optimizer, capture=capture, workers=workers)
+        return TrainingStep(model, MSE(), optimizer, capture=capture)
     dtype: torch.dtype = getattr(torch, settings.precision)
     scale = LossScale(state.scale, state.good_steps) if state.scale else None
     return LowPrecisionStep(model, MSE(), optimizer, dtype=dtype, scale=scale)
@@ -165,9 +167,9 @@ def _windows(
     step: TrainingStep | LowPrecisionStep,
     pairs: PairSet,
     settings: TrainingSettings,
-    state: Progress,
+    state: TrainingProgress,
     replicas: Replicas | None,
-) -> Iterator[Progress]:
+) -> Iterator[TrainingProgress]:
     """Go through the rest of an epoch, and give the state after every `WINDOW` steps and after the last one."""
     parameter = next(iter(step.model.parameters().values()))
     drawn = batches(
@@ -192,12 +194,8 @@ def _windows(
         yield state
 
 
-def expect_finite(model: Module, state: Progress) -> None:
-    """Refuse to go on with, or to save, weights that are not finite.
-
-    Raises:
-        DivergenceError: a parameter is not.
-    """
+def _expect_finite(model: Module, state: TrainingProgress) -> None:
+    """Refuse to go on with, or to save, weights that are not finite."""
     for name, parameter in model.parameters().items():
         if not bool(parameter.isfinite().all()):
             raise DivergenceError(
@@ -206,7 +204,7 @@ def expect_finite(model: Module, state: Progress) -> None:
             )
 
 
-def _finite_sum(losses: list[Tensor], before: Progress) -> float:
+def _finite_sum(losses: list[Tensor], before: TrainingProgress) -> float:
     values = torch.stack(losses).double().cpu()
     finite = values.isfinite()
     if not bool(finite.all()):

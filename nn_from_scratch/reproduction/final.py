@@ -11,14 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nn_from_scratch.denoise.comparison import compare, noise_level, non_local_means
 from nn_from_scratch.denoise.denoiser import CHECKPOINT_NAME
-from nn_from_scratch.denoise.model import report_model
-from nn_from_scratch.denoise.progress import Progress
-from nn_from_scratch.denoise.runs import Run, find_run, new_run
-from nn_from_scratch.denoise.scores import psnr, psnr_of_each
-from nn_from_scratch.denoise.settings import RunSettings
-from nn_from_scratch.denoise.tiling import apply_to_images
+from nn_from_scratch.denoise.model import apply_to_images, report_model
+from nn_from_scratch.denoise.runs import RunFolder, find_run, new_run
+from nn_from_scratch.denoise.scores import compare, noise_level, non_local_means, psnr, psnr_of_each
+from nn_from_scratch.denoise.settings import RunSettings, TrainingProgress
 from nn_from_scratch.denoise.training import make_optimizer, train
 from nn_from_scratch.reproduction.plan import BATCH, OPTIMIZERS, Plan
 from nn_from_scratch.reproduction.training_curves import pairs_of
@@ -46,8 +43,8 @@ def final(plan: Plan, folder: Path) -> dict[str, Any]:
         **OPTIMIZERS["SGD with momentum"],
     )
     model = report_model(generator=torch.Generator().manual_seed(0), dtype=torch.float32)
-    progress = Progress()
-    run: Run
+    progress = TrainingProgress()
+    run: RunFolder
     if (folder / CHECKPOINT_NAME).exists():
         run = find_run(folder)
         checkpoint, progress, _ = run.load(model)
@@ -60,7 +57,7 @@ def final(plan: Plan, folder: Path) -> dict[str, Any]:
         optimizer = make_optimizer(model, settings)
     information = {"data": pairs.source, "noise": pairs.noise}
 
-    def save(reached: Progress) -> None:
+    def save(reached: TrainingProgress) -> None:
         run.save(model, optimizer, reached, settings=settings, information=information)
 
     progress = train(model, optimizer, pairs, settings=settings, progress=progress, on_epoch=save)

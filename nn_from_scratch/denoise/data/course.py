@@ -31,7 +31,7 @@ _SHA256 = {
 
 @dataclass(frozen=True, eq=False)
 class CourseData:
-    """What the two files hold: uint8 tensors (N, 3, 32, 32), and what is to be said of them."""
+    """The content of the two files, uint8 tensors (N, 3, 32, 32), and notices for the user."""
 
     train_noisy_a: Tensor
     train_noisy_b: Tensor
@@ -51,7 +51,7 @@ def load_course(folder: Path) -> CourseData:
     """Load both files.
 
     Raises:
-        DataError: A file is missing, damaged, would run code, or holds something other than a pair of images.
+        DataError: a file is missing, damaged, would run code, or holds something other than a pair of images.
     """
     for name in _SHA256:
         if not (folder / name).is_file():
@@ -68,7 +68,7 @@ def load_pair_file(path: Path) -> tuple[Tensor, Tensor]:
     """Load one file: a tuple or list of two uint8 tensors of one shape (N, 3, 32, 32).
 
     Raises:
-        DataError: The file is damaged, would run code, or holds something else.
+        DataError: the file is damaged, would run code, or holds something else.
     """
     try:
         with warnings.catch_warnings():
@@ -80,27 +80,30 @@ def load_pair_file(path: Path) -> tuple[Tensor, Tensor]:
     except UnpicklingError:
         raise DataError(
             f"data file {str(path)!r} was refused: it holds something other than plain tensors, and loading it could "
-            "run code; it must be a pair of uint8 tensors written by torch.save"
+            "run code; a pair of uint8 tensors written by torch.save is expected"
         ) from None
     except Exception as error:  # a damaged file makes torch.load raise nearly anything
         raise DataError(
             f"data file {str(path)!r} is truncated, damaged or not written by torch.save; it cannot be read"
         ) from error
-    wanted = f"it must be a pair of uint8 tensors (N, 3, {CROP_SIZE}, {CROP_SIZE})"
+    wanted = f"a pair of uint8 tensors (N, 3, {CROP_SIZE}, {CROP_SIZE}) is expected"
     if not isinstance(content, (tuple, list)) or len(content) != 2:
         length = f" of {len(content)}" if isinstance(content, (tuple, list)) else ""
-        raise DataError(f"data file {str(path)!r} holds a {type(content).__name__}{length}; {wanted}")
+        raise DataError(f"data file {str(path)!r} holds a {type(content).__name__}{length}, but {wanted}")
     for tensor in content:
         if type(tensor) is not Tensor or tensor.layout != torch.strided or tensor.device.type != "cpu":
-            raise DataError(f"data file {str(path)!r} holds a pair with a {_kind(tensor)} in it; {wanted}")
+            raise DataError(f"data file {str(path)!r} holds a pair with a {_kind(tensor)} in it, but {wanted}")
         if tensor.dtype != torch.uint8:
-            raise DataError(f"data file {str(path)!r} holds a tensor of dtype {tensor.dtype}; {wanted}")
+            raise DataError(f"data file {str(path)!r} holds a tensor of dtype {tensor.dtype}, but {wanted}")
         if tensor.dim() != 4 or tensor.shape[0] == 0 or tensor.shape[1:] != (3, CROP_SIZE, CROP_SIZE):
-            raise DataError(f"data file {str(path)!r} holds a tensor of shape {tuple(tensor.shape)}; {wanted}, N > 0")
+            raise DataError(
+                f"data file {str(path)!r} holds a tensor of shape {tuple(tensor.shape)}, but {wanted}, N > 0"
+            )
     first, second = content
     if first.shape != second.shape:
         raise DataError(
-            f"data file {str(path)!r} holds a pair of {len(first)} and {len(second)} images; both must be equally many"
+            f"data file {str(path)!r} holds a pair of {len(first)} and {len(second)} images, "
+            "but equally many of both are expected"
         )
     return first.contiguous(), second.contiguous()
 

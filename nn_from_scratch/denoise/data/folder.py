@@ -1,4 +1,4 @@
-"""Pictures from a folder of the user: found, judged, and split into training and validation by whole picture."""
+"""Pictures from a folder of the user: found, examined, and split into training and validation by whole picture."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nn_from_scratch.denoise.data.crops import CROP_SIZE
+from nn_from_scratch.denoise.data.crops import CROP_SIZE, random_stream
 from nn_from_scratch.denoise.data.pictures import picture_size, read_picture
-from nn_from_scratch.denoise.data.streams import stream
 from nn_from_scratch.errors import DataError
 
 __all__ = ["FolderSplit", "PictureLog", "split_folder"]
@@ -28,7 +27,7 @@ class PictureLog:
     """Reads the pictures of one folder and remembers which were skipped or converted, and why.
 
     Args:
-        folder: The folder; pictures are named relative to it.
+        folder: the folder; pictures are named relative to it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,7 +50,7 @@ class PictureLog:
         return picture
 
     def notices(self) -> tuple[str, ...]:
-        """Give one sentence for each kind of event, naming the pictures (the first 20 and the number of the others)."""
+        """Give one sentence for each event, naming the pictures (the first 20 and the number of the others)."""
         sentences = []
         for event, found in sorted(self._events.items()):
             names = sorted(found)
@@ -67,11 +66,11 @@ class PictureLog:
 
 @dataclass(frozen=True)
 class FolderSplit:
-    """Which pictures of a folder are for training and which are held out.
+    """The pictures of a folder, divided into those for training and those that are held out.
 
     Attributes:
-        training: Paths in the order in which crops are drawn from them.
-        validation: Paths of the held-out pictures: one in ten, at least one. All of them can be read.
+        training: paths in the order in which crops are drawn from them.
+        validation: paths of the held-out pictures: one in ten, at least one. All of them can be read.
     """
 
     training: tuple[Path, ...]
@@ -85,16 +84,16 @@ def split_folder(folder: Path, log: PictureLog, *, seed: int, validation_at_most
     are skipped. Of the training pictures only the headers are read here, so damage behind the header is found later.
 
     Args:
-        folder: Where to look.
-        log: Remembers what was skipped.
-        seed: Decides the split, together with the names of the pictures, whatever order the file system has.
-        validation_at_most: Upper limit on the number of held-out pictures.
+        folder: the folder.
+        log: remembers what was skipped.
+        seed: decides the split, together with the names of the pictures, whatever order the file system has.
+        validation_at_most: upper limit on the number of held-out pictures.
 
     Raises:
-        DataError: The folder is missing, no folder, cannot be listed, or has fewer than two usable pictures.
+        DataError: the folder is missing, not a folder, cannot be listed, or has fewer than two usable pictures.
     """
     usable = _usable(_find(folder), log)
-    order = torch.randperm(len(usable), generator=stream(seed, "held-out pictures")).tolist()
+    order = torch.randperm(len(usable), generator=random_stream(seed, "held-out pictures")).tolist()
     wanted = min(max(1, len(usable) // 10), validation_at_most)
     training: list[Path] = []
     validation: list[Path] = []

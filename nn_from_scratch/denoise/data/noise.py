@@ -4,11 +4,12 @@ Axes: N images, C channels, H height, W width. Values are uint8, 0 to 255.
 
 Noise2Noise with the squared error learns the *mean* of the noisy pictures. Rounding and clipping to 0..255 move that
 mean a little for gaussian and poisson noise (only near black and white). Impulse noise moves it everywhere: for a
-share p of salt and pepper the mean is (1 - p) x + p * 127.5, so a network trained on such pairs paints somewhat grey.
+share p of salt and pepper the mean is (1 - p) x + p * 127.5, so a network trained on such pairs paints somewhat gray.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 import re
@@ -25,25 +26,38 @@ __all__ = ["NOISE_NAMES", "Gaussian", "Impulse", "Mixture", "Noise", "Poisson", 
 
 @runtime_checkable
 class Noise(Protocol):
-    """What corrupts images; `str()` of it is the spelling that `parse_noise` reads."""
+    """A noise model; `str()` of it is the spelling that `parse_noise` reads."""
 
     def corrupt(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Give a corrupted copy of uint8 images (N, C, H, W), as uint8 of the same shape."""
         ...
 
 
-def _check_images(images: Tensor) -> None:
-    if images.dtype != torch.uint8:
-        raise DtypeError(f"images has dtype {images.dtype}; noise is added to torch.uint8, values 0 to 255")
-    if images.dim() != 4:
-        raise ShapeError(f"images has shape {tuple(images.shape)}; it must have 4 dimensions, (N, C, H, W)")
+class _Checked(abc.ABC):
+    """A noise model that checks the images before it corrupts them."""
+
+    def corrupt(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Give a corrupted copy of uint8 images (N, C, H, W), as uint8 of the same shape.
+
+        Raises:
+            DtypeError: images is not uint8.
+            ShapeError: images does not have 4 dimensions.
+        """
+        if images.dtype != torch.uint8:
+            raise DtypeError(f"images has dtype {images.dtype}, but torch.uint8 is expected, values 0 to 255")
+        if images.dim() != 4:
+            raise ShapeError(f"images has shape {tuple(images.shape)}, but 4 dimensions, (N, C, H, W), are expected")
+        return self._corrupted(images, generator)
+
+    @abc.abstractmethod
+    def _corrupted(self, images: Tensor, generator: torch.Generator) -> Tensor: ...
 
 
 def _check_number(name: str, value: object, *, top: float, top_allowed: bool) -> None:
     fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not (fits and 0 < value <= top and (top_allowed or value < top)):  # type: ignore[operator]  # fits: a number
         upper = f"at most {top:g}" if top_allowed else f"below {top:g}"
-        raise ArgumentError(f"{name} of the noise is {value!r}; it must be a number above 0 and {upper}")
+        raise ArgumentError(f"{name} of the noise is {value!r}, but a number above 0 and {upper} is expected")
 
 
 def _spell(number: float) -> str:
@@ -52,11 +66,11 @@ def _spell(number: float) -> str:
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(_Checked):
     """Additive gaussian noise, y = clip(round(x + sigma * n)), n standard normal in each value.
 
     Attributes:
-        sigma: Standard deviation in units of the 0..255 scale, above 0 and at most 255.
+        sigma: standard deviation in units of the 0..255 scale, above 0 and at most 255.
 
     Raises:
         ArgumentError: sigma is out of its range.
@@ -70,24 +84,17 @@ class Gaussian:
     def __str__(self) -> str:
         return f"gaussian:sigma={_spell(self.sigma)}"
 
-    def corrupt(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Give a corrupted copy of uint8 images (N, C, H, W), as uint8 of the same shape.
-
-        Raises:
-            DtypeError: images is not uint8.
-            ShapeError: images has not 4 dimensions.
-        """
-        _check_images(images)
+    def _corrupted(self, images: Tensor, generator: torch.Generator) -> Tensor:
         n = torch.randn(images.shape, generator=generator)
         return torch.add(images.float(), n, alpha=self.sigma).round_().clamp_(0, 255).to(torch.uint8)
 
 
 @dataclass(frozen=True)
-class Poisson:
+class Poisson(_Checked):
     """Photon noise, y = clip(round(255 / peak * k)), k drawn from Poisson(peak * x / 255) in each value.
 
     Attributes:
-        peak: Mean number of photons at value 255, above 0 and at most 1e6. Fewer photons, more noise.
+        peak: mean number of photons at value 255, above 0 and at most 1e6. Fewer photons, more noise.
 
     Raises:
         ArgumentError: peak is out of its range.
@@ -101,24 +108,17 @@ class Poisson:
     def __str__(self) -> str:
         return f"poisson:peak={_spell(self.peak)}"
 
-    def corrupt(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Give a corrupted copy of uint8 images (N, C, H, W), as uint8 of the same shape.
-
-        Raises:
-            DtypeError: images is not uint8.
-            ShapeError: images has not 4 dimensions.
-        """
-        _check_images(images)
+    def _corrupted(self, images: Tensor, generator: torch.Generator) -> Tensor:
         photons = torch.poisson(images.float().mul_(self.peak / 255), generator=generator)
         return photons.mul_(255 / self.peak).round_().clamp_(0, 255).to(torch.uint8)
 
 
 @dataclass(frozen=True)
-class Impulse:
+class Impulse(_Checked):
     """Salt and pepper: each value, each channel by itself, becomes 0 or 255 with probability p / 2 each.
 
     Attributes:
-        p: Probability that a value is replaced, above 0 and below 1.
+        p: probability that a value is replaced, above 0 and below 1.
 
     Raises:
         ArgumentError: p is out of its range.
@@ -132,23 +132,16 @@ class Impulse:
     def __str__(self) -> str:
         return f"impulse:p={_spell(self.p)}"
 
-    def corrupt(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Give a corrupted copy of uint8 images (N, C, H, W), as uint8 of the same shape.
-
-        Raises:
-            DtypeError: images is not uint8.
-            ShapeError: images has not 4 dimensions.
-        """
-        _check_images(images)
+    def _corrupted(self, images: Tensor, generator: torch.Generator) -> Tensor:
         u = torch.rand(images.shape, generator=generator)
         return images.masked_fill(u < self.p / 2, 0).masked_fill_(u >= 1 - self.p / 2, 255)
 
 
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(_Checked):
     """A choice: each image gets exactly one of the parts, drawn with the parts' weights.
 
-    The two halves of a Noise2Noise pair draw independently, so they may differ in the kind of noise as well.
+    The two halves of a Noise2Noise pair draw independently, so the two may get different noise models.
 
     Attributes:
         parts: (weight, noise) pairs; weights are above 0 and need not sum to 1. By default gaussian, poisson and
@@ -162,24 +155,17 @@ class Mixture:
 
     def __post_init__(self) -> None:
         if not self.parts:
-            raise ArgumentError("parts of the mixture is (); it must have at least one noise model")
+            raise ArgumentError("parts of the mixture is (), but at least one noise model is expected")
         for weight, noise in self.parts:
             _check_number("weight", weight, top=1e6, top_allowed=True)
             if isinstance(noise, Mixture):
-                raise ArgumentError(f"parts of the mixture has {str(noise)!r}; a mixture holds no mixture")
+                raise ArgumentError(f"parts of the mixture has {str(noise)!r}, but a mixture holds no other mixture")
 
     def __str__(self) -> str:
         spelled = (f"{'' if w == 1 else _spell(w) + '*'}{noise}" for w, noise in self.parts)
         return f"mixture:{'+'.join(spelled)}"
 
-    def corrupt(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Give a corrupted copy of uint8 images (N, C, H, W), as uint8 of the same shape.
-
-        Raises:
-            DtypeError: images is not uint8.
-            ShapeError: images has not 4 dimensions.
-        """
-        _check_images(images)
+    def _corrupted(self, images: Tensor, generator: torch.Generator) -> Tensor:
         noisy = torch.empty_like(images)
         if len(images) == 0:
             return noisy
@@ -251,4 +237,4 @@ def _parse_number(name: str, value: str, text: str) -> float:
     try:
         return float(value)
     except ValueError:
-        raise ArgumentError(f"noise {text!r} has {name} {value!r}; it must be a number") from None
+        raise ArgumentError(f"noise {text!r} has {name} {value!r}, but a number is expected") from None

@@ -1,4 +1,4 @@
-"""What torchrun says about a process, in its environment. Reading it loads no torch."""
+"""The environment variables in which torchrun describes a process; reading them loads no torch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pathlib import Path
 
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["SILENCE", "Launch", "find_launch", "is_follower", "tell_launcher"]
+__all__ = ["LIMIT", "Launch", "find_launch", "is_follower", "tell_launcher"]
 
-#: Seconds without a sign of life after which a rank is taken for dead; NNFS_RANK_SILENCE gives another number.
-SILENCE = 40.0
+#: Seconds that ranks wait for one another in an exchange, as torch's own limit on GPUs; rank 0 validates and draws
+#: figures meanwhile. The environment variable NNFS_RANK_SILENCE gives another number.
+LIMIT = 600.0
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -31,7 +32,7 @@ class Launch:
         host, port: where the processes find each other.
         serves: whether this process offers that place (torchrun's own does it otherwise).
         attempt: how often torchrun has restarted them.
-        silence: seconds without a sign of life after which a rank is taken for dead.
+        limit: seconds that ranks wait for one another in an exchange.
     """
 
     rank: int
@@ -41,14 +42,14 @@ class Launch:
     port: int
     serves: bool
     attempt: int = 0
-    silence: float = SILENCE
+    limit: float = LIMIT
 
 
 def find_launch(environment: Mapping[str, str] = os.environ) -> Launch | None:
-    """What a launcher has said about this process; None if it was started by itself, or alone.
+    """Read what a launcher has said about this process; None if it was started by itself, or alone.
 
     Args:
-        environment: variables; RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT tell of a launch.
+        environment: variables; RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT stand for a launch.
 
     Raises:
         ArgumentError: a variable has a value that makes no sense.
@@ -59,7 +60,6 @@ def find_launch(environment: Mapping[str, str] = os.environ) -> Launch | None:
     if size == 1:
         return None
     rank = _number(environment, "RANK", below=size)
-    silence = _seconds(environment, "NNFS_RANK_SILENCE", default=SILENCE)
     return Launch(
         rank=rank,
         size=size,
@@ -68,7 +68,7 @@ def find_launch(environment: Mapping[str, str] = os.environ) -> Launch | None:
         port=_number(environment, "MASTER_PORT", below=65536),
         serves=rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
         attempt=_number(environment, "TORCHELASTIC_RESTART_COUNT", default="0"),
-        silence=silence,
+        limit=_seconds(environment, "NNFS_RANK_SILENCE", default=LIMIT),
     )
 
 
@@ -85,7 +85,7 @@ def tell_launcher(sentence: str, environment: Mapping[str, str] = os.environ) ->
     """Leave why this process ends where torchrun looks for it: its closing table then says it as the root cause."""
     file = environment.get("TORCHELASTIC_ERROR_FILE")
     if file:
-        # What torchrun makes of an end is its own affair; here there is a sentence on standard error already.
+        # The sentence stands on standard error as well, so nothing is lost.
         with contextlib.suppress(OSError):
             Path(file).write_text(json.dumps({"message": sentence, "timestamp": int(time.time())}), encoding="utf-8")
 

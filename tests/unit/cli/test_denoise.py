@@ -113,8 +113,8 @@ def test_a_bad_picture_is_named_and_the_others_are_done(command: Command) -> Non
         (("a.png", "a_denoised.png"), "out is 'a_denoised.png', which is itself a picture to denoise"),
         (("a.png", "sub/a.png", "-o", "c"), "'a.png' and 'sub/a.png' would both be written to 'c/a_denoised.png'"),
         (("a.png", "--model", "none"), "checkpoint 'none' does not exist"),
-        (("a.png", "--model", "sub"), "model 'sub' is a folder without checkpoint.safetensors: no training run"),
-        (("a.png", "--model", "notes.txt"), "checkpoint 'notes.txt' is no whole safetensors file"),
+        (("a.png", "--model", "sub"), "model 'sub' is a folder without checkpoint.safetensors: not a training run"),
+        (("a.png", "--model", "notes.txt"), "checkpoint 'notes.txt' is not a whole safetensors file"),
         (("a.png", "--device", "tpu"), "device is 'tpu', but 'cpu', 'cuda' or 'cuda:NUMBER' is expected"),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from nn_from_scratch.cli.display import TrainingDisplay
-from nn_from_scratch.denoise.progress import Progress
+from nn_from_scratch.denoise.settings import TrainingProgress
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -43,7 +43,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, *, epoch: int, step: int, times: 
     """Press Ctrl-C when a run gets to this step."""
     shown = TrainingDisplay.on_progress
 
-    def watched(self: TrainingDisplay, progress: Progress) -> None:
+    def watched(self: TrainingDisplay, progress: TrainingProgress) -> None:
         shown(self, progress)
         if (progress.epoch, progress.step) == (epoch, step):
             for _ in range(times):

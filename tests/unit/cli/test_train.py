@@ -11,11 +11,9 @@ from PIL import Image
 from rich.console import Console
 
 from nn_from_scratch.cli.display import TrainingDisplay
-from nn_from_scratch.cli.train import new_settings
 from nn_from_scratch.denoise.denoiser import Denoiser
-from nn_from_scratch.denoise.progress import EpochResult, Progress
-from nn_from_scratch.denoise.runs import Run, find_run, new_run
-from nn_from_scratch.denoise.settings import RunSettings
+from nn_from_scratch.denoise.runs import RunFolder, find_run, new_run
+from nn_from_scratch.denoise.settings import EpochResult, TrainingProgress
 from nn_from_scratch.errors import CheckpointError
 
 Command = Callable[..., tuple[int, str, str]]
@@ -102,11 +100,6 @@ def test_the_built_in_photographs_are_the_default_data(command: Command) -> None
     assert (settings["lr"], settings["momentum"], settings["noise"]) == (0.01, 0.0, "impulse:p=0.1")
 
 
-def test_the_defaults_are_the_reports_settings() -> None:
-    assert new_settings({}) == RunSettings()
-    assert new_settings({"optimizer": "adam"}) == RunSettings(optimizer="adam", lr=0.01, momentum=0.0)
-
-
 def test_the_threads_are_given_back(command: Command, pictures: Path) -> None:
     before = torch.get_num_threads()
     assert command("train", "--data", pictures, *SHORT, "--threads", before + 1)[0] == 0
@@ -130,11 +123,11 @@ def test_skipped_pictures_are_named_and_the_others_used(command: Command, pictur
 def test_a_live_line_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(force_terminal=True, width=160, legacy_windows=False)
     history = (EpochResult(epoch=1, loss=0.5, psnr=21.5, seconds=2, samples_per_second=50),)
-    display = TrainingDisplay(console, epochs=2, pairs=100, batch_size=10, progress=Progress(), noisy_psnr=20.0)
+    display = TrainingDisplay(console, epochs=2, pairs=100, batch_size=10, progress=TrainingProgress(), noisy_psnr=20.0)
     with display:
-        display.on_progress(Progress(step=5, loss_sum=25.0, seconds=1.0))
-        display.on_epoch(Progress(history=history))
-        display.on_progress(Progress(history=history, step=10, loss_sum=25.0, seconds=1.0))
+        display.on_progress(TrainingProgress(step=5, loss_sum=25.0, seconds=1.0))
+        display.on_epoch(TrainingProgress(history=history))
+        display.on_progress(TrainingProgress(history=history, step=10, loss_sum=25.0, seconds=1.0))
     text = capsys.readouterr().out
     assert "epoch 1/2  loss 0.50000  validation PSNR 21.50 dB (noisy 20.00 dB)  50 samples/s" in text
     assert "epoch 2/2  loss 0.25000  validation 21.50 dB  100 samples/s" in text
@@ -157,7 +150,7 @@ def test_a_discarded_run_takes_its_new_parents_along(tmp_path: Path) -> None:
 
 
 def test_an_older_run_is_never_discarded(finished_copy: Path) -> None:
-    Run(finished_copy).discard()
+    RunFolder(finished_copy).discard()
     assert (finished_copy / "checkpoint.safetensors").exists()
 
 
@@ -177,8 +170,7 @@ def test_the_newest_run_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_fingerprint_covers_every_part_of_the_data(pictures: Path) -> None:
     from dataclasses import replace
 
-    from nn_from_scratch.denoise.data import load_pairs
-    from nn_from_scratch.denoise.data.fingerprint import fingerprint
+    from nn_from_scratch.denoise.data import fingerprint, load_pairs
 
     pairs = load_pairs(pictures, train_size=4, validation_size=2)
     prints = {fingerprint(pairs)}
@@ -193,4 +185,4 @@ def test_a_model_alone_is_no_run(tmp_path: Path) -> None:
     denoiser = Denoiser()
     denoiser.save(tmp_path / "checkpoint.safetensors")
     with pytest.raises(CheckpointError, match="holds no settings of a run, so it cannot be resumed"):
-        Run(tmp_path).load(denoiser.model)
+        RunFolder(tmp_path).load(denoiser.model)

@@ -18,7 +18,7 @@ from nn_from_scratch import Conv2d, Sequential
 from nn_from_scratch.cli.display import TrainingDisplay
 from nn_from_scratch.denoise.checkpoints import load_checkpoint, save_checkpoint
 from nn_from_scratch.denoise.model import report_model
-from nn_from_scratch.denoise.progress import Progress
+from nn_from_scratch.denoise.settings import TrainingProgress
 
 Command = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., str]
@@ -166,14 +166,14 @@ def test_an_out_without_permission(refused: Refused, monkeypatch: pytest.MonkeyP
 
 
 def test_a_checkpoint_of_another_architecture(refused: Refused, finished_copy: Path) -> None:
-    save_checkpoint(finished_copy / "checkpoint.safetensors", Sequential(Conv2d(3, 3, 1)), progress=Progress())
+    save_checkpoint(finished_copy / "checkpoint.safetensors", Sequential(Conv2d(3, 3, 1)), progress=TrainingProgress())
     assert "is of another architecture" in refused("train", "--resume", finished_copy)
 
 
 def test_a_checkpoint_with_weights_that_are_not_finite(refused: Refused, finished_copy: Path) -> None:
     model = report_model()
     model.parameters()["0.weight"][0] = torch.nan
-    save_checkpoint(finished_copy / "checkpoint.safetensors", model, progress=Progress())
+    save_checkpoint(finished_copy / "checkpoint.safetensors", model, progress=TrainingProgress())
     assert "has values in 'model.0.weight' that are not finite" in refused("train", "--resume", finished_copy)
 
 
@@ -187,7 +187,7 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch, *, at_epoch: int) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    def watched(self: TrainingDisplay, progress: Progress) -> None:
+    def watched(self: TrainingDisplay, progress: TrainingProgress) -> None:
         shown(self, progress)
         if progress.epoch + 1 == at_epoch:
             monkeypatch.setattr(os, "fsync", full)

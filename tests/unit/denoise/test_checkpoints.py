@@ -16,8 +16,7 @@ from nn_from_scratch import SGD, Adam, Conv2d, Sequential
 from nn_from_scratch.denoise.checkpoints import load_checkpoint, save_checkpoint
 from nn_from_scratch.denoise.data import PairSet
 from nn_from_scratch.denoise.model import report_model
-from nn_from_scratch.denoise.progress import Progress
-from nn_from_scratch.denoise.settings import TrainingSettings
+from nn_from_scratch.denoise.settings import TrainingProgress, TrainingSettings
 from nn_from_scratch.denoise.training import make_optimizer, train
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.errors import CheckpointError
@@ -31,7 +30,7 @@ def model() -> Module:
 @pytest.fixture
 def saved(model: Module, tmp_path: Path) -> Path:
     path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, model, progress=Progress(step=3), information={"settings": {"lr": 0.5}})
+    save_checkpoint(path, model, progress=TrainingProgress(step=3), information={"settings": {"lr": 0.5}})
     return path
 
 
@@ -63,7 +62,7 @@ def test_what_is_saved_comes_back(model: Module, saved: Path) -> None:
     checkpoint = load_checkpoint(saved, other)
     checkpoint.restore(other)
     assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in model.state_dict().items())
-    assert checkpoint.progress == Progress(step=3)
+    assert checkpoint.progress == TrainingProgress(step=3)
     assert checkpoint.information == {"settings": {"lr": 0.5}}
 
 

@@ -123,7 +123,7 @@ def test_save_and_load(images: Images, tmp_path: Path) -> None:
 
 
 def test_load_refuses_a_folder_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"is a folder without checkpoint.safetensors: no training run"):
+    with pytest.raises(CheckpointError, match=r"is a folder without checkpoint.safetensors: not a training run"):
         Denoiser.load(tmp_path)
 
 

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from nn_from_scratch import MSE, SGD, Adam
 from nn_from_scratch.denoise.data import PairSet, batches
-from nn_from_scratch.denoise.model import report_model
-from nn_from_scratch.denoise.progress import Progress
+from nn_from_scratch.denoise.model import apply_to_images, report_model
 from nn_from_scratch.denoise.scores import psnr
-from nn_from_scratch.denoise.settings import TrainingSettings
-from nn_from_scratch.denoise.tiling import apply_to_images
+from nn_from_scratch.denoise.settings import TrainingProgress, TrainingSettings
 from nn_from_scratch.denoise.training import WINDOW, check_device, make_optimizer, train
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.errors import ArgumentError, CaptureError, DeviceError, DivergenceError, ShapeError
@@ -53,7 +51,7 @@ def test_it_is_the_plain_loop(tiny_pairs: PairSet) -> None:
     assert same(weights(model), weights(plain))
     quality = psnr(apply_to_images(model, tiny_pairs.validation_noisy), tiny_pairs.validation_clean)
     assert done.history[-1].psnr == quality
-    assert done == Progress(history=done.history)
+    assert done == TrainingProgress(history=done.history)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -96,7 +94,7 @@ def test_stopping_in_mid_epoch_and_going_on_changes_no_bit(tiny_pairs: PairSet) 
     whole = train(model, optimizer, pairs, settings=settings)
 
     stopped, first = fresh(settings)
-    reached = Progress()
+    reached = TrainingProgress()
     halts = 0
     while reached.epoch < 2:
         state = {name: tensor.clone() for name, tensor in first.state_dict().items()}
@@ -210,7 +208,7 @@ def test_progress_beyond_the_settings_is_refused(tiny_pairs: PairSet) -> None:
     model, optimizer = fresh()
     message = "progress is at 0 epochs and 7 steps of epoch 1, which is beyond 3 epochs of 7 steps"
     with pytest.raises(ArgumentError, match=message):
-        train(model, optimizer, tiny_pairs, settings=SETTINGS, progress=Progress(step=7))
+        train(model, optimizer, tiny_pairs, settings=SETTINGS, progress=TrainingProgress(step=7))
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "mps", "meta", ""])

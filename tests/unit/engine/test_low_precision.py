@@ -11,8 +11,7 @@ from torch import Tensor
 import nn_from_scratch as nn
 from nn_from_scratch.denoise.data import PairSet
 from nn_from_scratch.denoise.model import report_model
-from nn_from_scratch.denoise.progress import Progress
-from nn_from_scratch.denoise.settings import TrainingSettings
+from nn_from_scratch.denoise.settings import TrainingProgress, TrainingSettings
 from nn_from_scratch.denoise.training import make_optimizer, train
 from nn_from_scratch.engine.low_precision import FIRST_SCALE, PATIENCE, LossScale, LowPrecisionStep
 from nn_from_scratch.errors import ArgumentError
@@ -117,7 +116,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_bits(tiny_pairs: PairSet,
     done = train(whole, optimizer, tiny_pairs, settings=settings)
     parts, optimizer = fresh()
     half = train(parts, optimizer, tiny_pairs, settings=replace(settings, epochs=1))
-    half = Progress.from_json(half.to_json())
+    half = TrainingProgress.from_json(half.to_json())
     assert (half.scale > 0) is (precision == "float16")
     again = train(parts, optimizer, tiny_pairs, settings=settings, progress=half)
     assert [epoch.loss for epoch in again.history] == [epoch.loss for epoch in done.history]

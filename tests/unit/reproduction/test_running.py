@@ -22,7 +22,7 @@ import torch
 
 from nn_from_scratch.bench.table1 import Settings
 from nn_from_scratch.cli import build_parser, main
-from nn_from_scratch.denoise.runs import Run
+from nn_from_scratch.denoise.runs import RunFolder
 from nn_from_scratch.errors import ArgumentError, DataError, NNFromScratchError
 from nn_from_scratch.reproduction import Plan, jobs, reproduce, running
 from nn_from_scratch.reproduction.final import final
@@ -68,13 +68,13 @@ def test_lines_of_the_page_name_the_command_that_does_them_again() -> None:
 
 def test_the_final_model_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = final(TINY, tmp_path / "whole")
-    save = Run.save
+    save = RunFolder.save
 
-    def killed(self: Run, *args: Any, **options: Any) -> None:
+    def killed(self: RunFolder, *args: Any, **options: Any) -> None:
         save(self, *args, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "save", killed)
+    monkeypatch.setattr(RunFolder, "save", killed)
     with pytest.raises(KeyboardInterrupt):
         final(TINY, tmp_path / "halves")
     monkeypatch.undo()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nn_from_scratch.denoise.data.crops import cut_crops, draw_crops
+from nn_from_scratch.denoise.data.crops import cut_crops, draw_crops, random_stream
 from nn_from_scratch.errors import ArgumentError, DtypeError, ShapeError
 
 
@@ -28,6 +28,20 @@ def draw(pictures: dict[Path, Tensor | None], count: int) -> list[int]:
 
 def plain(value: int) -> Tensor:
     return torch.full((3, 32, 32), value, dtype=torch.uint8)
+
+
+def numbers(seed: int, *purpose: str | int) -> Tensor:
+    return torch.rand(8, generator=random_stream(seed, *purpose))
+
+
+def test_seed_and_purpose_decide_the_random_stream() -> None:
+    assert numbers(0, "noise", 1).equal(numbers(0, "noise", 1))
+    for other in ((1, "noise", 1), (0, "noise", 2), (0, "crops", 1), (0, "noise")):
+        assert not numbers(0, "noise", 1).equal(numbers(*other))
+
+
+def test_a_seed_may_be_of_any_size() -> None:
+    assert not numbers(10**30, "noise").equal(numbers(10**30 + 1, "noise"))
 
 
 def test_crops_are_windows_of_the_picture() -> None:
@@ -58,17 +72,17 @@ def test_the_generator_decides_the_crops() -> None:
 
 
 def test_a_picture_smaller_than_a_crop_is_refused() -> None:
-    with pytest.raises(ShapeError, match=r"picture has shape \(3, 31, 50\); it must be .* at least 32"):
+    with pytest.raises(ShapeError, match=r"picture has shape \(3, 31, 50\), but .* at least 32 is expected"):
         cut_crops(picture(height=31), 1, generator(), vary=False)
 
 
 def test_a_picture_of_another_dtype_is_refused() -> None:
-    with pytest.raises(DtypeError, match="picture has dtype torch.float32; it must be torch.uint8"):
+    with pytest.raises(DtypeError, match="picture has dtype torch.float32, but torch.uint8 is expected"):
         cut_crops(picture().float(), 1, generator(), vary=False)
 
 
 def test_a_negative_number_of_crops_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="count is -1; the number of crops must be at least 0"):
+    with pytest.raises(ArgumentError, match="count is -1, but a number of crops of at least 0 is expected"):
         cut_crops(picture(), -1, generator(), vary=False)
 
 

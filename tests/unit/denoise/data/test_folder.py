@@ -81,8 +81,8 @@ def test_the_seed_decides_the_split(pictures: Path) -> None:
 
 
 def test_what_was_converted_is_said(pictures: Path) -> None:
-    Image.new("L", (40, 40)).save(pictures / "grey.png")
-    assert load(pictures).notices == ("1 picture grey, given three equal channels: grey.png",)
+    Image.new("L", (40, 40)).save(pictures / "gray.png")
+    assert load(pictures).notices == ("1 picture gray, given three equal channels: gray.png",)
 
 
 def test_a_truncated_picture_is_skipped_and_named(pictures: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_truncated_picture_is_skipped_whichever_side_it_would_be_on(pictures: 
 
 def test_a_file_that_is_no_picture_is_skipped_and_named(pictures: Path) -> None:
     (pictures / "text.png").write_text("hello")
-    assert load(pictures).notices[0].startswith("1 picture skipped, unreadable: text.png (no readable PNG or JPEG")
+    assert load(pictures).notices[0].startswith("1 picture skipped, unreadable: text.png (not a readable PNG or JPEG")
 
 
 def test_a_small_picture_is_skipped_and_named(pictures: Path) -> None:

@@ -1,13 +1,16 @@
-"""Reading picture files of every mode."""
+"""Picture files of every mode, and the built-in photographs."""
 
 from __future__ import annotations
 
+import importlib.util
 import struct
 import zlib
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from nn_from_scratch.denoise.data import pictures, read_picture
@@ -30,7 +33,7 @@ def png_header(*, width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + pixels
 
 
-def test_colour_comes_as_it_is_and_nothing_is_said(tmp_path: Path) -> None:
+def test_color_comes_as_it_is_and_nothing_is_said(tmp_path: Path) -> None:
     picture, conversions = read_picture(save(tmp_path / "a.png", "RGB", (1, 2, 3)))
     assert picture.shape == (3, 33, 40) and picture[:, 0, 0].tolist() == [1, 2, 3] and conversions == ()
 
@@ -38,9 +41,9 @@ def test_colour_comes_as_it_is_and_nothing_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "mode", "color", "wanted", "said"),
     [
-        ("a.png", "L", 7, [7, 7, 7], "grey, given three equal channels"),
+        ("a.png", "L", 7, [7, 7, 7], "gray, given three equal channels"),
         ("a.png", "1", 1, [255, 255, 255], "black and white, given three equal channels"),
-        ("a.png", "LA", (0, 0), [255, 255, 255], "grey with transparency, laid on white"),
+        ("a.png", "LA", (0, 0), [255, 255, 255], "gray with transparency, laid on white"),
         ("a.png", "RGBA", (255, 0, 0, 0), [255, 255, 255], "with transparency, laid on white"),
         ("a.png", "RGBA", (9, 8, 7, 255), [9, 8, 7], "with transparency, laid on white"),
         ("a.png", "P", 0, [0, 0, 0], "with a palette, converted to RGB"),
@@ -62,7 +65,7 @@ def test_a_palette_with_transparency_is_laid_on_white(tmp_path: Path) -> None:
     assert "with transparency, laid on white" in read_picture(path)[1]
 
 
-def test_colour_of_16_bits_is_reduced_and_that_is_said(tmp_path: Path) -> None:
+def test_color_of_16_bits_is_reduced_and_that_is_said(tmp_path: Path) -> None:
     rows = b"".join(b"\x00" + b"\x63\x00" * 3 * 32 for _ in range(32))
     header = b"IHDR" + struct.pack(">IIBBBBB", 32, 32, 16, 2, 0, 0, 0)
     body = b"\x89PNG\r\n\x1a\n"
@@ -98,9 +101,9 @@ def test_a_missing_picture_is_refused(tmp_path: Path) -> None:
         read_picture(tmp_path / "a.png")
 
 
-def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("hello")
-    with pytest.raises(DataError, match="picture '.*a.png' is no readable PNG or JPEG"):
+    with pytest.raises(DataError, match="picture '.*a.png' is not a readable PNG or JPEG"):
         read_picture(tmp_path / "a.png")
 
 
@@ -123,3 +126,42 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png_header(width=60_000, height=60_000) + bytes(100))
     with pytest.raises(DataError, match="a.png' has too many pixels; at most 100000000 are read"):
         read_picture(tmp_path / "a.png")
+
+
+def test_a_picture_is_written_as_it_is(tmp_path: Path) -> None:
+    picture = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pictures.write_png(tmp_path / "a.png", picture)
+    assert read_picture(tmp_path / "a.png")[0].equal(picture)
+    with pytest.raises(DataError):
+        read_picture(tmp_path / "b.png")
+
+
+def test_no_photograph_is_on_both_sides() -> None:
+    training, validation = pictures.photograph_paths()
+    assert not set(training) & set(validation)
+
+
+def test_the_two_views_of_one_scene_are_on_the_same_side() -> None:
+    views = {"motorcycle_left.png", "motorcycle_right.png"}
+    assert views <= set(pictures.TRAINING_PHOTOGRAPHS) or views <= set(pictures.VALIDATION_PHOTOGRAPHS)
+
+
+@pytest.mark.parametrize("name", pictures.TRAINING_PHOTOGRAPHS + pictures.VALIDATION_PHOTOGRAPHS)
+def test_every_photograph_is_in_color_without_conversion(name: str) -> None:
+    paths = {path.name: path for side in pictures.photograph_paths() for path in side}
+    picture, conversions = read_picture(paths[name])
+    assert conversions == ()
+    assert not picture[0].equal(picture[1])
+
+
+def test_scikit_image_without_its_pictures_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ModuleSpec("skimage", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    with pytest.raises(DataError, match="scikit-image was installed without its picture '.*coffee.png'; install it"):
+        pictures.photograph_paths()
+
+
+def test_a_missing_scikit_image_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match="scikit-image is not installed; the built-in photographs are in its package"):
+        pictures.photograph_paths()

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nn_from_scratch.cli import main as command_line
-from nn_from_scratch.cli import replica, session  # noqa: F401  # loaded once, before the forks
+from nn_from_scratch.cli import replica, train_session  # noqa: F401  # loaded once, before the forks
 from nn_from_scratch.denoise.data import PairSet
 from nn_from_scratch.denoise.distributed.launch import find_launch
 from nn_from_scratch.denoise.distributed.replicas import join
@@ -39,10 +39,13 @@ ENDLESS = ("--epochs", "100000", "--train-size", "32", "--validation-size", "2",
 
 @dataclass(frozen=True)
 class Scenario:
+    """What the ranks do, which of them gets a signal, and the seconds that they wait for one another."""
+
     size: int
     act: Callable[[], int]
     victim: int | None = None
     signal: int = signal.SIGKILL
+    limit: float = 60.0
 
 
 def tiny_pairs() -> PairSet:
@@ -92,9 +95,9 @@ SCENARIOS = {
     "two": Scenario(2, train_together),
     "four": Scenario(4, train_together),
     "gpus": Scenario(2, lambda: train_together("cuda")),
-    "killed": Scenario(2, lambda: command_line(["train", *ENDLESS]), victim=1),
+    "killed": Scenario(3, lambda: command_line(["train", *ENDLESS]), victim=1),
     "leader killed": Scenario(2, lambda: command_line(["train", *ENDLESS]), victim=0),
-    "frozen": Scenario(3, lambda: command_line(["train", *ENDLESS]), victim=1, signal=signal.SIGSTOP),
+    "frozen": Scenario(3, lambda: command_line(["train", *ENDLESS]), victim=1, signal=signal.SIGSTOP, limit=5),
     "interrupted": Scenario(2, lambda: command_line(["train", *ENDLESS]), victim=1, signal=signal.SIGTERM),
     "refused": Scenario(2, lambda: command_line(["train", "--data", "nowhere"])),
     "misspelt": Scenario(2, lambda: command_line(["train", "--epochs", "many"])),
@@ -113,9 +116,8 @@ def start(scenario: Scenario, folder: Path) -> list[int]:
             os.chdir(folder)
             os.dup2(os.open(f"{rank}.out", os.O_WRONLY | os.O_CREAT), 1)
             os.dup2(os.open(f"{rank}.err", os.O_WRONLY | os.O_CREAT), 2)
-            os.environ.update(
-                RANK=str(rank), WORLD_SIZE=str(scenario.size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-            )
+            os.environ.update(RANK=str(rank), WORLD_SIZE=str(scenario.size), MASTER_ADDR="127.0.0.1")
+            os.environ.update(MASTER_PORT=str(port), NNFS_RANK_SILENCE=str(scenario.limit))
             status = 99
             try:
                 status = scenario.act()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nn_from_scratch.cli import main
-from nn_from_scratch.denoise.distributed.launch import SILENCE, Launch, find_launch, is_follower, tell_launcher
+from nn_from_scratch.denoise.distributed.launch import LIMIT, Launch, find_launch, is_follower, tell_launcher
 from nn_from_scratch.errors import ArgumentError
 
 TORCHRUN = {
@@ -25,7 +25,7 @@ TORCHRUN = {
 
 def test_torchruns_variables_are_read() -> None:
     assert find_launch(TORCHRUN) == Launch(
-        rank=3, size=4, local_rank=1, host="node0", port=29500, serves=False, attempt=2, silence=SILENCE
+        rank=3, size=4, local_rank=1, host="node0", port=29500, serves=False, attempt=2, limit=LIMIT
     )
     assert is_follower(TORCHRUN) and not is_follower({**TORCHRUN, "RANK": "0"})
 

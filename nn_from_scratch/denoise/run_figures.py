@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nn_from_scratch.denoise.progress import EpochResult
 from nn_from_scratch.denoise.scores import psnr_of_each
+from nn_from_scratch.denoise.settings import EpochResult
 from nn_from_scratch.storage import write_atomically
 
 if TYPE_CHECKING:

@@ -55,12 +55,14 @@ def test_changing_a_batch_leaves_the_pairs_alone(pairs: PairSet) -> None:
 @pytest.mark.parametrize(("name", "value", "least"), [("batch_size", 0, 1), ("epoch", -1, 0), ("seed", -1, 0)])
 def test_an_argument_that_makes_no_sense_is_refused_at_once(pairs: PairSet, name: str, value: int, least: int) -> None:
     arguments = {"batch_size": 1, "seed": 0, "epoch": 0, name: value}
-    with pytest.raises(ArgumentError, match=f"{name} is {value}; it must be a whole number of at least {least}"):
+    with pytest.raises(ArgumentError, match=f"{name} is {value}, but an integer of at least {least} is expected"):
         batches(pairs, **arguments)  # type: ignore[arg-type]
 
 
 def test_a_dtype_that_is_not_floating_is_refused_at_once(pairs: PairSet) -> None:
-    with pytest.raises(DtypeError, match="dtype is torch.int64; images in \\[0, 1\\] need a floating-point dtype"):
+    with pytest.raises(
+        DtypeError, match=r"dtype is torch.int64, but a floating-point dtype is expected, for images in \[0, 1\]"
+    ):
         batches(pairs, batch_size=1, seed=0, epoch=0, dtype=torch.int64)
 
 
@@ -75,5 +77,5 @@ def test_the_parts_of_a_batch_are_the_batch(pairs: PairSet, parts: int, sizes: l
 
 @pytest.mark.parametrize("part", [(2, 2), (-1, 2), (0, 0)])
 def test_a_part_that_there_is_not_is_refused(pairs: PairSet, part: tuple[int, int]) -> None:
-    with pytest.raises(ArgumentError, match=r"part is \(.*; it must be the number of a part, from 0, and how many"):
+    with pytest.raises(ArgumentError, match=r"part is \(.*, but the number of a part, from 0, and the number of parts"):
         batches(pairs, batch_size=4, seed=0, epoch=0, part=part)

@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from nn_from_scratch.denoise.data.pairs import PairSet
-from nn_from_scratch.denoise.data.streams import check_seed, stream
+from nn_from_scratch.denoise.data.crops import random_stream
+from nn_from_scratch.denoise.data.noisy_pairs import PairSet
+from nn_from_scratch.denoise.settings import expect_integer
 from nn_from_scratch.errors import ArgumentError, DtypeError
 
 __all__ = ["batches", "on_device"]
@@ -28,12 +29,12 @@ def batches(
     """Give the (input, target) batches of one epoch, in an order that only seed and epoch decide.
 
     Args:
-        pairs: Where the training pairs come from, N of them.
-        batch_size: Number of pairs in a batch, B. The last batch is smaller if B does not divide N.
-        seed: A whole number of at least 0.
-        epoch: Number of the epoch, at least 0; each has its own order.
-        device: Where the batches are wanted.
-        dtype: A floating-point dtype.
+        pairs: the source of the training pairs, N of them.
+        batch_size: pairs in a batch, B. The last batch is smaller if B does not divide N.
+        seed: at least 0.
+        epoch: number of the epoch, at least 0; each has its own order.
+        device: of the batches.
+        dtype: of the batches, a floating-point one.
         part: (number, of how many) parts into which each batch is cut, of sizes that differ by one at most; the first
             are the larger ones. A batch of fewer pairs than parts leaves some empty.
 
@@ -42,20 +43,18 @@ def batches(
         on a CPU they lie in memory with the channels last.
 
     Raises:
-        ArgumentError: batch_size, seed or epoch is no whole number or too small; there is no such part.
+        ArgumentError: batch_size, seed or epoch is not an integer or too small; there is no such part.
         DtypeError: dtype is not floating.
     """
-    check_seed(seed)
-    for name, value, least in (("batch_size", batch_size, 1), ("epoch", epoch, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ArgumentError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+    for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("epoch", epoch, 0)):
+        expect_integer(value, name=name, least=least)
     if not dtype.is_floating_point:
-        raise DtypeError(f"dtype is {dtype}; images in [0, 1] need a floating-point dtype")
+        raise DtypeError(f"dtype is {dtype}, but a floating-point dtype is expected, for images in [0, 1]")
     number, parts = part
     if not 0 <= number < parts:
-        raise ArgumentError(f"part is {part!r}; it must be the number of a part, from 0, and how many there are")
+        raise ArgumentError(f"part is {part!r}, but the number of a part, from 0, and the number of parts are expected")
     a, b = pairs.train_noisy_a, pairs.train_noisy_b
-    order = torch.randperm(len(a), generator=stream(seed, "batches", epoch)).to(a.device)
+    order = torch.randperm(len(a), generator=random_stream(seed, "batches", epoch)).to(a.device)
     rows = (order[start : start + batch_size] for start in range(0, len(order), batch_size))
     if parts > 1:
         rows = (some.tensor_split(parts)[number] for some in rows)

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nn_from_scratch.denoise.comparison import compare, noise_level, non_local_means
-from nn_from_scratch.denoise.scores import pooled_psnr, psnr, psnr_of_each, ssim
+from nn_from_scratch.denoise.scores import compare, noise_level, non_local_means, pooled_psnr, psnr, psnr_of_each, ssim
 from nn_from_scratch.errors import DtypeError, ShapeError
 
 Images = Callable[..., Tensor]

@@ -6,6 +6,7 @@ exist only while they are corrupted, a few hundred at a time; nothing that is re
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +15,14 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.denoise.data.course import CourseData, find_course_folder, load_course
-from nn_from_scratch.denoise.data.crops import CROP_SIZE, draw_crops
+from nn_from_scratch.denoise.data.crops import CROP_SIZE, draw_crops, random_stream
 from nn_from_scratch.denoise.data.folder import PictureLog, split_folder, too_few
 from nn_from_scratch.denoise.data.noise import Gaussian, Noise, parse_noise
-from nn_from_scratch.denoise.data.photographs import VALIDATION_PHOTOGRAPHS, photograph_paths
-from nn_from_scratch.denoise.data.pictures import read_picture
-from nn_from_scratch.denoise.data.streams import check_seed, stream
-from nn_from_scratch.errors import ArgumentError, DtypeError, ShapeError
+from nn_from_scratch.denoise.data.pictures import VALIDATION_PHOTOGRAPHS, photograph_paths, read_picture
+from nn_from_scratch.denoise.settings import expect_integer
+from nn_from_scratch.errors import DtypeError, ShapeError
 
-__all__ = ["PairSet", "load_pairs"]
+__all__ = ["PairSet", "fingerprint", "load_pairs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,17 +30,17 @@ class PairSet:
     """Training pairs and validation images, all uint8, values 0 to 255.
 
     Attributes:
-        train_noisy_a: One corruption of each training picture, (N, 3, H, W).
-        train_noisy_b: Another, independent corruption of the same pictures, (N, 3, H, W).
-        validation_noisy: Corrupted held-out pictures, (M, 3, H, W).
-        validation_clean: The same without noise, (M, 3, H, W).
-        source: Where the pictures come from, in a few words.
-        noise: The noise model's spelling, or a remark that the files brought their noise along.
-        notices: What the user should know: pictures skipped or converted, checksums.
+        train_noisy_a: one corruption of each training picture, (N, 3, H, W).
+        train_noisy_b: another, independent corruption of the same pictures, (N, 3, H, W).
+        validation_noisy: corrupted held-out pictures, (M, 3, H, W).
+        validation_clean: the same without noise, (M, 3, H, W).
+        source: origin of the pictures, in a few words.
+        noise: the noise model's spelling, or a remark that the files brought their noise along.
+        notices: for the user: pictures skipped or converted, checksums.
 
     Raises:
-        DtypeError: A tensor is not uint8.
-        ShapeError: A tensor has not the shape above, or holds no image.
+        DtypeError: a tensor is not uint8.
+        ShapeError: a tensor has another shape, or holds no image.
     """
 
     train_noisy_a: Tensor = field(repr=False)
@@ -56,12 +56,23 @@ class PairSet:
             for name in (one, other):
                 tensor: Tensor = getattr(self, name)
                 if tensor.dtype != torch.uint8:
-                    raise DtypeError(f"{name} has dtype {tensor.dtype}; it must be torch.uint8, values 0 to 255")
+                    raise DtypeError(f"{name} has dtype {tensor.dtype}, but torch.uint8 is expected, values 0 to 255")
                 if tensor.dim() != 4 or tensor.shape[1] != 3 or tensor.numel() == 0:
-                    raise ShapeError(f"{name} has shape {tuple(tensor.shape)}; it must be (N, 3, H, W), not empty")
+                    raise ShapeError(
+                        f"{name} has shape {tuple(tensor.shape)}, but (N, 3, H, W), not empty, is expected"
+                    )
             shapes = tuple(getattr(self, one).shape), tuple(getattr(self, other).shape)
             if shapes[0] != shapes[1]:
-                raise ShapeError(f"{one} has shape {shapes[0]} and {other} {shapes[1]}; they must be equal")
+                raise ShapeError(f"{one} has shape {shapes[0]} and {other} {shapes[1]}, but equal shapes are expected")
+
+
+def fingerprint(pairs: PairSet) -> str:
+    """SHA-256 (hexadecimal) of all pixels: equal for equal data only."""
+    sha = hashlib.sha256()
+    for tensor in (pairs.train_noisy_a, pairs.train_noisy_b, pairs.validation_noisy, pairs.validation_clean):
+        sha.update(repr(tuple(tensor.shape)).encode())
+        sha.update(tensor.contiguous().numpy().data)
+    return sha.hexdigest()
 
 
 def load_pairs(
@@ -77,11 +88,11 @@ def load_pairs(
     Args:
         data: None for the built-in photographs; else a folder of PNG or JPEG pictures, or the folder of the course's
             `train_data.pkl` and `val_data.pkl`, or one of these files.
-        noise: How pictures are corrupted, or the spelling of it; by default gaussian with a standard deviation of 25.
+        noise: how pictures are corrupted, or the spelling of it; by default gaussian with a standard deviation of 25.
             The course's files bring their noise along.
-        train_size: Number of training pairs, N. Of the course's files at most their number is used.
-        validation_size: Number of validation images, M; likewise.
-        seed: Decides crops, noise and, for a folder, which pictures are held out. The validation images do not depend
+        train_size: number of training pairs, N. Of the course's files at most their number is used.
+        validation_size: number of validation images, M; likewise.
+        seed: decides crops, noise and, for a folder, which pictures are held out. The validation images do not depend
             on train_size, and those of the built-in photographs not on the seed either, so that the results of
             different seeds can be compared.
 
@@ -89,13 +100,15 @@ def load_pairs(
         The pairs; for pictures of 32x32 crops.
 
     Raises:
-        ArgumentError: A size or the seed makes no sense, or the spelling of the noise.
-        DataError: The pictures or files are missing or unusable; the message says which and why.
+        ArgumentError: a size or the seed makes no sense, or the spelling of the noise.
+        DataError: the pictures or files are missing or unusable; the message says which and why.
     """
-    for name, size in (("train_size", train_size), ("validation_size", validation_size)):
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ArgumentError(f"{name} is {size!r}; it must be a whole number of at least 1")
-    check_seed(seed)
+    for name, value, least in (
+        ("train_size", train_size, 1),
+        ("validation_size", validation_size, 1),
+        ("seed", seed, 0),
+    ):
+        expect_integer(value, name=name, least=least)
     model = parse_noise(noise) if isinstance(noise, str) else Gaussian() if noise is None else noise
     if data is None:
         return _from_photographs(model, train_size, validation_size, seed)
@@ -112,10 +125,15 @@ def _from_photographs(noise: Noise, train_size: int, validation_size: int, seed:
         return read_picture(path)[0]
 
     a, b = _corrupt_twice(
-        draw_crops(training, train_size, stream(seed, "training crops"), read=read, vary=True), train_size, noise, seed
+        draw_crops(training, train_size, random_stream(seed, "training crops"), read=read, vary=True),
+        train_size,
+        noise,
+        seed,
     )
     noisy, clean = _corrupt_once(
-        draw_crops(validation, validation_size, stream(0, "validation crops"), read=read, vary=False), noise, seed=0
+        draw_crops(validation, validation_size, random_stream(0, "validation crops"), read=read, vary=False),
+        noise,
+        seed=0,
     )
     held_out = ", ".join(Path(name).stem for name in VALIDATION_PHOTOGRAPHS)
     return PairSet(a, b, noisy, clean, source=f"photographs of scikit-image, held out: {held_out}", noise=str(noise))
@@ -125,7 +143,7 @@ def _from_folder(folder: Path, noise: Noise, train_size: int, validation_size: i
     log = PictureLog(folder)
     split = split_folder(folder, log, seed=seed, validation_at_most=validation_size)
     a, b = _corrupt_twice(
-        draw_crops(split.training, train_size, stream(seed, "training crops"), read=log.read, vary=True),
+        draw_crops(split.training, train_size, random_stream(seed, "training crops"), read=log.read, vary=True),
         train_size,
         noise,
         seed,
@@ -133,20 +151,15 @@ def _from_folder(folder: Path, noise: Noise, train_size: int, validation_size: i
     if len(a) < train_size:
         raise too_few(log, readable=len(split.validation))
     noisy, clean = _corrupt_once(
-        draw_crops(split.validation, validation_size, stream(seed, "validation crops"), read=log.read, vary=False),
+        draw_crops(
+            split.validation, validation_size, random_stream(seed, "validation crops"), read=log.read, vary=False
+        ),
         noise,
         seed,
     )
     held_out = f"{len(split.validation)} of {len(split.training) + len(split.validation)} held out"
-    return PairSet(
-        a,
-        b,
-        noisy,
-        clean,
-        source=f"pictures in {folder}, {held_out}",
-        noise=str(noise),
-        notices=log.notices(),
-    )
+    source = f"pictures in {folder}, {held_out}"
+    return PairSet(a, b, noisy, clean, source=source, noise=str(noise), notices=log.notices())
 
 
 def _from_course(folder: Path, files: CourseData, noise: Noise, train_size: int, validation_size: int) -> PairSet:
@@ -169,12 +182,12 @@ def _from_course(folder: Path, files: CourseData, noise: Noise, train_size: int,
 
 
 def _corrupt_twice(pieces: Iterable[Tensor], count: int, noise: Noise, seed: int) -> tuple[Tensor, Tensor]:
-    """Corrupt crops in two independent ways; fewer than `count` come back if the pieces hold fewer."""
+    """Corrupt each crop twice, independently; fewer than `count` come back if the pieces hold fewer."""
     a = torch.empty((count, 3, CROP_SIZE, CROP_SIZE), dtype=torch.uint8)
     b = torch.empty_like(a)
-    noise_a, noise_b = stream(seed, "training noise", "a"), stream(seed, "training noise", "b")
+    noise_a, noise_b = random_stream(seed, "training noise", "a"), random_stream(seed, "training noise", "b")
     # Crops come picture by picture; in a random order the first n of them are a fair sample, for every n.
-    order = torch.randperm(count, generator=stream(seed, "training order"))
+    order = torch.randperm(count, generator=random_stream(seed, "training order"))
     done = 0
     for crops in pieces:
         rows = order[done : done + len(crops)]
@@ -186,6 +199,6 @@ def _corrupt_twice(pieces: Iterable[Tensor], count: int, noise: Noise, seed: int
 
 def _corrupt_once(pieces: Iterable[Tensor], noise: Noise, seed: int) -> tuple[Tensor, Tensor]:
     """Give (noisy, clean)."""
-    generator = stream(seed, "validation noise")
+    generator = random_stream(seed, "validation noise")
     pairs = [(noise.corrupt(crops, generator), crops) for crops in pieces]
     return torch.cat([noisy for noisy, _ in pairs]), torch.cat([clean for _, clean in pairs])

@@ -28,7 +28,7 @@ def pair_set(
 
 
 @pytest.fixture
-def mid_grey(tmp_path: Path) -> Path:
+def mid_gray(tmp_path: Path) -> Path:
     """Pictures in which every crop is known: all values are 128, but for one value that keeps the files apart."""
     for number in range(2):
         values = np.full((400, 400, 3), 128, dtype=np.uint8)
@@ -51,15 +51,15 @@ def test_the_noisy_photographs_have_about_20_5_db() -> None:
     assert float(-10 * error.pow(2).mean((1, 2, 3)).log10().mean()) == pytest.approx(20.5, abs=0.2)
 
 
-def test_the_halves_of_a_pair_are_independent_corruptions_of_one_picture(mid_grey: Path) -> None:
-    pairs = load_pairs(mid_grey, noise="gaussian:sigma=10", train_size=200, validation_size=1)
+def test_the_halves_of_a_pair_are_independent_corruptions_of_one_picture(mid_gray: Path) -> None:
+    pairs = load_pairs(mid_gray, noise="gaussian:sigma=10", train_size=200, validation_size=1)
     a, b = pairs.train_noisy_a.double() - 128, pairs.train_noisy_b.double() - 128
     assert float((a - b).var()) == pytest.approx(2 * 10**2, rel=0.02)
     assert abs(float((a * b).mean())) < 1
 
 
-def test_no_clean_training_crop_can_be_reached(mid_grey: Path) -> None:
-    pairs = load_pairs(mid_grey, noise="gaussian:sigma=10", train_size=50, validation_size=1)
+def test_no_clean_training_crop_can_be_reached(mid_gray: Path) -> None:
+    pairs = load_pairs(mid_gray, noise="gaussian:sigma=10", train_size=50, validation_size=1)
     clean = torch.full((3, 32, 32), 128, dtype=torch.uint8)
     held = {field.name: getattr(pairs, field.name) for field in dataclasses.fields(pairs)}
     tensors = {name for name, value in held.items() if isinstance(value, Tensor)}
@@ -112,20 +112,20 @@ def test_the_global_random_state_is_left_alone() -> None:
     assert torch.get_rng_state().equal(before)
 
 
-def test_a_data_folder_may_be_a_string(mid_grey: Path) -> None:
-    assert len(load_pairs(str(mid_grey), train_size=3, validation_size=1).train_noisy_a) == 3
+def test_a_data_folder_may_be_a_string(mid_gray: Path) -> None:
+    assert len(load_pairs(str(mid_gray), train_size=3, validation_size=1).train_noisy_a) == 3
 
 
 @pytest.mark.parametrize("name", ["train_size", "validation_size"])
 @pytest.mark.parametrize("size", [0, -1, 1.5, True])
 def test_a_size_that_makes_no_sense_is_refused(name: str, size: int) -> None:
-    with pytest.raises(ArgumentError, match=f"{name} is {size}; it must be a whole number of at least 1"):
+    with pytest.raises(ArgumentError, match=f"{name} is {size}, but an integer of at least 1 is expected"):
         load_pairs(**{name: size})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("seed", [-1, 0.5])
+@pytest.mark.parametrize("seed", [-1, 0.5, True, None])
 def test_a_seed_that_makes_no_sense_is_refused(seed: int) -> None:
-    with pytest.raises(ArgumentError, match=f"seed is {seed}; it must be a whole number of at least 0"):
+    with pytest.raises(ArgumentError, match=f"seed is {seed}, but an integer of at least 0 is expected"):
         load_pairs(seed=seed)
 
 
@@ -144,13 +144,13 @@ def test_the_repr_of_a_pair_set_shows_no_tensor() -> None:
 
 
 def test_a_pair_set_of_floats_is_refused() -> None:
-    with pytest.raises(DtypeError, match="train_noisy_b has dtype torch.float32; it must be torch.uint8"):
+    with pytest.raises(DtypeError, match="train_noisy_b has dtype torch.float32, but torch.uint8 is expected"):
         pair_set(b=ONE.float())
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 4), (1, 1, 4, 4), (0, 3, 4, 4)])
 def test_a_pair_set_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match="validation_noisy has shape .*; it must be .*, not empty"):
+    with pytest.raises(ShapeError, match="validation_noisy has shape .*, but .*, not empty, is expected"):
         pair_set(validation_noisy=torch.zeros(shape, dtype=torch.uint8))
 
 

@@ -7,10 +7,8 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from nn_from_scratch.denoise.figures import draw_grid, draw_training_curve
-from nn_from_scratch.denoise.png import write_png
-from nn_from_scratch.denoise.progress import EpochResult
-from nn_from_scratch.errors import DataError
+from nn_from_scratch.denoise.run_figures import draw_grid, draw_training_curve
+from nn_from_scratch.denoise.settings import EpochResult
 
 Images = Callable[..., Tensor]
 
@@ -33,13 +31,3 @@ def test_the_grid_is_a_png(tmp_path: Path, images: Images, count: int) -> None:
     with Image.open(tmp_path / "grid.png") as image:
         assert image.format == "PNG"
         assert image.height > 500
-
-
-def test_a_picture_is_written_as_it_is(tmp_path: Path, images: Images) -> None:
-    from nn_from_scratch.denoise.data import read_picture
-
-    (picture,) = images(1, 3, 5, 7)
-    write_png(tmp_path / "a.png", picture)
-    assert read_picture(tmp_path / "a.png")[0].equal(picture)
-    with pytest.raises(DataError):
-        read_picture(tmp_path / "b.png")

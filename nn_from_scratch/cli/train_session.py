@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,21 +13,15 @@ from rich.console import Console
 
 from nn_from_scratch.cli.display import TrainingDisplay, say, show_scores
 from nn_from_scratch.cli.interrupts import stop_on_interrupt, stop_on_signals
-from nn_from_scratch.cli.replica import send_settings, send_state
-from nn_from_scratch.cli.train import resumed_settings
-from nn_from_scratch.denoise.comparison import MOST_COMPARED, compare
-from nn_from_scratch.denoise.data import PairSet, load_pairs, parse_noise
-from nn_from_scratch.denoise.data.fingerprint import fingerprint
+from nn_from_scratch.cli.replica import send_settings
+from nn_from_scratch.denoise.data import PairSet, fingerprint, load_pairs, parse_noise
 from nn_from_scratch.denoise.distributed.replicas import Replicas
-from nn_from_scratch.denoise.figures import draw_grid, draw_training_curve
-from nn_from_scratch.denoise.model import report_model
-from nn_from_scratch.denoise.progress import Progress
-from nn_from_scratch.denoise.runs import Run, find_run, new_run
-from nn_from_scratch.denoise.scores import psnr
-from nn_from_scratch.denoise.settings import RunSettings
-from nn_from_scratch.denoise.tiling import apply_to_images
-from nn_from_scratch.denoise.training import check_device, make_optimizer, train
-from nn_from_scratch.engine.convolutions import convolution_algorithm
+from nn_from_scratch.denoise.model import apply_to_images, report_model
+from nn_from_scratch.denoise.run_figures import draw_grid, draw_training_curve
+from nn_from_scratch.denoise.runs import RunFolder, find_run, new_run
+from nn_from_scratch.denoise.scores import MOST_COMPARED, compare, psnr
+from nn_from_scratch.denoise.settings import RunSettings, TrainingProgress, resumed_settings
+from nn_from_scratch.denoise.training import check_device, computing_as, make_optimizer, train
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import CheckpointError, DivergenceError, ReplicaError
@@ -39,22 +31,27 @@ __all__ = ["resume_run", "start_run"]
 
 
 @dataclass
-class _Session:
-    """A run, and what it is about to be trained with."""
+class _TrainingSession:
+    """A run with all that it is trained with."""
 
     console: Console
-    run: Run
+    run: RunFolder
     settings: RunSettings
     model: Module
     optimizer: Optimizer
-    progress: Progress
+    progress: TrainingProgress
     pairs: PairSet
     information: dict[str, Any]
     replicas: Replicas | None
 
-    def save(self, progress: Progress) -> None:
+    def save(self, progress: TrainingProgress) -> None:
         self.run.save(self.model, self.optimizer, progress, settings=self.settings, information=self.information)
         self.progress = progress
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether nothing of a new run was saved that is worth keeping."""
+        return self.progress == TrainingProgress() and self.run.is_new
 
 
 def start_run(
@@ -68,28 +65,20 @@ def start_run(
     settings = replace(settings, noise=str(parse_noise(settings.noise)))
     device = check_device(settings.device) if replicas is None else send_settings(replicas, settings)
     run = new_run(out)
-    session: _Session | None = None
+    session: _TrainingSession | None = None
     try:
-        with _computing(settings):
+        with computing_as(settings):
             console = Console(file=sys.stdout)
             pairs = _load(console, settings)
+            information = {"data": pairs.source, "noise": pairs.noise, "data_sha256": fingerprint(pairs)}
             generator = torch.Generator().manual_seed(settings.seed)
             model = report_model(generator=generator, dtype=torch.float32).to(device)
-            session = _Session(
-                console=console,
-                run=run,
-                settings=settings,
-                model=model,
-                optimizer=make_optimizer(model, settings),
-                progress=Progress(),
-                pairs=pairs,
-                information={"data": pairs.source, "noise": pairs.noise, "data_sha256": fingerprint(pairs)},
-                replicas=replicas,
-            )
-            session.save(session.progress)
+            optimizer, progress = make_optimizer(model, settings), TrainingProgress()
+            session = _TrainingSession(console, run, settings, model, optimizer, progress, pairs, information, replicas)
+            session.save(progress)
             return _go_on(session, json_path)
     except BaseException:
-        if session is None or session.progress == Progress():
+        if session is None or session.is_untrained:
             run.discard()
         raise
 
@@ -112,7 +101,7 @@ def resume_run(
     model.to(device)
     optimizer = make_optimizer(model, settings)
     checkpoint.restore(model, optimizer)
-    with _computing(settings):
+    with computing_as(settings):
         console = Console(file=sys.stdout)
         pairs = _load(console, settings)
         if fingerprint(pairs) != checkpoint.information.get("data_sha256"):
@@ -121,20 +110,20 @@ def resume_run(
                 "with, so it cannot be resumed: restore the data, or start a new run"
             )
         information = {name: value for name, value in checkpoint.information.items() if name != "settings"}
-        session = _Session(console, run, settings, model, optimizer, progress, pairs, information, replicas)
+        session = _TrainingSession(console, run, settings, model, optimizer, progress, pairs, information, replicas)
         run.write_records(progress, settings=settings, information=information)  # a kill may have come before it
         say(console, f"resuming {run.folder} after {progress.describe()}")
         return _go_on(session, json_path)
 
 
-def _go_on(session: _Session, json_path: Path | None) -> int:
+def _go_on(session: _TrainingSession, json_path: Path | None) -> int:
     s = session
     noisy_psnr = psnr(s.pairs.validation_noisy, s.pairs.validation_clean)
     s.console.print(repr(s.model), markup=False, highlight=False)
     say(s.console, f"{s.optimizer!r}, batch size {s.settings.batch_size}, seed {s.settings.seed}, {s.settings.device}")
     if s.replicas is not None:
         say(s.console, f"{s.replicas.size} processes, each with a part of every batch")
-        send_state(s.replicas, s.model, s.optimizer, s.progress, data_sha256=s.information["data_sha256"])
+        s.replicas.broadcast(s.run.checkpoint.read_bytes())
     say(s.console, f"run folder: {s.run.folder}")
     display = TrainingDisplay(
         s.console,
@@ -145,13 +134,12 @@ def _go_on(session: _Session, json_path: Path | None) -> int:
         noisy_psnr=noisy_psnr,
     )
 
-    def on_epoch(progress: Progress) -> None:
+    def on_epoch(progress: TrainingProgress) -> None:
         s.save(progress)
         display.on_epoch(progress)
 
     try:
-        stopping = stop_on_interrupt() if s.replicas is None else stop_on_signals(s.replicas.hurry)
-        with stopping as stop, display:
+        with stop_on_interrupt() if s.replicas is None else stop_on_signals() as stop, display:
             reached = train(
                 s.model,
                 s.optimizer,
@@ -163,7 +151,6 @@ def _go_on(session: _Session, json_path: Path | None) -> int:
                 stop=stop if s.replicas is None else s.replicas.agreed(stop),
                 replicas=s.replicas,
                 capture=s.settings.capture,
-                workers=s.settings.threads,
             )
         if reached != s.progress:
             s.save(reached)
@@ -171,17 +158,17 @@ def _go_on(session: _Session, json_path: Path | None) -> int:
             return _interrupted(s)
         _finish(s, noisy_psnr, json_path)
     except KeyboardInterrupt:
-        if s.progress == Progress() and s.run.is_new:
+        if s.is_untrained:
             raise
         return _interrupted(s)
     except (DivergenceError, ReplicaError) as error:
-        if s.progress == Progress() and s.run.is_new:
+        if s.is_untrained:
             raise
         raise type(error)(f"{error}; {str(s.run.checkpoint)!r} keeps {s.progress.describe()}") from error
     return 0
 
 
-def _interrupted(session: _Session) -> int:
+def _interrupted(session: _TrainingSession) -> int:
     folder = shlex.quote(str(session.run.folder))
     sys.stderr.write(
         f"nn-from-scratch: interrupted: {session.progress.describe()} saved in {folder}; "
@@ -190,7 +177,7 @@ def _interrupted(session: _Session) -> int:
     return 130
 
 
-def _finish(session: _Session, noisy_psnr: float, json_path: Path | None) -> None:
+def _finish(session: _TrainingSession, noisy_psnr: float, json_path: Path | None) -> None:
     s = session
     noisy, clean = s.pairs.validation_noisy, s.pairs.validation_clean
     images = min(len(clean), MOST_COMPARED)
@@ -209,22 +196,16 @@ def _finish(session: _Session, noisy_psnr: float, json_path: Path | None) -> Non
         "scores": [asdict(score) for score in scores],
         "history": [asdict(result) for result in s.progress.history],
     }
-    write_json(s.run.results, results)
-    if json_path is not None:
-        write_json(json_path, results)
+    for path in (s.run.results, json_path):
+        if path is not None:
+            write_json(path, results)
     show_scores(s.console, scores, images=images)
     seconds = sum(result.seconds for result in s.progress.history)
     say(s.console, f"{s.progress.describe()} in {seconds:.0f} s; model, history and figures are in {s.run.folder}")
 
 
 def _load(console: Console, settings: RunSettings) -> PairSet:
-    pairs = load_pairs(
-        settings.data,
-        noise=settings.noise,
-        train_size=settings.train_size,
-        validation_size=settings.validation_size,
-        seed=settings.seed,
-    )
+    pairs = load_pairs(**settings.data_options)
     say(
         console,
         f"{len(pairs.train_noisy_a)} noisy pairs and {len(pairs.validation_clean)} validation images: "
@@ -233,14 +214,3 @@ def _load(console: Console, settings: RunSettings) -> PairSet:
     for notice in pairs.notices:
         sys.stderr.write(f"nn-from-scratch: note: {notice}\n")
     return pairs
-
-
-@contextlib.contextmanager
-def _computing(settings: RunSettings) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
-    try:
-        with convolution_algorithm(settings.conv):
-            yield
-    finally:
-        torch.set_num_threads(before)
