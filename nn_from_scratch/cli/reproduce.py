@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nn_from_scratch.reproduction.plan import KINDS
+from nn_from_scratch.reproduction.parts import KINDS
 
 __all__ = ["add_parser", "run"]
 

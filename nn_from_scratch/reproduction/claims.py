@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nn_from_scratch.reproduction.plan import OPTIMIZERS, OURS, THEIRS, Plan
+from nn_from_scratch.reproduction.parts import OPTIMIZERS, OURS, THEIRS, Plan
 
 __all__ = ["HOLDS", "HOLDS_NOT", "TOO_QUICK", "UNTESTABLE", "Claim", "claims_of", "curves_of"]
 
@@ -56,7 +56,7 @@ def claims_of(plan: Plan, parts: Mapping[str, Any]) -> tuple[Claim, ...]:
         (("curve",), lambda: (_fastest(plan, parts),)),
         (("final",), lambda: (_quality(plan, parts["final"]),)),
     )
-    missing = {job.kind for job in (*plan.jobs, *plan.alone) if job.name not in parts}
+    missing = {job.kind for job in plan.jobs if job.name not in parts}
     return tuple(
         replace(claim, parts=kinds) for kinds, judge in judges if missing.isdisjoint(kinds) for claim in judge()
     )

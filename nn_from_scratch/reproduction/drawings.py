@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nn_from_scratch.report.figures import DASHES, PALETTE, WIDE, new_figure
-from nn_from_scratch.reproduction.plan import OPTIMIZERS, OURS, THEIRS
+from nn_from_scratch.reproduction.parts import OPTIMIZERS, OURS, THEIRS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,7 +17,7 @@ from nn_from_scratch.denoise.runs import RunFolder, find_run, new_run
 from nn_from_scratch.denoise.scores import compare, noise_level, non_local_means, psnr, psnr_of_each
 from nn_from_scratch.denoise.settings import RunSettings, TrainingProgress
 from nn_from_scratch.denoise.training import make_optimizer, train
-from nn_from_scratch.reproduction.plan import BATCH, OPTIMIZERS, Plan
+from nn_from_scratch.reproduction.parts import BATCH, OPTIMIZERS, Plan
 from nn_from_scratch.reproduction.training_curves import pairs_of
 
 __all__ = ["final"]

@@ -19,7 +19,7 @@ from nn_from_scratch.reproduction.drawings import (
     draw_photographs,
     draw_table,
 )
-from nn_from_scratch.reproduction.plan import BATCH, OPTIMIZERS, OURS, THEIRS, Plan
+from nn_from_scratch.reproduction.parts import BATCH, OPTIMIZERS, OURS, THEIRS, Plan
 
 __all__ = ["page"]
 

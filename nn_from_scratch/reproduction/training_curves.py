@@ -19,7 +19,7 @@ from nn_from_scratch.denoise.settings import TrainingSettings
 from nn_from_scratch.denoise.training import make_optimizer, train
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.parity.exchange import to_torch
-from nn_from_scratch.reproduction.plan import BATCH, OPTIMIZERS, OURS, Plan
+from nn_from_scratch.reproduction.parts import BATCH, OPTIMIZERS, OURS, Plan
 
 __all__ = ["curve", "pairs_of", "rounding"]
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.report import Commands, Table, read_results
-from nn_from_scratch.reproduction import Plan, reproduce, running
+from nn_from_scratch.reproduction import Plan, jobs, reproduce
 from nn_from_scratch.reproduction.claims import HOLDS, HOLDS_NOT, TOO_QUICK, UNTESTABLE, claims_of
 from nn_from_scratch.reproduction.page import page
-from nn_from_scratch.reproduction.plan import OURS, THEIRS, Job
+from nn_from_scratch.reproduction.parts import OURS, THEIRS, Job
 from tests.unit.reproduction.plans import TABLE, TINY
 
 
@@ -28,7 +28,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     out, lines = tmp_path_factory.mktemp("reproduction") / "out", list[str]()
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-        real = running._run_job
+        real = jobs.run_job
 
         def stopped(plan: Plan, job: Job, folder: Path) -> dict[str, Any]:
             if "torch.nn" in job.title:
@@ -39,11 +39,11 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
             assert job.name != "final", "what was done is done again"
             return TABLE if job.kind == "table1" else real(plan, job, folder)
 
-        patch.setattr(running, "_run_job", stopped)
+        patch.setattr(jobs, "run_job", stopped)
         with pytest.raises(KeyboardInterrupt):
             reproduce(TINY, out, workers=0)
         assert {path.name for path in out.iterdir()} == {"plan.json", "parts", "final"}
-        patch.setattr(running, "_run_job", ours)
+        patch.setattr(jobs, "run_job", ours)
         content = reproduce(TINY, out, workers=0, say=lines.append)
     return out, content, lines
 
@@ -134,7 +134,7 @@ def test_another_plan_or_a_foreign_folder_is_refused(
     with pytest.raises(ArgumentError, match="where another reproduction was begun"):
         reproduce(replace(TINY, seeds=1), done[0], workers=0)
     (tmp_path / "mine").write_text("", encoding="utf-8")
-    with pytest.raises(ArgumentError, match="which holds something else; give a new or an empty folder"):
+    with pytest.raises(ArgumentError, match="which holds something else, but a new or an empty folder is expected"):
         reproduce(TINY, tmp_path, workers=0)
 
 

@@ -20,11 +20,12 @@ from typing import Any
 import pytest
 import torch
 
+from nn_from_scratch.bench import table1
 from nn_from_scratch.bench.table1 import Settings
 from nn_from_scratch.cli import build_parser, main
 from nn_from_scratch.denoise.runs import RunFolder
 from nn_from_scratch.errors import ArgumentError, DataError, NNFromScratchError
-from nn_from_scratch.reproduction import Plan, jobs, reproduce, running
+from nn_from_scratch.reproduction import Plan, jobs, reproduce
 from nn_from_scratch.reproduction.final import final
 from nn_from_scratch.reproduction.training_curves import pairs_of
 from tests.unit.reproduction.plans import TINY
@@ -91,14 +92,14 @@ def test_a_worker_that_dies_is_told_of_in_a_sentence(tmp_path: Path, monkeypatch
             future.set_exception(BrokenProcessPool())
             return future
 
-    monkeypatch.setattr(running, "_pool", lambda number: contextlib.nullcontext(Dying()))
+    monkeypatch.setattr(jobs, "_pool", lambda number: contextlib.nullcontext(Dying()))
     with pytest.raises(NNFromScratchError, match="a worker process died, .* run the same again"):
         reproduce(TINY, tmp_path / "out", only=["parity"])
 
 
 def test_workers_end_with_an_interrupt() -> None:
     def interrupted() -> None:
-        with running._pool(1) as pool:
+        with jobs._pool(1) as pool:
             pool.submit(time.sleep, 600)
             raise KeyboardInterrupt
 
@@ -111,9 +112,9 @@ def test_workers_end_with_an_interrupt() -> None:
 def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     program = tmp_path / "parent.py"
     program.write_text(
-        "import os, time\nfrom nn_from_scratch.reproduction import running\n"
+        "import os, time\nfrom nn_from_scratch.reproduction import jobs\n"
         "if __name__ == '__main__':\n"
-        "    with running._pool(1) as pool:\n"
+        "    with jobs._pool(1) as pool:\n"
         "        print(pool.submit(os.getpid).result(), flush=True)\n"
         "        pool.submit(time.sleep, 600).result()\n",
         encoding="utf-8",
@@ -140,12 +141,11 @@ def test_table_one_is_measured_with_one_thread(tmp_path: Path, monkeypatch: pyte
         def to_json(self) -> dict[str, int]:
             return self.found
 
-    monkeypatch.setattr(jobs, "run_table", Measured)
+    monkeypatch.setattr(table1, "run_table", Measured)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        (job,) = TINY.alone
-        assert jobs.run_job(TINY, job, tmp_path) == {"samples": 32, "epochs": 1, "threads": 1}
+        assert jobs.run_job(TINY, TINY.jobs[-1], tmp_path) == {"samples": 32, "epochs": 1, "threads": 1}
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -171,7 +171,7 @@ def test_the_course_files_are_used_when_given(tmp_path: Path) -> None:
         ),
         (["--only", "memry"], "only names 'memry', but the parts are memory, parity, table1"),
         (["--out", "file/in/it"], "out is 'file/in/it', which cannot be written: Not a directory"),
-        (["--out", "file"], "out is 'file', which is no folder"),
+        (["--out", "file"], "out is 'file', but a new or an empty folder is expected"),
     ],
 )
 def test_the_command_refuses_bad_input_in_a_sentence(
@@ -191,7 +191,7 @@ def test_the_command_refuses_bad_input_in_a_sentence(
 
 def test_workers_do_the_jobs_in_processes_of_their_own(tmp_path: Path) -> None:
     chosen, kept = [job for job in TINY.jobs if job.kind == "parity"], list[str]()
-    running._run(chosen, TINY, tmp_path, 1, lambda job, content: kept.append(f"{job.name} {sorted(content)}"))
+    jobs._run(chosen, TINY, tmp_path, 1, lambda job, content: kept.append(f"{job.name} {sorted(content)}"))
     assert kept == ["parity ['float32', 'float64']"]
 
 
@@ -201,7 +201,7 @@ def test_an_interrupt_says_how_to_go_on(
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "_run", interrupted)
+    monkeypatch.setattr(jobs, "_run", interrupted)
     out = tmp_path / "out"
     assert main(["reproduce", "--quick", "--out", str(out)]) == 130
     assert f"go on with: nn-from-scratch reproduce --quick --out={out}\n" in capsys.readouterr().err
@@ -211,7 +211,7 @@ def test_a_failed_job_leaves_no_report(tmp_path: Path, monkeypatch: pytest.Monke
     def failing(*args: object) -> None:
         raise ArgumentError("not today")
 
-    monkeypatch.setattr(running, "_run_job", failing)
+    monkeypatch.setattr(jobs, "run_job", failing)
     with pytest.raises(ArgumentError, match="not today"):
         reproduce(TINY, tmp_path / "out", workers=0)
     assert not list((tmp_path / "out").glob("re*"))

@@ -14,7 +14,7 @@ from nn_from_scratch.engine.losses import MSE
 from nn_from_scratch.engine.module import backward
 from nn_from_scratch.engine.optimizers import SGD
 from nn_from_scratch.parity.exchange import to_torch
-from nn_from_scratch.reproduction.plan import OURS, THEIRS, Plan
+from nn_from_scratch.reproduction.parts import OURS, THEIRS, Plan
 
 __all__ = ["memory"]
 
