@@ -29,8 +29,8 @@ Train the report's denoising network with the engine of this project, whose back
 
 It learns from pairs of noisy images alone (Noise2Noise): two independent corruptions of one picture. Clean images are
 used for validation only. Without --data the pictures are photographs that scikit-image brings along; nothing is
-downloaded. The settings are the report's, on one processor thread. The default run takes about a minute and a half on
-two otherwise idle cores, and brings the validation images from 20.5 dB to about 28 dB."""
+downloaded. The settings are the report's, on one processor thread. The default run takes at most three minutes on two
+otherwise idle cores, and brings the validation images from 20.5 dB to about 28 dB."""
 
 _EPILOG = """\
 what it writes into the run folder:
@@ -101,7 +101,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     training.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="in what forward and backward are computed; the parameters are kept in float32 (default: float32)",
+        help="dtype of forward and backward; the parameters are kept in float32 (default: float32)",
     )
     training.add_argument(
         "--capture",

@@ -53,6 +53,97 @@ class _TrainingSession:
         """Whether nothing of a new run was saved that is worth keeping."""
         return self.progress == TrainingProgress() and self.run.is_new
 
+    def go_on(self, json_path: Path | None) -> int:
+        """Train to the end or to an interrupt; give the exit status."""
+        console, settings, replicas = self.console, self.settings, self.replicas
+        noisy_psnr = psnr(self.pairs.validation_noisy, self.pairs.validation_clean)
+        console.print(repr(self.model), markup=False, highlight=False)
+        say(console, f"{self.optimizer!r}, batch size {settings.batch_size}, seed {settings.seed}, {settings.device}")
+        if replicas is not None:
+            say(console, f"{replicas.size} processes, each with a part of every batch")
+            replicas.broadcast(self.run.checkpoint.read_bytes())
+        say(console, f"run folder: {self.run.folder}")
+        display = TrainingDisplay(
+            console,
+            epochs=settings.epochs,
+            pairs=len(self.pairs.train_noisy_a),
+            batch_size=settings.batch_size,
+            progress=self.progress,
+            noisy_psnr=noisy_psnr,
+        )
+
+        def on_epoch(progress: TrainingProgress) -> None:
+            self.save(progress)
+            display.on_epoch(progress)
+
+        try:
+            with stop_on_interrupt() if replicas is None else stop_on_signals() as stop, display:
+                reached = train(
+                    self.model,
+                    self.optimizer,
+                    self.pairs,
+                    settings=settings,
+                    progress=self.progress,
+                    on_progress=display.on_progress,
+                    on_epoch=on_epoch,
+                    stop=stop if replicas is None else replicas.agreed(stop),
+                    replicas=replicas,
+                    capture=settings.capture,
+                )
+            if reached != self.progress:
+                self.save(reached)
+            if reached.epoch < settings.epochs:
+                return self._interrupted()
+            self._finish(noisy_psnr, json_path)
+        except KeyboardInterrupt:
+            if self.is_untrained:
+                raise
+            return self._interrupted()
+        except (DivergenceError, ReplicaError) as error:
+            if self.is_untrained:
+                raise
+            raise type(error)(f"{error}; {str(self.run.checkpoint)!r} keeps {self.progress.describe()}") from error
+        return 0
+
+    def _interrupted(self) -> int:
+        folder = shlex.quote(str(self.run.folder))
+        sys.stderr.write(
+            f"nn-from-scratch: interrupted: {self.progress.describe()} saved in {folder}; "
+            f"go on with: nn-from-scratch train --resume {folder}\n"
+        )
+        return 130
+
+    def _finish(self, noisy_psnr: float, json_path: Path | None) -> None:
+        noisy, clean = self.pairs.validation_noisy, self.pairs.validation_clean
+        images = min(len(clean), MOST_COMPARED)
+        say(
+            self.console,
+            f"comparing with non-local means, which is told the strength of the noise, on {images} images ...",
+        )
+        denoised = apply_to_images(self.model, noisy)
+        scores = compare(noisy, denoised, clean)
+        draw_training_curve(self.run.curve, self.progress.history, noisy_psnr=noisy_psnr)
+        draw_grid(self.run.grid, noisy, denoised, clean)
+        results = {
+            "run": str(self.run.folder),
+            "settings": asdict(self.settings),
+            "data": self.pairs.source,
+            "noise": self.pairs.noise,
+            "notices": list(self.pairs.notices),
+            "images_compared": images,
+            "scores": [asdict(score) for score in scores],
+            "history": [asdict(result) for result in self.progress.history],
+        }
+        for path in (self.run.results, json_path):
+            if path is not None:
+                write_json(path, results)
+        show_scores(self.console, scores, images=images)
+        seconds = sum(result.seconds for result in self.progress.history)
+        say(
+            self.console,
+            f"{self.progress.describe()} in {seconds:.0f} s; model, history and figures are in {self.run.folder}",
+        )
+
 
 def start_run(
     settings: RunSettings, *, out: Path | None, json_path: Path | None, replicas: Replicas | None = None
@@ -76,7 +167,7 @@ def start_run(
             optimizer, progress = make_optimizer(model, settings), TrainingProgress()
             session = _TrainingSession(console, run, settings, model, optimizer, progress, pairs, information, replicas)
             session.save(progress)
-            return _go_on(session, json_path)
+            return session.go_on(json_path)
     except BaseException:
         if session is None or session.is_untrained:
             run.discard()
@@ -113,95 +204,7 @@ def resume_run(
         session = _TrainingSession(console, run, settings, model, optimizer, progress, pairs, information, replicas)
         run.write_records(progress, settings=settings, information=information)  # a kill may have come before it
         say(console, f"resuming {run.folder} after {progress.describe()}")
-        return _go_on(session, json_path)
-
-
-def _go_on(session: _TrainingSession, json_path: Path | None) -> int:
-    s = session
-    noisy_psnr = psnr(s.pairs.validation_noisy, s.pairs.validation_clean)
-    s.console.print(repr(s.model), markup=False, highlight=False)
-    say(s.console, f"{s.optimizer!r}, batch size {s.settings.batch_size}, seed {s.settings.seed}, {s.settings.device}")
-    if s.replicas is not None:
-        say(s.console, f"{s.replicas.size} processes, each with a part of every batch")
-        s.replicas.broadcast(s.run.checkpoint.read_bytes())
-    say(s.console, f"run folder: {s.run.folder}")
-    display = TrainingDisplay(
-        s.console,
-        epochs=s.settings.epochs,
-        pairs=len(s.pairs.train_noisy_a),
-        batch_size=s.settings.batch_size,
-        progress=s.progress,
-        noisy_psnr=noisy_psnr,
-    )
-
-    def on_epoch(progress: TrainingProgress) -> None:
-        s.save(progress)
-        display.on_epoch(progress)
-
-    try:
-        with stop_on_interrupt() if s.replicas is None else stop_on_signals() as stop, display:
-            reached = train(
-                s.model,
-                s.optimizer,
-                s.pairs,
-                settings=s.settings,
-                progress=s.progress,
-                on_progress=display.on_progress,
-                on_epoch=on_epoch,
-                stop=stop if s.replicas is None else s.replicas.agreed(stop),
-                replicas=s.replicas,
-                capture=s.settings.capture,
-            )
-        if reached != s.progress:
-            s.save(reached)
-        if reached.epoch < s.settings.epochs:
-            return _interrupted(s)
-        _finish(s, noisy_psnr, json_path)
-    except KeyboardInterrupt:
-        if s.is_untrained:
-            raise
-        return _interrupted(s)
-    except (DivergenceError, ReplicaError) as error:
-        if s.is_untrained:
-            raise
-        raise type(error)(f"{error}; {str(s.run.checkpoint)!r} keeps {s.progress.describe()}") from error
-    return 0
-
-
-def _interrupted(session: _TrainingSession) -> int:
-    folder = shlex.quote(str(session.run.folder))
-    sys.stderr.write(
-        f"nn-from-scratch: interrupted: {session.progress.describe()} saved in {folder}; "
-        f"go on with: nn-from-scratch train --resume {folder}\n"
-    )
-    return 130
-
-
-def _finish(session: _TrainingSession, noisy_psnr: float, json_path: Path | None) -> None:
-    s = session
-    noisy, clean = s.pairs.validation_noisy, s.pairs.validation_clean
-    images = min(len(clean), MOST_COMPARED)
-    say(s.console, f"comparing with non-local means, which is told the strength of the noise, on {images} images ...")
-    denoised = apply_to_images(s.model, noisy)
-    scores = compare(noisy, denoised, clean)
-    draw_training_curve(s.run.curve, s.progress.history, noisy_psnr=noisy_psnr)
-    draw_grid(s.run.grid, noisy, denoised, clean)
-    results = {
-        "run": str(s.run.folder),
-        "settings": asdict(s.settings),
-        "data": s.pairs.source,
-        "noise": s.pairs.noise,
-        "notices": list(s.pairs.notices),
-        "images_compared": images,
-        "scores": [asdict(score) for score in scores],
-        "history": [asdict(result) for result in s.progress.history],
-    }
-    for path in (s.run.results, json_path):
-        if path is not None:
-            write_json(path, results)
-    show_scores(s.console, scores, images=images)
-    seconds = sum(result.seconds for result in s.progress.history)
-    say(s.console, f"{s.progress.describe()} in {seconds:.0f} s; model, history and figures are in {s.run.folder}")
+        return session.go_on(json_path)
 
 
 def _load(console: Console, settings: RunSettings) -> PairSet:

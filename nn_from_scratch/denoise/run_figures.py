@@ -1,9 +1,9 @@
-"""The two figures of a training run, as PNG files."""
+"""The two figures of a training run."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,10 @@ from nn_from_scratch.denoise.settings import EpochResult
 from nn_from_scratch.storage import write_atomically
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_grid", "draw_training_curve"]
+__all__ = ["draw_grid", "draw_training_curve", "plot_history"]
 
 
 def draw_training_curve(path: Path, history: Sequence[EpochResult], *, noisy_psnr: float | None) -> None:
@@ -33,27 +34,31 @@ def draw_training_curve(path: Path, history: Sequence[EpochResult], *, noisy_psn
         OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    plot_history(figure.subplots(1, 2), history, noisy_psnr=noisy_psnr)
+    _save(figure, path)
+
+
+def plot_history(both: Iterable[Axes], history: Sequence[EpochResult], *, noisy_psnr: float | None) -> None:
+    """Plot the loss into the first axes and the validation PSNR into the second, in the colors of the current style."""
+    from matplotlib.ticker import MaxNLocator
+
+    left, right = both
     epochs = [result.epoch for result in history]
-    left.plot(epochs, [result.loss for result in history], marker="o", color="tab:blue")
+    left.plot(epochs, [result.loss for result in history], marker="o", color="C0")
     left.set(title="Training loss", xlabel="epoch", ylabel="mean squared error")
-    judged = [(result.epoch, result.psnr) for result in history if result.psnr is not None]
-    last = f", {judged[-1][1]:.2f} dB in the end" if judged else ""
-    right.plot(
-        [e for e, _ in judged], [value for _, value in judged], marker="o", color="tab:orange", label=f"denoised{last}"
-    )
+    measured = [(result.epoch, result.psnr) for result in history if result.psnr is not None]
+    last = f", {measured[-1][1]:.2f} dB in the end" if measured else ""
+    right.plot(*([pair[side] for pair in measured] for side in (0, 1)), marker="s", color="C1", label=f"denoised{last}")
     if noisy_psnr is not None:
-        right.axhline(noisy_psnr, color="grey", linestyle="--", label=f"noisy input, {noisy_psnr:.2f} dB")
+        right.axhline(noisy_psnr, color="black", linestyle="--", label=f"noisy input, {noisy_psnr:.2f} dB")
     # Below the axes, where it can hide no point.
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
     right.set(title="Validation images", xlabel="epoch", ylabel="PSNR in dB")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
-    _save(figure, path)
 
 
 def draw_grid(path: Path, noisy: Tensor, denoised: Tensor, clean: Tensor, *, columns: int = 8) -> None:

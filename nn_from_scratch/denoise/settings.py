@@ -1,4 +1,4 @@
-"""What decides the result of a training run, apart from the data, and how far it has come; loads no torch."""
+"""The settings of a training run, and its progress; importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEFAULT_EPOCHS = 10
 #: How convolutions may be computed: a name in `engine.convolutions.ALGORITHMS`, or "auto" for the fastest.
 CONVOLUTIONS = ("auto", "native", "unfold")
 
-#: What forward and backward are computed in.
+#: The dtypes in which forward and backward may be computed.
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 #: The report's learning rate and momentum for each optimizer (report, figure 2).

@@ -1,4 +1,4 @@
-"""The report's claims, each held against what was measured here."""
+"""The report's claims, each compared with what was measured here."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nn_from_scratch.reproduction.parts import OPTIMIZERS, OURS, THEIRS, Plan
 __all__ = ["HOLDS", "HOLDS_NOT", "TOO_QUICK", "UNTESTABLE", "Claim", "claims_of", "curves_of"]
 
 HOLDS, HOLDS_NOT, UNTESTABLE = "holds", "does not hold", "cannot be tested here"
-#: What a training of a few epochs with few pairs says nothing about.
+#: For claims of which a training of a few epochs with few pairs says nothing.
 TOO_QUICK = "not tested by a quick run"
 
 _PUBLISHED_PSNR = 23.74
-#: Weights of a training differ by the seed, and so does its PSNR; so much, in dB, is no other result.
+#: Trainings differ by the seed; results that differ by no more than this, in dB, count as the same.
 _SAME_PSNR = 0.3
 #: "The order of magnitude is around 1e-18": within a factor of a hundred, on the side of larger errors.
 _PUBLISHED_ERROR = 1e-18
@@ -32,11 +32,11 @@ class Claim:
     """A claim of the report.
 
     Attributes:
-        section: where it stands.
-        claim: what it says.
+        section: of the report.
+        claim: in words.
         verdict: holds, does not hold, cannot be tested here, or is not tested by a quick run.
         numbers: what was measured, or why it was not.
-        parts: kinds of jobs from which it is judged.
+        parts: kinds of jobs that decide it.
     """
 
     section: str
@@ -124,7 +124,7 @@ def _parity(part: Mapping[str, Any]) -> tuple[Claim, ...]:
             section="III.A",
             claim="Gradients differ slightly from PyTorch's from module to module, by about 1e-18.",
             verdict=_verdict(0 < chain <= _SAME_ORDER * _PUBLISHED_ERROR),
-            numbers=f"In float64 gradients handed on differ by at most {chain:.1e}, those of parameters included "
+            numbers=f"In float64 propagated gradients differ by at most {chain:.1e}, those of parameters included "
             f"{worst:.1e}; every difference, in float32 too, is {'' if explained else 'NOT '}within what rounding "
             "explains.",
         ),

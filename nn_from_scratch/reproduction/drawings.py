@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nn_from_scratch.denoise.run_figures import plot_history
+from nn_from_scratch.denoise.settings import EpochResult
 from nn_from_scratch.report.figures import DASHES, PALETTE, WIDE, new_figure
 from nn_from_scratch.reproduction.parts import OPTIMIZERS, OURS, THEIRS
 
@@ -22,7 +24,7 @@ _PUBLISHED = "the report's own, as published"
 
 
 def draw_parity(part: Mapping[str, Any], width: float) -> Figure:
-    """Largest error of the gradient that each layer hands on."""
+    """Largest error of the gradient that each layer propagates."""
     figure = new_figure(width=width, height=4.2)
     axes = figure.subplots()
     for place, (dtype, rows) in enumerate(part.items()):
@@ -89,6 +91,8 @@ def draw_table(part: Mapping[str, Any], width: float) -> Figure:
 
 def draw_curves(curves: Mapping[tuple[str, str], Sequence[Sequence[float]]], width: float) -> Figure:
     """PSNR over epochs: ours as lines with bands, torch's means as markers."""
+    from matplotlib.ticker import MaxNLocator
+
     figure = new_figure(width=width, height=5)
     axes = figure.subplots()
     for place, name in enumerate(OPTIMIZERS):
@@ -107,24 +111,16 @@ def draw_curves(curves: Mapping[tuple[str, str], Sequence[Sequence[float]]], wid
         )
     axes.plot([], [], color="black", linestyle="", marker="o", markerfacecolor="none", label="torch.nn")
     axes.set(xlabel="epoch", ylabel="validation PSNR in dB")
-    _whole_epochs(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.legend(loc="outside lower center", ncols=_columns(width))
     return figure
 
 
 def draw_final(history: Sequence[Mapping[str, Any]], noisy_psnr: float, width: float) -> Figure:
     """Loss and PSNR of the final model."""
-    epochs = [result["epoch"] for result in history]
     figure = new_figure(width=width, height=4 if width >= WIDE else 7)
-    left, right = figure.subplots(1, 2) if width >= WIDE else figure.subplots(2, 1)
-    left.plot(epochs, [result["loss"] for result in history], marker="o", color=PALETTE[0])
-    left.set(xlabel="epoch", ylabel="training loss (mean squared error)")
-    right.plot(epochs, [result["psnr"] for result in history], marker="s", color=PALETTE[1], label="denoised")
-    right.axhline(noisy_psnr, color="black", linestyle="--", label="noisy, as given")
-    right.set(xlabel="epoch", ylabel="validation PSNR in dB")
-    right.legend()
-    for axes in (left, right):
-        _whole_epochs(axes)
+    axes = figure.subplots(1, 2) if width >= WIDE else figure.subplots(2, 1)
+    plot_history(axes, [EpochResult(**result) for result in history], noisy_psnr=noisy_psnr)
     return figure
 
 
@@ -174,9 +170,3 @@ def _columns(width: float) -> int:
 
 def _wrapped(text: str) -> str:
     return "\n".join(textwrap.wrap(text, 18))
-
-
-def _whole_epochs(axes: Any) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

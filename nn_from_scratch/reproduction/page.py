@@ -1,4 +1,4 @@
-"""The page of the reproduction: the claims first, then each table and figure."""
+"""The page of a reproduction: the claims first, then each table and figure."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ def _verdict(claims: Sequence[Mapping[str, str]]) -> Conclusion:
 
 
 def _again(plan: Plan, *kinds: str) -> tuple[Block, ...]:
-    """What does a part of the report again, alone."""
+    """The command that does a part of the report again, alone."""
     line = plan.command(only=kinds)
     return (Text("This part alone:"), Commands((line,))) if line else ()
 
 
 def _claims(plan: Plan, results: Mapping[str, Any]) -> Section:
     data = results["data"]
-    origin = (
-        "The course's own files were used"
-        if data["course"]
-        else "The course's own files, which are not public, were not at hand (a folder with train_data.pkl and "
-        "val_data.pkl is given with --data); other pictures were used"
-    )
+    origin = "The course's own files were used"
+    if not data["course"]:
+        origin = (
+            "The course's own files, which are not public, were not at hand (a folder with train_data.pkl and "
+            "val_data.pkl is given with --data); other pictures were used"
+        )
     rows = tuple(
         (c["section"], c["verdict"], c["claim"], c["numbers"], Code(plan.command(only=c["parts"])))
         for c in results["claims"]
@@ -76,7 +76,7 @@ def _claims(plan: Plan, results: Mapping[str, Any]) -> Section:
             *(Text(f"{notice}.") for notice in data["notices"]),
             *([Text(_quick(plan))] if plan.quick else []),
             Table(
-                "Each claim of the report, held against what was measured here.",
+                "Each claim of the report, compared with what was measured here.",
                 ("section", "verdict", "claim", "measured", "reproduce"),
                 rows,
             ),
@@ -94,30 +94,18 @@ def _quick(plan: Plan) -> str:
 
 
 def _parity(part: Mapping[str, Any], *again: Block) -> Section:
-    rows = tuple(
-        (
-            dtype,
-            row["layer"],
-            row["quantity"],
-            row["largest"],
-            row["error"],
-            row["own"],
-            row["ulps_of_largest"],
-            row["allowed"],
-        )
-        for dtype, found in part.items()
-        for row in found
-    )
+    keys = ("layer", "quantity", "largest", "error", "own", "ulps_of_largest", "allowed")
+    rows = tuple((dtype, *(row[key] for key in keys)) for dtype, found in part.items() for row in found)
     header = ("dtype", "layer", "quantity", "largest", "error", "own error", "ulps of largest", "allowed")
     return Section(
         "III.A: the error from layer to layer",
         (
             drawn(
                 lambda width: draw_parity(part, width),
-                caption="Largest absolute difference of our gradient and torch's, as it is handed on from the loss "
+                caption="Largest absolute difference of our gradient and torch's, as it propagates from the loss "
                 "(right) to the first layer (left). See that in both precisions it keeps the size of rounding all the "
                 "way; the table has what that explains.",
-                alt="Largest difference of the gradient handed on by each layer, in float64 and float32.",
+                alt="Largest difference of the gradient that each layer propagates, in float64 and float32.",
             ),
             Table(
                 "One line for each value and gradient, ours beside torch's. Error: largest absolute difference; own: "
@@ -167,17 +155,11 @@ def _curves(plan: Plan, parts: Mapping[str, Any], *again: Block) -> Section:
     rows: list[tuple[CellValue, ...]] = []
     for name in OPTIMIZERS:
         for epoch in range(plan.epochs):
-            ours, theirs = ([curve[epoch] for curve in curves[name, side]] for side in (OURS, THEIRS))
-            means = statistics.fmean(ours), statistics.fmean(theirs)
-            rows.append(
-                (
-                    name,
-                    epoch + 1,
-                    *(_decibels(x) for x in (means[0], max(ours) - min(ours))),
-                    *(_decibels(x) for x in (means[1], max(theirs) - min(theirs))),
-                    _decibels(means[0] - means[1], places=3),
-                )
-            )
+            values = [[curve[epoch] for curve in curves[name, side]] for side in (OURS, THEIRS)]
+            ours, theirs = map(statistics.fmean, values)
+            our_spread, their_spread = (max(found) - min(found) for found in values)
+            numbers = map(_decibels, (ours, our_spread, theirs, their_spread))
+            rows.append((name, epoch + 1, *numbers, _decibels(ours - theirs, places=3)))
     rounding = parts["rounding"]
     return Section(
         "Fig. 2: validation PSNR per epoch",

@@ -12,7 +12,7 @@ from nn_from_scratch.denoise.settings import OPTIMIZER_DEFAULTS, expect_integer
 
 __all__ = ["BATCH", "KINDS", "OPTIMIZERS", "OURS", "THEIRS", "Job", "Plan"]
 
-#: Of jobs: what the report is made of, each a part that can be done alone.
+#: The kinds of jobs: parts of the report, each of which can be done alone.
 KINDS = ("memory", "parity", "table1", "curve", "rounding", "final")
 
 #: Pairs in a step, in figures 2 and 3 of the report.

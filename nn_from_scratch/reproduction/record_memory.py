@@ -92,7 +92,7 @@ def _torchs(plan: Plan, x: Tensor, y: Tensor) -> dict[str, int]:
 
 def _kept(before: dict[int, int], parameters: Sequence[Tensor]) -> int:
     """Bytes that tensors hold now and did not before, the gradients of the parameters left out."""
-    gradients = {_place(parameter.grad) for parameter in parameters if parameter.grad is not None}
+    gradients = {_address(parameter.grad) for parameter in parameters if parameter.grad is not None}
     return sum(size for place, size in _storages().items() if place not in before and place not in gradients)
 
 
@@ -100,8 +100,8 @@ def _storages() -> dict[int, int]:
     """The memory of all tensors that Python sees, address to bytes: each piece once, however many tensors share it."""
     gc.collect()
     tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
-    return {_place(tensor): tensor.untyped_storage().nbytes() for tensor in tensors if tensor.layout == torch.strided}
+    return {_address(tensor): tensor.untyped_storage().nbytes() for tensor in tensors if tensor.layout == torch.strided}
 
 
-def _place(tensor: Tensor) -> int:
+def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()

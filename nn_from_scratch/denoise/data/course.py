@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -18,7 +17,7 @@ from torch import Tensor
 from nn_from_scratch.denoise.data.crops import CROP_SIZE
 from nn_from_scratch.errors import DataError
 
-__all__ = ["TRAIN_FILE", "VALIDATION_FILE", "CourseData", "find_course_folder", "load_course", "load_pair_file"]
+__all__ = ["TRAIN_FILE", "VALIDATION_FILE", "find_course_folder", "load_course", "load_pair_file"]
 
 TRAIN_FILE = "train_data.pkl"
 VALIDATION_FILE = "val_data.pkl"
@@ -29,17 +28,6 @@ _SHA256 = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class CourseData:
-    """The content of the two files, uint8 tensors (N, 3, 32, 32), and notices for the user."""
-
-    train_noisy_a: Tensor
-    train_noisy_b: Tensor
-    validation_noisy: Tensor
-    validation_clean: Tensor
-    notices: tuple[str, ...]
-
-
 def find_course_folder(path: Path) -> Path | None:
     """Give the folder of the course's files if `path` is that folder or one of the files, else None."""
     if path.name in _SHA256 and path.is_file():
@@ -47,8 +35,12 @@ def find_course_folder(path: Path) -> Path | None:
     return path if any((path / name).is_file() for name in _SHA256) else None
 
 
-def load_course(folder: Path) -> CourseData:
+def load_course(folder: Path) -> tuple[list[Tensor], list[str]]:
     """Load both files.
+
+    Returns:
+        The halves of the training pairs, the noisy and the clean validation images, each uint8 (N, 3, 32, 32); and a
+        notice for each file.
 
     Raises:
         DataError: a file is missing, damaged, would run code, or holds something other than a pair of images.
@@ -59,9 +51,8 @@ def load_course(folder: Path) -> CourseData:
                 f"data folder {str(folder)!r} has no {name!r}; the course's data is the two files "
                 f"{TRAIN_FILE!r} and {VALIDATION_FILE!r}"
             )
-    train = load_pair_file(folder / TRAIN_FILE)
-    validation = load_pair_file(folder / VALIDATION_FILE)
-    return CourseData(*train, *validation, notices=tuple(_identity(folder / name) for name in _SHA256))
+    tensors = [tensor for name in _SHA256 for tensor in load_pair_file(folder / name)]
+    return tensors, [_identity(folder / name) for name in _SHA256]
 
 
 def load_pair_file(path: Path) -> tuple[Tensor, Tensor]:
@@ -115,13 +106,7 @@ def _kind(thing: object) -> str:
 
 
 def _identity(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    if digest.hexdigest() == _SHA256[path.name]:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest == _SHA256[path.name]:
         return f"{path.name} is the course's own file: its SHA-256 is the known one"
-    return (
-        f"{path.name} is not the course's own file: its SHA-256 is {digest.hexdigest()}, "
-        f"the known one is {_SHA256[path.name]}"
-    )
+    return f"{path.name} is not the course's own file: its SHA-256 is {digest}, the known one is {_SHA256[path.name]}"

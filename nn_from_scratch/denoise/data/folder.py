@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from nn_from_scratch.denoise.data.crops import CROP_SIZE, random_stream
 from nn_from_scratch.denoise.data.pictures import picture_size, read_picture
 from nn_from_scratch.errors import DataError
 
-__all__ = ["FolderSplit", "PictureLog", "split_folder"]
+__all__ = ["PictureLog", "split_folder", "too_few"]
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _NAMED_AT_MOST = 20
@@ -64,20 +63,7 @@ class PictureLog:
         return "".join(f"; {sentence}" for sentence in self.notices() if "skipped" in sentence)
 
 
-@dataclass(frozen=True)
-class FolderSplit:
-    """The pictures of a folder, divided into those for training and those that are held out.
-
-    Attributes:
-        training: paths in the order in which crops are drawn from them.
-        validation: paths of the held-out pictures: one in ten, at least one. All of them can be read.
-    """
-
-    training: tuple[Path, ...]
-    validation: tuple[Path, ...]
-
-
-def split_folder(folder: Path, log: PictureLog, *, seed: int, validation_at_most: int) -> FolderSplit:
+def split_folder(folder: Path, log: PictureLog, *, seed: int, validation_at_most: int) -> tuple[list[Path], list[Path]]:
     """Find all PNG and JPEG pictures in a folder, also nested, and split them by whole picture.
 
     Names that begin with a dot are left alone. Pictures smaller than 32x32, unreadable ones and byte-identical copies
@@ -88,6 +74,10 @@ def split_folder(folder: Path, log: PictureLog, *, seed: int, validation_at_most
         log: remembers what was skipped.
         seed: decides the split, together with the names of the pictures, whatever order the file system has.
         validation_at_most: upper limit on the number of held-out pictures.
+
+    Returns:
+        The pictures for training, in the order in which crops are drawn from them; and those that are held out, one in
+        ten and at least one, all of which can be read.
 
     Raises:
         DataError: the folder is missing, not a folder, cannot be listed, or has fewer than two usable pictures.
@@ -109,7 +99,7 @@ def split_folder(folder: Path, log: PictureLog, *, seed: int, validation_at_most
             log.note("left out, as the others suffice", path)
     if not training or not validation:
         raise too_few(log, readable=len(training) + len(validation))
-    return FolderSplit(tuple(training), tuple(validation))
+    return training, validation
 
 
 def too_few(log: PictureLog, *, readable: int) -> DataError:

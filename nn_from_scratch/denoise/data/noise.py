@@ -177,11 +177,7 @@ class Mixture(_Checked):
         return noisy
 
 
-_SIMPLE: dict[str, type[Gaussian] | type[Impulse] | type[Poisson]] = {
-    "gaussian": Gaussian,
-    "impulse": Impulse,
-    "poisson": Poisson,
-}
+_SIMPLE: dict[str, type[Gaussian | Impulse | Poisson]] = {"gaussian": Gaussian, "impulse": Impulse, "poisson": Poisson}
 
 #: The names that `parse_noise` knows.
 NOISE_NAMES: tuple[str, ...] = (*_SIMPLE, "mixture")

@@ -7,14 +7,14 @@ exist only while they are corrupted, a few hundred at a time; nothing that is re
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from nn_from_scratch.denoise.data.course import CourseData, find_course_folder, load_course
+from nn_from_scratch.denoise.data.course import find_course_folder, load_course
 from nn_from_scratch.denoise.data.crops import CROP_SIZE, draw_crops, random_stream
 from nn_from_scratch.denoise.data.folder import PictureLog, split_folder, too_few
 from nn_from_scratch.denoise.data.noise import Gaussian, Noise, parse_noise
@@ -103,18 +103,15 @@ def load_pairs(
         ArgumentError: a size or the seed makes no sense, or the spelling of the noise.
         DataError: the pictures or files are missing or unusable; the message says which and why.
     """
-    for name, value, least in (
-        ("train_size", train_size, 1),
-        ("validation_size", validation_size, 1),
-        ("seed", seed, 0),
-    ):
-        expect_integer(value, name=name, least=least)
+    expect_integer(train_size, name="train_size", least=1)
+    expect_integer(validation_size, name="validation_size", least=1)
+    expect_integer(seed, name="seed", least=0)
     model = parse_noise(noise) if isinstance(noise, str) else Gaussian() if noise is None else noise
     if data is None:
         return _from_photographs(model, train_size, validation_size, seed)
     course = find_course_folder(Path(data))
     if course is not None:
-        return _from_course(course, load_course(course), model, train_size, validation_size)
+        return _from_course(course, model, train_size, validation_size)
     return _from_folder(Path(data), model, train_size, validation_size, seed)
 
 
@@ -124,72 +121,57 @@ def _from_photographs(noise: Noise, train_size: int, validation_size: int, seed:
     def read(path: Path) -> Tensor:
         return read_picture(path)[0]
 
-    a, b = _corrupt_twice(
-        draw_crops(training, train_size, random_stream(seed, "training crops"), read=read, vary=True),
-        train_size,
-        noise,
-        seed,
-    )
-    noisy, clean = _corrupt_once(
-        draw_crops(validation, validation_size, random_stream(0, "validation crops"), read=read, vary=False),
-        noise,
-        seed=0,
-    )
     held_out = ", ".join(Path(name).stem for name in VALIDATION_PHOTOGRAPHS)
-    return PairSet(a, b, noisy, clean, source=f"photographs of scikit-image, held out: {held_out}", noise=str(noise))
+    return PairSet(
+        *_noisy_pairs(training, train_size, noise, seed, read),
+        *_noisy_and_clean(validation, validation_size, noise, 0, read),
+        source=f"photographs of scikit-image, held out: {held_out}",
+        noise=str(noise),
+    )
 
 
 def _from_folder(folder: Path, noise: Noise, train_size: int, validation_size: int, seed: int) -> PairSet:
     log = PictureLog(folder)
-    split = split_folder(folder, log, seed=seed, validation_at_most=validation_size)
-    a, b = _corrupt_twice(
-        draw_crops(split.training, train_size, random_stream(seed, "training crops"), read=log.read, vary=True),
-        train_size,
-        noise,
-        seed,
-    )
+    training, validation = split_folder(folder, log, seed=seed, validation_at_most=validation_size)
+    a, b = _noisy_pairs(training, train_size, noise, seed, log.read)
     if len(a) < train_size:
-        raise too_few(log, readable=len(split.validation))
-    noisy, clean = _corrupt_once(
-        draw_crops(
-            split.validation, validation_size, random_stream(seed, "validation crops"), read=log.read, vary=False
-        ),
-        noise,
-        seed,
-    )
-    held_out = f"{len(split.validation)} of {len(split.training) + len(split.validation)} held out"
-    source = f"pictures in {folder}, {held_out}"
+        raise too_few(log, readable=len(validation))
+    noisy, clean = _noisy_and_clean(validation, validation_size, noise, seed, log.read)
+    source = f"pictures in {folder}, {len(validation)} of {len(training) + len(validation)} held out"
     return PairSet(a, b, noisy, clean, source=source, noise=str(noise), notices=log.notices())
 
 
-def _from_course(folder: Path, files: CourseData, noise: Noise, train_size: int, validation_size: int) -> PairSet:
-    notices = [*files.notices, f"the files bring their own noise; {noise} was not applied"]
+def _from_course(folder: Path, noise: Noise, train_size: int, validation_size: int) -> PairSet:
+    (a, b, noisy, clean), notices = load_course(folder)
+    notices.append(f"the files bring their own noise; {noise} was not applied")
     for name, held, asked in (
-        ("training pairs", len(files.train_noisy_a), train_size),
-        ("validation images", len(files.validation_noisy), validation_size),
+        ("training pairs", len(a), train_size),
+        ("validation images", len(noisy), validation_size),
     ):
         if held < asked:
             notices.append(f"the files hold {held} {name}, fewer than the {asked} asked for")
     return PairSet(
-        files.train_noisy_a[:train_size],
-        files.train_noisy_b[:train_size],
-        files.validation_noisy[:validation_size],
-        files.validation_clean[:validation_size],
+        a[:train_size],
+        b[:train_size],
+        noisy[:validation_size],
+        clean[:validation_size],
         source=f"the course's files in {folder}",
         noise="that of the files",
         notices=tuple(notices),
     )
 
 
-def _corrupt_twice(pieces: Iterable[Tensor], count: int, noise: Noise, seed: int) -> tuple[Tensor, Tensor]:
-    """Corrupt each crop twice, independently; fewer than `count` come back if the pieces hold fewer."""
+def _noisy_pairs(
+    paths: Sequence[Path], count: int, noise: Noise, seed: int, read: Callable[[Path], Tensor | None]
+) -> tuple[Tensor, Tensor]:
+    """Corrupt each crop twice, independently; fewer than `count` come back if no picture can be read."""
     a = torch.empty((count, 3, CROP_SIZE, CROP_SIZE), dtype=torch.uint8)
     b = torch.empty_like(a)
     noise_a, noise_b = random_stream(seed, "training noise", "a"), random_stream(seed, "training noise", "b")
     # Crops come picture by picture; in a random order the first n of them are a fair sample, for every n.
     order = torch.randperm(count, generator=random_stream(seed, "training order"))
     done = 0
-    for crops in pieces:
+    for crops in draw_crops(paths, count, random_stream(seed, "training crops"), read=read, vary=True):
         rows = order[done : done + len(crops)]
         a[rows] = noise.corrupt(crops, noise_a)
         b[rows] = noise.corrupt(crops, noise_b)
@@ -197,8 +179,10 @@ def _corrupt_twice(pieces: Iterable[Tensor], count: int, noise: Noise, seed: int
     return (a, b) if done == count else (a[:done], b[:done])
 
 
-def _corrupt_once(pieces: Iterable[Tensor], noise: Noise, seed: int) -> tuple[Tensor, Tensor]:
-    """Give (noisy, clean)."""
+def _noisy_and_clean(
+    paths: Sequence[Path], count: int, noise: Noise, seed: int, read: Callable[[Path], Tensor | None]
+) -> tuple[Tensor, Tensor]:
+    pieces = draw_crops(paths, count, random_stream(seed, "validation crops"), read=read, vary=False)
     generator = random_stream(seed, "validation noise")
     pairs = [(noise.corrupt(crops, generator), crops) for crops in pieces]
     return torch.cat([noisy for noisy, _ in pairs]), torch.cat([clean for _, clean in pairs])

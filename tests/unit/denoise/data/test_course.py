@@ -64,7 +64,7 @@ def test_noise_that_is_not_applied_is_said(files: Path) -> None:
 
 def test_an_unknown_checksum_is_said(files: Path) -> None:
     digest = hashlib.sha256((files / course.TRAIN_FILE).read_bytes()).hexdigest()
-    assert course.load_course(files).notices[0] == (
+    assert course.load_course(files)[1][0] == (
         f"train_data.pkl is not the course's own file: its SHA-256 is {digest}, the known one is "
         "6a7915d6e2764b862409cf2bcb675b4ec7c4fa4435f1c18eba08441d270228aa"
     )
@@ -74,7 +74,7 @@ def test_the_known_checksum_is_said(files: Path, monkeypatch: pytest.MonkeyPatch
     digest = hashlib.sha256((files / course.VALIDATION_FILE).read_bytes()).hexdigest()
     monkeypatch.setitem(course._SHA256, course.VALIDATION_FILE, digest)
     said = "val_data.pkl is the course's own file: its SHA-256 is the known one"
-    assert course.load_course(files).notices[1] == said
+    assert course.load_course(files)[1][1] == said
 
 
 @pytest.mark.parametrize("name", [course.TRAIN_FILE, course.VALIDATION_FILE])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,12 @@ from safetensors.torch import load_file
 
 from nn_from_scratch.cli import main
 from nn_from_scratch.denoise.data import load_pairs
+from nn_from_scratch.denoise.distributed import replicas
+from nn_from_scratch.denoise.distributed.launch import Launch
 from nn_from_scratch.denoise.model import report_model
 from nn_from_scratch.denoise.settings import RunSettings
 from nn_from_scratch.denoise.training import make_optimizer, train
+from nn_from_scratch.errors import ReplicaError
 from tests.unit.denoise.distributed.ranks import SCENARIOS, SETTINGS, cloned, fresh_model, tiny_pairs
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the ranks of these tests are forked")
@@ -137,3 +142,15 @@ def test_torchrun_writes_one_checkpoint_that_one_process_resumes(tmp_path: Path)
     resumed = load_file(tmp_path / "run" / "checkpoint.safetensors")
     for key, tensor in model.state_dict().items():
         torch.testing.assert_close(resumed[f"model.{key}"], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_ranks_that_do_not_come_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas, "_JOINING", 0.3)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = Launch(rank=0, size=3, local_rank=0, host="127.0.0.1", port=port, serves=True)
+    with pytest.raises(ReplicaError, match=f"ranks 1 and 2 of 3 did not come to 127.0.0.1:{port} within 0 s"):
+        replicas.join(launch)
+    with pytest.raises(ReplicaError, match=f"the ranks cannot meet at 127.0.0.1:{port} "):
+        replicas.join(replace(launch, rank=1, serves=False))
