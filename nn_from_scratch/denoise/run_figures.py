@@ -54,7 +54,7 @@ def plot_history(both: Iterable[Axes], history: Sequence[EpochResult], *, noisy_
     if noisy_psnr is not None:
         right.axhline(noisy_psnr, color="black", linestyle="--", label=f"noisy input, {noisy_psnr:.2f} dB")
     # Below the axes, where it can hide no point.
-    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
     right.set(title="Validation images", xlabel="epoch", ylabel="PSNR in dB")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

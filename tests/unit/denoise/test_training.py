@@ -108,6 +108,22 @@ def test_stopping_in_mid_epoch_and_going_on_changes_no_bit(tiny_pairs: PairSet) 
     assert [r.psnr for r in reached.history] == [r.psnr for r in whole.history]
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_run_in_low_precision_that_was_interrupted_ends_with_the_same_bits(
+    tiny_pairs: PairSet, precision: str
+) -> None:
+    settings = replace(SETTINGS, precision=precision)
+    whole, optimizer = fresh(settings)
+    done = train(whole, optimizer, tiny_pairs, settings=settings)
+    parts, optimizer = fresh(settings)
+    half = train(parts, optimizer, tiny_pairs, settings=replace(settings, epochs=1))
+    half = TrainingProgress.from_json(half.to_json())
+    assert (half.scale > 0) is (precision == "float16")
+    again = train(parts, optimizer, tiny_pairs, settings=settings, progress=half)
+    assert [epoch.loss for epoch in again.history] == [epoch.loss for epoch in done.history]
+    assert same(weights(whole), weights(parts))
+
+
 def test_the_callbacks_tell_the_truth(tiny_pairs: PairSet) -> None:
     seen: list[tuple[str, int, int]] = []
     model, optimizer = fresh()

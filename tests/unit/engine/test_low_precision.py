@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.denoise.data import PairSet
 from nn_from_scratch.denoise.model import report_model
-from nn_from_scratch.denoise.settings import TrainingProgress, TrainingSettings
-from nn_from_scratch.denoise.training import make_optimizer, train
+from nn_from_scratch.denoise.settings import TrainingSettings
 from nn_from_scratch.engine.low_precision import FIRST_SCALE, PATIENCE, LossScale, LowPrecisionStep
 from nn_from_scratch.errors import ArgumentError
 
 LOW = [torch.bfloat16, torch.float16]
-SETTINGS = TrainingSettings(epochs=3, batch_size=3, lr=0.1, seed=5)
 
 
 def made(dtype: torch.dtype, *, scale: LossScale | None = None) -> tuple[nn.Module, LowPrecisionStep]:
@@ -100,27 +95,6 @@ def test_nothing_is_left_behind() -> None:
     modules = [module for owner in (model, step._low) for module in owner.all_modules()]
     assert not any(module.xs for module in modules if isinstance(module, nn.Module))
     assert all(p.grad is None for owner in (model, step._low) for p in owner.parameters().values())
-
-
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_a_run_that_was_interrupted_ends_with_the_same_bits(tiny_pairs: PairSet, precision: str) -> None:
-    settings = replace(SETTINGS, precision=precision)
-
-    def fresh() -> tuple[nn.Module, nn.SGD]:
-        model = report_model(generator=torch.Generator().manual_seed(5))
-        optimizer = make_optimizer(model, settings)
-        assert isinstance(optimizer, nn.SGD)
-        return model, optimizer
-
-    whole, optimizer = fresh()
-    done = train(whole, optimizer, tiny_pairs, settings=settings)
-    parts, optimizer = fresh()
-    half = train(parts, optimizer, tiny_pairs, settings=replace(settings, epochs=1))
-    half = TrainingProgress.from_json(half.to_json())
-    assert (half.scale > 0) is (precision == "float16")
-    again = train(parts, optimizer, tiny_pairs, settings=settings, progress=half)
-    assert [epoch.loss for epoch in again.history] == [epoch.loss for epoch in done.history]
-    assert all(torch.equal(p, parts.parameters()[name]) for name, p in whole.parameters().items())
 
 
 def test_what_makes_no_sense_is_refused() -> None:
