@@ -28,7 +28,7 @@ _DESCRIPTION = """\
 Train the report's denoising network with the engine of this project, whose backward passes are written by hand.
 
 It learns from pairs of noisy images alone (Noise2Noise): two independent corruptions of one picture. Clean images are
-used for validation only. Without --data the pictures are photographs that scikit-image brings along; nothing is
+used for validation only. Without --data the pictures are photographs that come with scikit-image; nothing is
 downloaded. The settings are the report's, on one processor thread. The default run takes at most three minutes on two
 otherwise idle cores, and brings the validation images from 20.5 dB to about 28 dB."""
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -59,21 +58,19 @@ def test_cuda_that_is_not_there(refused: Refused, monkeypatch: pytest.MonkeyPatc
 # ---- data
 
 
-def test_a_missing_data_folder(refused: Refused, tmp_path: Path) -> None:
-    assert "does not exist" in refused("train", "--data", tmp_path / "none")
-
-
-def test_an_empty_data_folder(refused: Refused, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    assert "holds no PNG or JPEG pictures" in refused("train", "--data", tmp_path / "empty")
-
-
-def test_pictures_that_are_all_too_small(refused: Refused, tmp_path: Path) -> None:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    for name in ("a.png", "b.png"):
-        Image.fromarray(np.zeros((31, 90, 3), dtype=np.uint8)).save(folder / name)
-    assert "32x32" in refused("train", "--data", folder)
+@pytest.mark.parametrize(
+    ("folder", "size", "sentence"),
+    [("none", None, "does not exist"), ("", None, "holds no PNG or JPEG pictures"), ("", (90, 31), "32x32")],
+    ids=["missing", "empty", "small"],
+)
+def test_a_data_folder_without_a_usable_picture(
+    refused: Refused, tmp_path: Path, folder: str, size: tuple[int, int] | None, sentence: str
+) -> None:
+    place = tmp_path / "pictures"
+    place.mkdir()
+    for name in ("a.png", "b.png") if size else ():
+        Image.new("RGB", size).save(place / name)  # type: ignore[arg-type]
+    assert sentence in refused("train", "--data", place / folder)
 
 
 class _Bomb:

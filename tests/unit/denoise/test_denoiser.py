@@ -145,3 +145,12 @@ def test_the_pretrained_model_denoises_and_says_where_it_comes_from() -> None:
     denoiser = Denoiser.pretrained()
     assert psnr(denoiser.predict(noisy), clean) > psnr(noisy, clean) + 5
     assert {"command", "data", "noise", "psnr"} <= denoiser.information.keys()
+
+
+@pytest.mark.gpu
+def test_a_denoiser_on_a_gpu_gives_what_it_gives_on_the_processor() -> None:
+    images = torch.randint(0, 256, (2, 3, 50, 60), dtype=torch.uint8)
+    expected = Denoiser.pretrained().predict(images).int()
+    found = Denoiser.pretrained(device="cuda").predict(images)
+    assert found.device.type == "cpu"
+    assert int((found.int() - expected).abs().max()) <= 1

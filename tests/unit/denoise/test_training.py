@@ -246,3 +246,15 @@ def test_a_cuda_device_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPatc
     assert check_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(DeviceError, match="device is 'cuda:2', but CUDA devices here have numbers below 2"):
         check_device("cuda:2")
+
+
+@pytest.mark.gpu
+def test_the_same_seed_gives_the_same_bits_on_a_gpu(tiny_pairs: PairSet) -> None:
+    settings = TrainingSettings(epochs=3, batch_size=4, lr=0.1)
+    results = []
+    for _ in range(2):
+        model = report_model(generator=torch.Generator().manual_seed(0)).cuda()
+        done = train(model, make_optimizer(model, settings), tiny_pairs, settings=settings)
+        assert done.epoch == 3
+        results.append(model.state_dict())
+    assert all(tensor.is_cuda and torch.equal(tensor, results[1][name]) for name, tensor in results[0].items())
