@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from nn_from_scratch.denoise.scores import Score
-    from nn_from_scratch.denoise.settings import TrainingProgress as RunProgress
+    from nn_from_scratch.denoise.settings import TrainingProgress
 
 __all__ = ["ProgressLine", "TrainingDisplay", "print_table", "say", "show_scores"]
 
@@ -97,7 +97,14 @@ class TrainingDisplay(ProgressLine):
     seconds_between_lines = math.inf  # an epoch has its own line
 
     def __init__(
-        self, console: Console, *, epochs: int, pairs: int, batch_size: int, progress: RunProgress, noisy_psnr: float
+        self,
+        console: Console,
+        *,
+        epochs: int,
+        pairs: int,
+        batch_size: int,
+        progress: TrainingProgress,
+        noisy_psnr: float,
     ) -> None:
         super().__init__(console)
         self._epochs = epochs
@@ -108,7 +115,7 @@ class TrainingDisplay(ProgressLine):
         self._total = epochs * pairs
         self.begin(self._samples(progress))
 
-    def on_progress(self, progress: RunProgress) -> None:
+    def on_progress(self, progress: TrainingProgress) -> None:
         """Show where a run is in an epoch; only a terminal does."""
         seen = min(progress.step * self._batch_size, self._pairs)
         psnr = "" if self._psnr is None else f"  validation {self._psnr:.2f} dB"
@@ -117,7 +124,7 @@ class TrainingDisplay(ProgressLine):
         text = f"{epoch}  loss {progress.loss_sum / seen:.5f}{psnr}  {rate:.0f} samples/s"
         self.show(self._samples(progress), self._total, text)
 
-    def on_epoch(self, progress: RunProgress) -> None:
+    def on_epoch(self, progress: TrainingProgress) -> None:
         """Show what a completed epoch has given."""
         result = progress.history[-1]
         self._psnr = result.psnr
@@ -130,7 +137,7 @@ class TrainingDisplay(ProgressLine):
             f"{result.samples_per_second:.0f} samples/s  {self.time_left(self._samples(progress), self._total)} left",
         )
 
-    def _samples(self, progress: RunProgress) -> int:
+    def _samples(self, progress: TrainingProgress) -> int:
         return progress.epoch * self._pairs + min(progress.step * self._batch_size, self._pairs)
 
 
