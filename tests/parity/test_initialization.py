@@ -12,7 +12,7 @@ import nn_from_scratch as nn
 from nn_from_scratch.parity.exchange import to_torch
 from nn_from_scratch.parity.specs import LAYERS
 from nn_from_scratch.verify.catalogue import Case, Spec
-from nn_from_scratch.verify.catalogue.building import constructor_options
+from nn_from_scratch.verify.catalogue.twins import constructor_options
 
 # Draws of a tensor are pooled: this many entries where the tensor has enough, and this many layers at the most.
 ENTRIES, LAYERS_MADE = 20_000, 400

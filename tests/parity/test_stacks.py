@@ -18,7 +18,7 @@ from nn_from_scratch.engine.convolutions import ALGORITHMS
 from nn_from_scratch.parity.follow import Row, follow, table
 from nn_from_scratch.parity.specs import LAYERS, entry_of
 from nn_from_scratch.verify.catalogue import Spec
-from nn_from_scratch.verify.catalogue.precision import tensor_cores
+from nn_from_scratch.verify.catalogue.rounding import tensor_cores
 from tests.parity.stacks import ANYWHERE, KINKED, ON_IMAGES, Stack, stacks
 
 DTYPES = [torch.float64, torch.float32]

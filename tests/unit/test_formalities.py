@@ -17,7 +17,7 @@ from nn_from_scratch.mutation import find_functions, source_mutants
 from nn_from_scratch.mutation.equivalents import check_equivalents, load_equivalents
 from nn_from_scratch.parity.specs import LAYERS, OPTIMIZERS, entry_of
 from nn_from_scratch.verify.catalogue import Entry, Spec
-from nn_from_scratch.verify.catalogue.building import constructor_options
+from nn_from_scratch.verify.catalogue.twins import constructor_options
 
 PACKAGE = Path(nn_from_scratch.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))

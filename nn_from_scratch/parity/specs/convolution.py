@@ -58,7 +58,7 @@ TRANSPOSE_CONV2D_CASES = (
 ALGORITHM_WAYS = {name: partial(convolution_algorithm, name) for name in ALGORITHMS}
 
 SPECS = (
-    Spec(Conv2d, CONV2D_CASES, _conv2d, ways=ALGORITHM_WAYS),
+    Spec(Conv2d, CONV2D_CASES, _conv2d, variants=ALGORITHM_WAYS),
     Spec(
         Linear,
         (
@@ -69,5 +69,5 @@ SPECS = (
         ),
         _linear,
     ),
-    Spec(TransposeConv2d, TRANSPOSE_CONV2D_CASES, _transpose_conv2d, ways=ALGORITHM_WAYS),
+    Spec(TransposeConv2d, TRANSPOSE_CONV2D_CASES, _transpose_conv2d, variants=ALGORITHM_WAYS),
 )

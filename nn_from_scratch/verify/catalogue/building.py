@@ -1,4 +1,4 @@
-"""Cases made real: the subject with its parameters, and the inputs."""
+"""The subject of a case with its parameters, and its inputs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.catalogue.entries import Case, Spec
+from nn_from_scratch.verify.catalogue.cases import Case, Spec
+from nn_from_scratch.verify.catalogue.twins import constructor_options
 
-__all__ = ["Prepared", "build", "constructor_options", "draw_inputs", "prepare"]
+__all__ = ["Prepared", "build", "draw_inputs", "prepare"]
 
-# How far from a kink the drawn inputs should be, and how often they are drawn for that.
+# How far from a kink the drawn inputs should be: some steps of the numerical derivative, which begin at 1e-4 ...
 _CLEAR = 1e-3
+# ... and how often they are drawn for that: of the engine's cases each is clear by then, ...
 _DRAWS = 8
+# ... under seeds this far apart, a prime number, so that the draws of neighboring seeds differ.
+_SEEDS_APART = 7919
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Prepared:
-    """What a trial starts from.
+    """A subject and all that it is called with.
 
     Attributes:
         subject: as `build` made it, on the device.
@@ -38,8 +42,13 @@ class Prepared:
     arguments: tuple[Any, ...]
     options: dict[str, Any]
 
+    def call(self, spec: Spec) -> tuple[Any, ...]:
+        """The subject as it is verified, which draws the same in every call, and what it is called with, in order."""
+        subject = self.subject if spec.repeatable is None else spec.repeatable(self.subject)
+        return (subject, *(x.numpy() if spec.numpy else x for x in self.inputs), *self.arguments)
+
     def exactly(self) -> Prepared:
-        """The same in float64: the subject itself is taken there."""
+        """The same in float64; the subject itself is converted."""
         if callable(getattr(self.subject, "to", None)):
             self.subject.to(dtype=torch.float64)
         inputs = tuple(x.double() if x.is_floating_point() else x for x in self.inputs)
@@ -51,15 +60,15 @@ def build(spec: Spec, case: Case, *, seed: int = 0, dtype: torch.dtype = torch.f
     """The subject of this case, on the CPU, its parameters (and where it has any, its masks) drawn under the seed."""
     generator = torch.Generator().manual_seed(seed)
     if _is_made(spec.subject):
-        handed: dict[str, Any] = {"generator": generator, "dtype": dtype}
+        offered: dict[str, Any] = {"generator": generator, "dtype": dtype}
         taken = constructor_options(spec.subject)
-        options = {**_cast(case.options, dtype), **{k: v for k, v in handed.items() if k in taken}}
+        options = {**_cast(case.options, dtype), **{k: v for k, v in offered.items() if k in taken}}
         with _seeded(seed):
             subject = spec.subject(*case.arguments, **options)
     elif isinstance(spec.subject, type | tuple) or inspect.isroutine(spec.subject):
         return spec.subject
     else:
-        subject = copy.deepcopy(spec.subject)  # no trial finds what another one left behind
+        subject = copy.deepcopy(spec.subject)  # so that no trial finds what another one left behind
     if callable(getattr(subject, "to", None)):
         subject.to(dtype=dtype)
     if spec.drawn:
@@ -73,10 +82,10 @@ def draw_inputs(case: Case, *, seed: int = 0, dtype: torch.dtype = torch.float64
     """Normally distributed inputs of the case's shapes; classes are drawn uniformly."""
     generator = torch.Generator().manual_seed(seed + 1)
     return tuple(
-        torch.randint(case.classes[place], shape, generator=generator)
-        if place in case.classes
+        torch.randint(case.classes[position], shape, generator=generator)
+        if position in case.classes
         else torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
-        for place, shape in enumerate(case.shapes)
+        for position, shape in enumerate(case.shapes)
     )
 
 
@@ -104,7 +113,7 @@ def _clear_of_kinks(spec: Spec, case: Case, subject: Any, seed: int, dtype: torc
         return first
     best, furthest = first, -1.0
     for draw in range(_DRAWS):
-        inputs = first if draw == 0 else draw_inputs(case, seed=seed + 7919 * draw, dtype=dtype)
+        inputs = first if draw == 0 else draw_inputs(case, seed=seed + _SEEDS_APART * draw, dtype=dtype)
         distances = spec.kinks(subject, *inputs)
         distance = float(distances.min()) if distances.numel() else _CLEAR
         if distance > furthest:
@@ -112,24 +121,6 @@ def _clear_of_kinks(spec: Spec, case: Case, subject: Any, seed: int, dtype: torc
         if furthest >= _CLEAR:
             break
     return best
-
-
-def constructor_options(made: type) -> dict[str, inspect.Parameter]:
-    """What a class's constructor takes, by name; one with `**options` hands them on to the next class's."""
-    found: dict[str, inspect.Parameter] = {}
-    for owner in made.__mro__:
-        if "__init__" not in vars(owner):
-            continue
-        parameters = list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]
-        for parameter in parameters:
-            found.setdefault(parameter.name, parameter)
-        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return {
-        name: parameter
-        for name, parameter in found.items()
-        if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    }
 
 
 def _is_made(subject: Any) -> bool:
@@ -157,7 +148,7 @@ def _draw_constants(subject: Any, generator: torch.Generator) -> None:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Within it torch, NumPy and Python draw under this seed; afterwards they go on where they were."""
+    """Context manager under which torch, NumPy and Python draw from this seed; then they continue where they were."""
     of_numpy, of_python = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

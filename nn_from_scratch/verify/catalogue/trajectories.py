@@ -7,8 +7,7 @@ in every step; how far that path leaves the exact one by then, plus a rounding, 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +15,17 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.verify import CheckContext, CheckResult, Report
-from nn_from_scratch.verify.catalogue.entries import Case, OptimizerSpec, Shape
-from nn_from_scratch.verify.catalogue.precision import dtype_of, rounding_of
+from nn_from_scratch.verify import CheckContext, CheckResult
+from nn_from_scratch.verify.catalogue.cases import Case, OptimizerSpec, Shape
+from nn_from_scratch.verify.catalogue.rounding import dtype_of, largest, perturbed, rounding_of
 from nn_from_scratch.verify.catalogue.trials import Trial
 from nn_from_scratch.verify.comparison import compare
-from nn_from_scratch.verify.verification import machine
 
 __all__ = ["compare_trajectories"]
 
+# A matrix and a vector, as a layer has them.
 _SHAPES: tuple[Shape, ...] = ((3, 4), (3,))
+# Rounded paths; in a hundred steps each adds up some hundred roundings, so that two already differ little.
 _PATHS = 2
 
 
@@ -37,7 +37,15 @@ class _Problem:
     slopes: list[Tensor]
     targets: list[list[Tensor]]
 
-    def cast(self, dtype: torch.dtype, device: str) -> _Problem:
+    @classmethod
+    def drawn(cls, shapes: Sequence[Shape], steps: int, context: CheckContext) -> _Problem:
+        def draw(*names: object) -> list[Tensor]:
+            return [context.signed(shape, names[0], place, *names[1:]) for place, shape in enumerate(shapes)]
+
+        slopes = [c.abs() for c in draw("slope")]
+        return cls(start=draw("start"), slopes=slopes, targets=[draw("target", step) for step in range(steps)])
+
+    def cast(self, dtype: torch.dtype, device: str = "cpu") -> _Problem:
         def moved(tensors: list[Tensor]) -> list[Tensor]:
             return [x.to(device=device, dtype=dtype) for x in tensors]
 
@@ -46,75 +54,56 @@ class _Problem:
 
 
 def compare_trajectories(
-    trial: Trial, spec: OptimizerSpec, *, seed: int = 0, level: str = "quick", factor: float = 10.0, **options: Any
-) -> Report:
-    """Hold every parameter against the reference's after every step.
+    trial: Trial, spec: OptimizerSpec, *, seed: int = 0, factor: float = 10.0, **options: Any
+) -> list[CheckResult]:
+    """Compare every parameter with the reference's after every step.
 
     Args:
         trial: says case, dtype and device; the reference runs on the CPU.
         spec: its entry.
         seed: of the problem and of the roundings.
-        level: noted in the report.
         factor: how many times what rounding explains is allowed.
         options: of the verifier alone; one test runs over subjects and optimizers with the same ones.
+
+    Returns:
+        A result for each parameter.
 
     Raises:
         SubjectError: the optimizer raises.
     """
-    began = time.monotonic()
     context = CheckContext(seed=seed, factor=factor)
-    dtype = dtype_of(trial.dtype)
-    eps = rounding_of(trial.dtype)
-    problem = _drawn(trial.case, spec.steps, context).cast(dtype, "cpu")
-    exact = problem.cast(torch.float64, "cpu")
-    results: dict[int, CheckResult] = {}
-    margins = [0.0] * len(problem.start)
-    moved = [0.0] * len(problem.start)
-    paths = [
+    dtype, eps = dtype_of(trial.dtype), rounding_of(trial.dtype)
+    problem = _Problem.drawn(trial.case.shapes or _SHAPES, spec.steps, context).cast(dtype)
+    exact = problem.cast(torch.float64)
+
+    def rounded(path: int) -> Callable[..., Tensor]:
+        return lambda x, *names: perturbed(x, eps, context.generator("rounding", path, *names))
+
+    references = [
         _path(list, spec.reference, trial.case, problem),
         _path(list, spec.reference, trial.case, exact),
-        *(_path(list, spec.reference, trial.case, exact, eps=eps, noise=(context, path)) for path in range(_PATHS)),
+        *(_path(list, spec.reference, trial.case, exact, rounded(path)) for path in range(_PATHS)),
     ]
     found = _guarded(_path(spec.hold, spec.optimizer, trial.case, problem.cast(dtype, trial.device)), spec.name)
-    for step, (mine, right, precise, *rounded) in enumerate(zip(found, *paths, strict=True)):
+    wrong: dict[int, CheckResult] = {}
+    margins, moved = ([0.0] * len(problem.start) for _ in range(2))
+    for step, (ours, right, precise, *others) in enumerate(zip(found, *references, strict=True)):
         for place, expected in enumerate(right):
-            for other in rounded:
-                moved[place] = max(moved[place], float((other[place] - precise[place]).abs().max()))
-            allowed = factor * (moved[place] + eps * float(expected.abs().max()))
-            comparison = compare(mine[place], expected, allowed)
+            moved[place] = max(moved[place], *(largest(other[place] - precise[place]) for other in others))
+            comparison = compare(ours[place], expected, factor * (moved[place] + eps * largest(expected)))
             margins[place] = max(margins[place], comparison.margin)
-            if comparison.mismatch is not None and place not in results:
-                results[place] = CheckResult.wrong(
+            if comparison.mismatch is not None and place not in wrong:
+                wrong[place] = CheckResult.wrong(
                     trial.check,
                     f"parameter {place}",
                     reason=f"leaves the path of the reference in step {step + 1}",
                     mismatch=comparison.mismatch,
                     margin=comparison.margin,
                 )
-    return Report(
-        subject=trial.subject,
-        form="optimizer",
-        results=tuple(
-            results.get(place, CheckResult.correct(trial.check, f"parameter {place}", margin=margin))
-            for place, margin in enumerate(margins)
-        ),
-        environment={**machine(), "dtype": trial.dtype, "device": trial.device},
-        seed=seed,
-        level=level,
-        seconds=time.monotonic() - began,
-    )
-
-
-def _drawn(case: Case, steps: int, context: CheckContext) -> _Problem:
-    shapes = case.shapes or _SHAPES
-    return _Problem(
-        start=[context.signed(shape, "start", place) for place, shape in enumerate(shapes)],
-        slopes=[context.signed(shape, "slope", place).abs() for place, shape in enumerate(shapes)],
-        targets=[
-            [context.signed(shape, "target", place, step) for place, shape in enumerate(shapes)]
-            for step in range(steps)
-        ],
-    )
+    return [
+        wrong.get(place, CheckResult.correct(trial.check, f"parameter {place}", margin=margin))
+        for place, margin in enumerate(margins)
+    ]
 
 
 def _path(
@@ -122,9 +111,7 @@ def _path(
     optimizer: Any,
     case: Case,
     problem: _Problem,
-    *,
-    eps: float = 0.0,
-    noise: tuple[CheckContext, int] | None = None,
+    rounded: Callable[..., Tensor] = lambda x, *names: x,
 ) -> Iterator[Sequence[Tensor]]:
     """The parameters after each step."""
     parameters = [x.clone() for x in problem.start]
@@ -132,12 +119,8 @@ def _path(
     for step, targets in enumerate(problem.targets):
         for place, (p, c, a) in enumerate(zip(parameters, problem.slopes, targets, strict=True)):
             gradient = c * (p - a)
-            if noise is not None:
-                context, path = noise
-                draw = context.generator("rounding", path, step, place)
-                for tensor in (p, gradient):
-                    tensor.mul_(1 + eps * (2 * torch.rand(p.shape, generator=draw, dtype=torch.float64) - 1))
-            p.grad = gradient
+            p.grad = rounded(gradient, "gradient", step, place)
+            p.copy_(rounded(p, "parameter", step, place))
         taken.step()
         yield [p.detach().clone() for p in parameters]
 

@@ -1,28 +1,24 @@
-"""A catalogue turned into trials: one for each case, dtype, device and check, which is one test each."""
+"""The trials of a catalogue: one for each case, dtype, device and check; each is one test."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.verify.catalogue.entries import Case, Entry, Exemption, OptimizerSpec, Spec
+from nn_from_scratch.verify.catalogue.cases import (
+    CHECKS,
+    PARITY,
+    TF32,
+    VERIFICATION,
+    Case,
+    Entry,
+    Exemption,
+    OptimizerSpec,
+    Spec,
+)
 
-if TYPE_CHECKING:
-    from nn_from_scratch.verify import Report
-
-__all__ = ["CHECKS", "PARITY", "VERIFICATION", "Trial", "trials_of"]
-
-#: Against the reference, in each dtype.
-PARITY = ("value", "input_gradient", "parameter_gradient")
-#: Against the subject's own forward, starting from the first dtype.
-VERIFICATION = ("gradient", "complex_step", "contracts", "low_precision")
-#: What is checked, in the order in which the tests run; "trajectory" is for optimizers.
-CHECKS = (*PARITY, *VERIFICATION, "trajectory")
-
-# float32 in which products keep 10 bits of each factor, as GPUs compute them on demand.
-TF32 = "tf32"
+__all__ = ["Trial", "trials_of"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class Trial:
         check: one of `CHECKS`, or a single contract check that the entry is exempted from.
         dtype: "float64", "float32", or "tf32" for float32 with products in TF32.
         device: "cpu" or "cuda".
-        way: the name of one of the entry's ways, or empty.
+        variant: the name of one of the entry's variants, or empty.
         exemption: why it is expected to fail, if it is.
         without: the contract checks that have trials of their own.
     """
@@ -44,7 +40,7 @@ class Trial:
     check: str
     dtype: str
     device: str = "cpu"
-    way: str = ""
+    variant: str = ""
     exemption: Exemption | None = None
     without: tuple[str, ...] = ()
 
@@ -53,41 +49,12 @@ class Trial:
         """The id, such as `Conv2d-k4s2p1-float64-gradient`; "low_precision" has several dtypes and so names none."""
         device = "" if self.device == "cpu" else self.device
         dtype = "" if self.check == "low_precision" else self.dtype
-        return "-".join(filter(None, (self.entry.name, self.case.name, self.way, device, dtype, self.check)))
+        return "-".join(filter(None, (self.entry.name, self.case.name, self.variant, device, dtype, self.check)))
 
     @property
     def subject(self) -> str:
-        """What reports call it: `Conv2d-k4s2p1`."""
+        """Its name in reports, such as `Conv2d-k4s2p1`."""
         return f"{self.entry.name}-{self.case.name}"
-
-    def names(self, checks: Collection[str] | None = None) -> tuple[str, ...]:
-        """The names of the single checks that it consists of; of a choice, as in `run`, those that it leaves.
-
-        Raises:
-            ArgumentError: a name of the choice is unknown.
-        """
-        from nn_from_scratch.verify.catalogue.running import left_of
-
-        return left_of(self, checks)
-
-    def run(self, *, seed: int = 0, checks: Collection[str] | None = None, **options: Any) -> Report:
-        """Run it.
-
-        Args:
-            seed: of everything that is drawn.
-            checks: of the checks that belong to this trial, these alone; or, with minus signs, all but these.
-            options: of `nn_from_scratch.verify.check`, such as `level`; they go before those of the entry.
-
-        Returns:
-            The report; one result for each check and tensor. A check that does not apply says why.
-
-        Raises:
-            ArgumentError: `checks` leaves none; an option makes no sense.
-            SubjectError: the subject is in no form that is known, or raises.
-        """
-        from nn_from_scratch.verify.catalogue.running import run
-
-        return run(self, seed=seed, checks=checks, **options)
 
     def __repr__(self) -> str:
         return f"Trial({self.name})"
@@ -130,16 +97,21 @@ def trials_of(
             if not any(trial.exemption is exemption for trial in of_entry):
                 raise ArgumentError(
                     f"an exemption of {entry.name} is from {exemption.check!r}"
-                    f"{f' in {exemption.dtype}' if exemption.dtype else ''}, but no trial of it is of that kind"
+                    f"{f' in {exemption.dtype}' if exemption.dtype else ''}, but it has no such trial"
                 )
-        found += [trial for trial in of_entry if checks is None or _kind(trial) in checks]
+        # A single contract check, which an exemption gives a trial of its own, is one of the contracts.
+        found += [
+            trial
+            for trial in of_entry
+            if checks is None or (trial.check if trial.check in CHECKS else "contracts") in checks
+        ]
     if not found:
         raise ArgumentError(f"checks is {sorted(checks or ())}, but none of them is for an entry of this catalogue")
     return tuple(found)
 
 
 def _check_exemptions(entry: Entry) -> None:
-    """Refuse an unknown name, whose trial would fail as expected for ever."""
+    """Refuse an unknown name: its trial would fail as expected forever."""
     if all(exemption.check in CHECKS for exemption in entry.exemptions):
         return
     from nn_from_scratch.verify import check_names
@@ -152,24 +124,20 @@ def _check_exemptions(entry: Entry) -> None:
             )
 
 
-def _kind(trial: Trial) -> str:
-    return trial.check if trial.check in CHECKS else "contracts"
-
-
 def _trials(entry: Entry, device: str) -> Iterator[Trial]:
     for case in entry.cases:
-        for check, dtype, way in _kinds(entry, device):
+        for check, dtype, variant in _combinations(entry, device):
             singles = [e for e in entry.exemptions if e.check not in CHECKS and e.covers(e.check, case.name, dtype)]
             exempted = next((e for e in entry.exemptions if e.covers(check, case.name, dtype)), None)
             without = tuple(e.check for e in singles) if check == "contracts" else ()
-            yield Trial(entry, case, check, dtype, device, way, exempted, without)
+            yield Trial(entry, case, check, dtype, device, variant, exempted, without)
             if check == "contracts":
                 for single in singles:
-                    yield Trial(entry, case, single.check, dtype, device, way, single)
+                    yield Trial(entry, case, single.check, dtype, device, variant, single)
 
 
-def _kinds(entry: Entry, device: str) -> Iterator[tuple[str, str, str]]:
-    """Check, dtype and way of every trial of a case."""
+def _combinations(entry: Entry, device: str) -> Iterator[tuple[str, str, str]]:
+    """Check, dtype and variant of every trial of a case."""
     precise = entry.dtypes + ((TF32,) if device == "cuda" and "float32" in entry.dtypes else ())
     if isinstance(entry, OptimizerSpec):
         yield from (("trajectory", dtype, "") for dtype in entry.dtypes)
@@ -179,5 +147,7 @@ def _kinds(entry: Entry, device: str) -> Iterator[tuple[str, str, str]]:
     if entry.reference is not None or device == "cuda":
         # A class that lists its parameters says so where it has none; of others the first run tells.
         checks = PARITY[:2] if getattr(entry.subject, "parameter_names", None) == () else PARITY
-        yield from ((check, dtype, way) for way in ("", *entry.ways) for dtype in precise for check in checks)
+        yield from (
+            (check, dtype, variant) for variant in ("", *entry.variants) for dtype in precise for check in checks
+        )
     yield from ((check, entry.dtypes[0], "") for check in VERIFICATION)

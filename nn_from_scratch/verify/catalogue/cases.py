@@ -1,4 +1,4 @@
-"""What an entry of a catalogue says, as data."""
+"""The entries of a catalogue, as data: subjects and optimizers, their cases, and what each must equal."""
 
 from __future__ import annotations
 
@@ -9,19 +9,34 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.verify.catalogue.twins import with_subject
 
-__all__ = ["DTYPES", "Case", "Entry", "Exemption", "OptimizerSpec", "Reference", "Shape", "Spec", "name_of"]
+__all__ = [
+    *("CHECKS", "DTYPES", "PARITY", "TF32", "VERIFICATION"),
+    *("Case", "Entry", "Exemption", "OptimizerSpec", "Reference", "Shape", "Spec", "name_of"),
+]
 
 Shape = tuple[int, ...]
 Reference = Callable[..., Any]
+
+#: Against the reference, in each dtype.
+PARITY = ("value", "input_gradient", "parameter_gradient")
+#: Against the subject's own forward, in the first dtype.
+VERIFICATION = ("gradient", "complex_step", "contracts", "low_precision")
+#: All checks, in the order in which the tests run; "trajectory" is for optimizers.
+CHECKS = (*PARITY, *VERIFICATION, "trajectory")
+
+#: The dtypes of the comparison with the reference: one to see every digit of a mistake, and the one that is used.
 DTYPES = ("float64", "float32")
+#: float32 in which products keep 10 bits of each factor, as GPUs compute them on demand.
+TF32 = "tf32"
 
 # A name is a part of a test's id, between hyphens.
 _NAME = re.compile(r"[\w.+]+")
 
 
 def name_of(subject: Any) -> str:
-    """What a subject is called: the name of its class or function; those of a pair with a plus between them."""
+    """The name of a subject's class or function; those of a pair with a plus between them."""
     if isinstance(subject, tuple):
         return "+".join(map(name_of, subject))
     owner = getattr(subject, "__self__", None)
@@ -33,22 +48,22 @@ def name_of(subject: Any) -> str:
 def _check_name(name: object, *, of: str) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ArgumentError(
-            f"name of {of} is {name!r}, but letters, digits, '_', '.' and '+' are expected, because hyphens part it "
-            "from the rest of the test's id"
+            f"name of {of} is {name!r}, but letters, digits, '_', '.' and '+' are expected, because hyphens separate "
+            "it from the rest of the test's id"
         )
 
 
 @dataclass(frozen=True)
 class Case:
-    """One way to make a subject, and the shapes of its inputs; for an optimizer, of the parameters that it moves.
+    """The arguments of a subject and the shapes of its inputs; for an optimizer, of the parameters that it updates.
 
     Attributes:
         name: unique within the entry, without hyphens; it becomes part of the test's id.
         shapes: one shape for each input.
-        arguments, options: positional and keyword arguments of the class; what is no class, such as a
-            `torch.autograd.Function`, is handed them after the inputs.
+        arguments, options: positional and keyword arguments of the class; a subject that no case constructs, such as
+            a `torch.autograd.Function`, is called with them after the inputs.
         training: whether a subject with modes is in training mode.
-        classes: for an input of integers, by its place, how many values it takes.
+        classes: for an input of integers, by its position, how many values it takes.
 
     Raises:
         ArgumentError: the name holds other characters.
@@ -100,12 +115,15 @@ class Spec:
     Attributes:
         subject: a class, which each case makes an object of; or what is verified as it is, in any form that
             `nn_from_scratch.verify.check` takes (a `torch.autograd.Function`, a function, a pair, an object). A
-            constructor that takes `generator` or `dtype` is handed them, and torch's and NumPy's own generators are
-            seeded around it.
+            constructor that takes `generator` or `dtype` is given them, and the generators of torch, NumPy and Python
+            are seeded around it.
         cases: at least one.
-        reference: called with the subject, its parameters by name and the inputs (and, where the subject is no class,
-            the case's arguments); torch's differentiable equivalent. It leaves its arguments alone. Without one there
-            is no parity with torch, and a GPU is held against the subject itself on the CPU.
+        reference: what the subject must equal. A function of torch, such as `F.softsign`, is called with the inputs
+            and, by name, those arguments of the subject's constructor that are attributes of it. Any other callable
+            is differentiable by torch and is called with the subject, its parameters by name, and the inputs; it
+            changes none of them. If the subject is not a class, the case's arguments follow in both. By default the
+            twin; without that either there is no parity with torch, and a GPU is compared with the subject itself on
+            the CPU.
         kinks: called with the subject and the inputs; the distance of each entry to the nearest point without a
             derivative. Inputs are drawn with some distance to it.
         exemptions: checks that it is known not to pass.
@@ -113,11 +131,15 @@ class Spec:
         drawn: whether parameters and buffers that start as constants are drawn between 1/2 and 3/2: a gain of one and
             a shift of zero hide mistakes.
         repeatable: for a subject that draws: makes of it one that draws the same in every call.
-        ways: further ways to compute the same, by name: contexts within which parity is looked at again.
-        numpy: whether the inputs are handed over as NumPy arrays.
+        variants: contexts, by name, within which the same is computed otherwise and parity is checked once more.
+        numpy: whether the inputs are passed as NumPy arrays.
         dtypes: of the comparison with the reference; the first one is that of the verification. By default float64
             and float32, for NumPy float64 alone.
         options: of `nn_from_scratch.verify.check`, such as `mapping` or `factor`.
+        twin: the class of torch.nn with the same parameters and buffers. An argument of its constructor is the
+            subject's attribute of that name.
+        attributes: for an argument that is not: which attribute it is, with dots, such as "geometry.kernel". If that
+            is a tensor or None, a flag such as `affine` says whether it is there.
 
     Raises:
         ArgumentError: there is no case, two have one name, an exemption is for a case that is not there, or a name
@@ -132,17 +154,20 @@ class Spec:
     name: str = ""
     drawn: bool = False
     repeatable: Callable[[Any], Any] | None = None
-    ways: Mapping[str, Callable[[], AbstractContextManager[Any]]] = field(default_factory=dict)
+    variants: Mapping[str, Callable[[], AbstractContextManager[Any]]] = field(default_factory=dict)
     numpy: bool = False
     dtypes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    twin: Any = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or name_of(self.subject))
         object.__setattr__(self, "dtypes", self.dtypes or (DTYPES[:1] if self.numpy else DTYPES))
+        object.__setattr__(self, "reference", with_subject(self.reference, self.twin, self.attributes))
         _check_entry(self)
-        for way in self.ways:
-            _check_name(way, of=f"a way of {self.name}")
+        for variant in self.variants:
+            _check_name(variant, of=f"a variant of {self.name}")
 
 
 @dataclass(frozen=True)
@@ -154,11 +179,11 @@ class OptimizerSpec:
             place by their `grad`.
         cases: at least one; its shapes are those of the parameters, a matrix and a vector by default.
         reference: the class of torch.optim that it must equal; called with a list of tensors and the same options.
-        hold: makes of a list of tensors what the optimizer takes; the list itself by default.
+        hold: turns a list of tensors into what the optimizer takes; the list itself by default.
         exemptions: checks that it is known not to pass; the only check is "trajectory".
         name: what the tests call it; that of the class by default.
         dtypes: of the comparison.
-        steps: how many.
+        steps: how many; by default 100, after which averages over 1 / (1 - 0.99) steps have settled.
 
     Raises:
         ArgumentError: as for `Spec`.
