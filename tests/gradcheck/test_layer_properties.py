@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import nn_from_scratch as nn
-from nn_from_scratch.parity.specs import entry_of
+from nn_from_scratch.parity.specs import LAYERS, entry_of
 from nn_from_scratch.verify import check
 from nn_from_scratch.verify.catalogue import Reference, Spec
+from nn_from_scratch.verify.catalogue.building import build
 from nn_from_scratch.verify.strategies import shapes, tensors
 
 FINITE = ("zero", "negative_zero", "tie", "tiny", "subnormal")
@@ -61,12 +62,14 @@ def inputs(data: st.DataObject, *given: tuple[int, ...], special: tuple[str, ...
     return [data.draw(tensors(shape, special=special, name=f"x{place}")) for place, shape in enumerate(given)]
 
 
+# What takes a scalar is elementwise, and so takes any shape.
+ELEMENTWISE = [build(spec, case) for spec in LAYERS for case in spec.cases if case.shapes == ((),)]
 ACTIVATIONS = [nn.ReLU(), nn.LeakyReLU(0.2), nn.Sigmoid(), nn.Tanh(), nn.SiLU(), nn.GELU(), nn.GELU("tanh")]
 
 
-@pytest.mark.parametrize("layer", ACTIVATIONS, ids=repr)
+@pytest.mark.parametrize("layer", ELEMENTWISE, ids=repr)
 @given(data=st.data(), shape=shapes())
-def test_activations(data: st.DataObject, layer: nn.Layer, shape: tuple[int, ...]) -> None:
+def test_elementwise_layers(data: st.DataObject, layer: nn.Layer, shape: tuple[int, ...]) -> None:
     agree(data, layer, *inputs(data, shape))
 
 

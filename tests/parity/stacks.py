@@ -1,4 +1,8 @@
-"""Stacks of layers that fit on one another, drawn at random, with an input for them."""
+"""Stacks of layers that fit on one another, drawn at random, with an input for them.
+
+Every layer that has a twin in torch.nn is drawn, from the cases of its entry; those whose arguments must fit the shape
+have a function here that draws them.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import nn_from_scratch as nn
+from nn_from_scratch.errors import ShapeError
+from nn_from_scratch.parity.specs import LAYERS
+from nn_from_scratch.verify.catalogue import Shape, Spec
+from nn_from_scratch.verify.catalogue.building import build
 
-Shape = tuple[int, ...]
-Draw = st.DrawFn
+Draw = Callable[..., Any]  # of a composite strategy or of st.data()
 
 # Larger values than these are pooled before anything else.
 LARGEST_SIDE, LARGEST_ENTRIES = 12, 1500
@@ -88,7 +95,8 @@ def normalized(draw: Draw, shape: Shape) -> nn.Layer:
 
 
 def grouped(draw: Draw, shape: Shape) -> nn.Layer:
-    groups = [g for g in range(1, shape[1] + 1) if shape[1] % g == 0 and prod(shape[1:]) > g]
+    channels = shape[1] if len(shape) > 1 else 0
+    groups = [g for g in range(1, channels + 1) if channels % g == 0 and prod(shape[1:]) > g]
     return nn.GroupNorm(draw(st.sampled_from(groups)), shape[1]) if groups else nn.Tanh()
 
 
@@ -96,32 +104,36 @@ def over_batch(draw: Draw, shape: Shape) -> nn.Layer:
     return nn.BatchNorm2d(shape[1]).train(prod(shape) > shape[1])
 
 
-ANYWHERE: dict[type[nn.Layer], Callable[[Draw, Shape], nn.Layer]] = {
-    nn.Dropout: lambda draw, shape: nn.Dropout(0.3).eval(),  # in evaluation, as torch draws another mask
-    nn.Flatten: lambda draw, shape: nn.Flatten(),
-    nn.GELU: lambda draw, shape: nn.GELU(draw(st.sampled_from(["none", "tanh"]))),
-    nn.GroupNorm: grouped,
-    nn.LayerNorm: normalized,
-    nn.LeakyReLU: lambda draw, shape: nn.LeakyReLU(0.2),
-    nn.Linear: lambda draw, shape: nn.Linear(shape[-1], draw(st.integers(1, 6)), bias=draw(st.booleans())),
-    nn.LogSoftmax: lambda draw, shape: nn.LogSoftmax(draw(st.integers(-1, len(shape) - 1))),
-    nn.ReLU: lambda draw, shape: nn.ReLU(),
-    nn.SiLU: lambda draw, shape: nn.SiLU(),
-    nn.Sigmoid: lambda draw, shape: nn.Sigmoid(),
-    nn.Softmax: lambda draw, shape: nn.Softmax(draw(st.integers(-1, len(shape) - 1))),
-    nn.Tanh: lambda draw, shape: nn.Tanh(),
-}
-ON_IMAGES: dict[type[nn.Layer], Callable[[Draw, Shape], nn.Layer]] = {
+FITTING: dict[type[nn.Layer], Callable[[Draw, Shape], nn.Layer]] = {
     nn.AvgPool2d: lambda draw, shape: nn.AvgPool2d(**window(draw, shape)),
     nn.BatchNorm2d: over_batch,
     nn.Conv2d: conv,
+    nn.GroupNorm: grouped,
+    nn.LayerNorm: normalized,
+    nn.Linear: lambda draw, shape: nn.Linear(shape[-1], draw(st.integers(1, 6)), bias=draw(st.booleans())),
     nn.MaxPool2d: lambda draw, shape: nn.MaxPool2d(**window(draw, shape)),
-    nn.PixelShuffle: lambda draw, shape: nn.PixelShuffle(2 if shape[1] % 4 == 0 else 1),
     nn.TransposeConv2d: transpose,
     nn.Upsample: upsample,
 }
+IMAGES_ONLY = FITTING.keys() - {nn.GroupNorm, nn.LayerNorm, nn.Linear}
+STACKABLE = tuple(spec for spec in LAYERS if spec.twin is not None)
 
-KINKED = {nn.LeakyReLU, nn.MaxPool2d, nn.ReLU}
+
+def layer_for(draw: Draw, x: Tensor, spec: Spec) -> nn.Layer | None:
+    """A layer for this input, drawn from the cases that fit it; None if none does."""
+    if spec.subject in FITTING:
+        return FITTING[spec.subject](draw, tuple(x.shape))
+    fitting = []
+    for case in spec.cases:
+        layer = build(spec, case, dtype=x.dtype)
+        layer.train(case.training and spec.repeatable is None)  # torch draws otherwise
+        try:
+            with nn.no_records():
+                layer(x)
+        except ShapeError:
+            continue
+        fitting.append(layer)
+    return draw(st.sampled_from(fitting)) if fitting else None
 
 
 @st.composite
@@ -133,12 +145,12 @@ def stacks(draw: Draw, *, dtype: torch.dtype = torch.float64, most: int = 6, kin
     layers: list[nn.Module] = []
     y = x
     for _ in range(draw(st.integers(1, most))):
-        menu = {**ANYWHERE, **(ON_IMAGES if y.dim() == 4 else {})}
-        if y.dim() == 4 and (max(y.shape[2:]) > LARGEST_SIDE or y.numel() > LARGEST_ENTRIES):
-            menu = {nn.AvgPool2d: lambda draw, shape: nn.AvgPool2d(min(4, *shape[2:]))}
-        if not kinks:
-            menu = {layer: make for layer, make in menu.items() if layer not in KINKED}
-        layer = menu[draw(st.sampled_from(list(menu)))](draw, tuple(y.shape))
+        menu = [spec for spec in STACKABLE if y.dim() == 4 or spec.subject not in IMAGES_ONLY]
+        spec = draw(st.sampled_from([spec for spec in menu if kinks or spec.kinks is None]))
+        too_large = y.dim() == 4 and (max(y.shape[2:]) > LARGEST_SIDE or y.numel() > LARGEST_ENTRIES)
+        layer = nn.AvgPool2d(min(4, *y.shape[2:])) if too_large else layer_for(draw, y, spec)
+        if layer is None:
+            continue
         layer.to(dtype=dtype)
         for parameter in layer.parameters().values():
             parameter.copy_(torch.rand(parameter.shape, generator=generator, dtype=torch.float64) - 0.5)

@@ -11,21 +11,23 @@ from collections.abc import Sequence
 import pytest
 import torch
 from hypothesis import assume, given
+from hypothesis import strategies as st
 
 import nn_from_scratch as nn
 from nn_from_scratch.denoise.model import report_model
 from nn_from_scratch.engine.convolutions import ALGORITHMS
-from nn_from_scratch.parity.follow import Row, follow, table
+from nn_from_scratch.engine.losses.base import Loss
+from nn_from_scratch.parity.follow import Deviation, follow, table
 from nn_from_scratch.parity.specs import LAYERS, entry_of
 from nn_from_scratch.verify.catalogue import Spec
 from nn_from_scratch.verify.catalogue.rounding import tensor_cores
-from tests.parity.stacks import ANYWHERE, KINKED, ON_IMAGES, Stack, stacks
+from tests.parity.stacks import STACKABLE, Stack, layer_for, stacks
 
 DTYPES = [torch.float64, torch.float32]
 TF32_SPACING = 2.0**-10
 
 
-def too_far(rows: Sequence[Row]) -> list[str]:
+def too_far(rows: Sequence[Deviation]) -> list[str]:
     """The rows whose error, of their own or from all layers before, is more than rounding explains."""
     return [
         f"{row.layer}, {row.quantity}: {row.error:.2e} (own {row.own:.2e}), allowed {row.allowed:.2e}"
@@ -75,14 +77,18 @@ def test_random_stacks_agree_in_float32(stack: Stack) -> None:
     assert too_far(follow(stack.model, stack.x, stack.target)) == []
 
 
-def test_every_layer_that_torch_has_too_can_be_drawn() -> None:
-    joining = {nn.Add, nn.Concat}  # a stack has one branch
-    layers = {spec.subject for spec in LAYERS if spec.subject.__module__.startswith("nn_from_scratch.engine.layers")}
-    assert {**ANYWHERE, **ON_IMAGES}.keys() == layers - joining
+@pytest.mark.parametrize("spec", STACKABLE, ids=lambda spec: spec.name)
+@given(data=st.data())
+def test_every_layer_that_torch_has_too_can_be_drawn(spec: Spec, data: st.DataObject) -> None:
+    layer = layer_for(data.draw, torch.randn(2, 4, 6, 5, dtype=torch.float64), spec)
+    assert type(layer) is spec.subject, (
+        f"no case of {spec.name} fits an image: draw its options in tests/parity/stacks.py"
+    )
 
 
-def test_the_layers_with_kinks_are_those_that_the_catalogue_knows() -> None:
-    assert {layer for layer in {**ANYWHERE, **ON_IMAGES} if getattr(entry_of(layer), "kinks", None)} == KINKED
+def test_only_layers_that_join_and_losses_have_no_twin_in_torch() -> None:
+    others = {spec.subject for spec in LAYERS} - {spec.subject for spec in STACKABLE}
+    assert {layer for layer in others if not issubclass(layer, Loss)} == {nn.Add, nn.Concat}
 
 
 def test_a_relative_error_of_1e_12_is_seen_where_it_arises_and_in_every_layer_below(

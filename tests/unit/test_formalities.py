@@ -154,9 +154,11 @@ def test_what_has_no_entry_is_told_the_line_to_add() -> None:
     class Unlisted(Optimizer):
         pass
 
-    with pytest.raises(KeyError, match=r"add `Spec\(Forgotten, cases, reference\)` to SPECS in its family's file"):
+    with pytest.raises(KeyError, match=r"add `Spec\(Forgotten, cases, reference, twin=.*Forgotten\)` to SPECS in its"):
         entry_of(Forgotten)
-    line = r"add `OptimizerSpec\(Unlisted, cases, torch.optim.Unlisted, Held\)` to SPECS in .*specs/optimizers.py"
+    line = (
+        r"add `OptimizerSpec\(Unlisted, cases, torch.optim.Unlisted, Held\)` to SPECS in optimizers.py under .*specs/"
+    )
     with pytest.raises(KeyError, match=line):
         entry_of(Unlisted)
 

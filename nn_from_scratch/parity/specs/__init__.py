@@ -1,7 +1,8 @@
 """The engine's own catalogue: for each layer, loss and optimizer its cases, and what of torch it must equal.
 
-The tests run over it, so what is listed here is covered, and what is not fails a test. The references live here, and
-not beside the layers, because the engine knows nothing of torch's differentiable functions.
+The tests run over it, so what is listed here is covered, and what is not fails a test; `exchange` finds the twin of a
+layer in torch.nn here. The references stand here, and not beside the layers, because the engine knows nothing of
+torch's differentiable functions.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ __all__ = ["CATALOGUE", "LAYERS", "OPTIMIZERS", "entry_of"]
 
 LAYERS: tuple[Spec, ...] = tuple(
     sorted(
-        (spec for room in (activation, convolution, losses, normalization, pooling, shape) for spec in room.SPECS),
+        (spec for family in (activation, convolution, losses, normalization, pooling, shape) for spec in family.SPECS),
         key=lambda spec: spec.name,
     )
 )
@@ -32,10 +33,7 @@ def entry_of(public: type) -> Entry:
         if public is (entry.subject if isinstance(entry, Spec) else entry.optimizer):
             return entry
     name = public.__name__
-    line, room = f"Spec({name}, cases, reference)", "its family's file under nn_from_scratch/parity/specs/"
+    line, file = f"Spec({name}, cases, reference, twin=torch.nn.{name})", "its family's file"
     if issubclass(public, Optimizer):
-        line, room = (
-            f"OptimizerSpec({name}, cases, torch.optim.{name}, Held)",
-            "nn_from_scratch/parity/specs/optimizers.py",
-        )
-    raise KeyError(f"{name} has no entry: add `{line}` to SPECS in {room}")
+        line, file = f"OptimizerSpec({name}, cases, torch.optim.{name}, Held)", "optimizers.py"
+    raise KeyError(f"{name} has no entry: add `{line}` to SPECS in {file} under nn_from_scratch/parity/specs/")

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nn_from_scratch.engine.layers import GELU, Dropout, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
-from nn_from_scratch.parity.specs.draws import repeatable
+from nn_from_scratch.engine import layers
+from nn_from_scratch.engine.graph import Record, Saving
+from nn_from_scratch.engine.layer import Layer
 from nn_from_scratch.verify.catalogue import Case, Spec
 
 ELEMENTWISE_CASES = (Case("image", ((2, 3, 4, 5),)), Case("vector", ((7,),)), Case("scalar", ((),)))
@@ -28,7 +29,30 @@ DROPOUT_CASES = (
 )
 
 
-def _dropout(layer: Dropout, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+class Repeated(Layer):
+    """A layer that draws, with draws that repeat: every forward pass starts from the state its generator is in now."""
+
+    def __init__(self, layer: layers.Dropout, generator: torch.Generator) -> None:
+        super().__init__()
+        self.layer = layer
+        self.generator = generator
+        self.state = generator.get_state()
+
+    def forward(self, x: Tensor) -> Tensor | Saving:
+        """The layer's own, from the same state."""
+        self.generator.set_state(self.state)
+        return self.layer.forward(x)
+
+    def input_vjp(self, g: Tensor, record: Record) -> Tensor | tuple[Tensor | None, ...]:
+        """The layer's own."""
+        return self.layer.input_vjp(g, record)
+
+
+def _repeatable(layer: layers.Dropout) -> Layer:
+    return layer if layer.generator is None else Repeated(layer, layer.generator)
+
+
+def _dropout(layer: layers.Dropout, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
     # torch's own takes the global generator alone, so it is set to the state that the layer's is in.
     assert layer.generator is not None
     with torch.random.fork_rng(devices=[]):
@@ -41,26 +65,28 @@ def _from_zero(layer: object, x: Tensor) -> Tensor:
 
 
 SPECS = (
-    Spec(Dropout, DROPOUT_CASES, _dropout, repeatable=repeatable),
+    Spec(layers.Dropout, DROPOUT_CASES, _dropout, repeatable=_repeatable, twin=torch.nn.Dropout),
     Spec(
-        GELU,
+        layers.GELU,
         (
             *ELEMENTWISE_CASES,
             Case("tanh_image", ((2, 3, 4, 5),), ("tanh",)),
             Case("tanh_scalar", ((),), (), {"approximate": "tanh"}),
         ),
-        lambda layer, parameters, x: F.gelu(x, approximate=layer.approximate),
+        F.gelu,
+        twin=torch.nn.GELU,
     ),
     Spec(
-        LeakyReLU,
+        layers.LeakyReLU,
         (*ELEMENTWISE_CASES, Case("steep", ((3, 4),), (0.3,)), Case("negative", ((3, 4),), (-1.5,))),
-        lambda layer, parameters, x: F.leaky_relu(x, layer.negative_slope),
+        F.leaky_relu,
         kinks=_from_zero,
+        twin=torch.nn.LeakyReLU,
     ),
-    Spec(LogSoftmax, AXIS_CASES, lambda layer, parameters, x: F.log_softmax(x, layer.dim)),
-    Spec(ReLU, ELEMENTWISE_CASES, lambda layer, parameters, x: torch.relu(x), kinks=_from_zero),
-    Spec(SiLU, ELEMENTWISE_CASES, lambda layer, parameters, x: F.silu(x)),
-    Spec(Sigmoid, ELEMENTWISE_CASES, lambda layer, parameters, x: torch.sigmoid(x)),
-    Spec(Softmax, AXIS_CASES, lambda layer, parameters, x: F.softmax(x, layer.dim)),
-    Spec(Tanh, ELEMENTWISE_CASES, lambda layer, parameters, x: torch.tanh(x)),
+    Spec(layers.LogSoftmax, AXIS_CASES, F.log_softmax, twin=torch.nn.LogSoftmax),
+    Spec(layers.ReLU, ELEMENTWISE_CASES, torch.relu, kinks=_from_zero, twin=torch.nn.ReLU),
+    Spec(layers.SiLU, ELEMENTWISE_CASES, F.silu, twin=torch.nn.SiLU),
+    Spec(layers.Sigmoid, ELEMENTWISE_CASES, torch.sigmoid, twin=torch.nn.Sigmoid),
+    Spec(layers.Softmax, AXIS_CASES, F.softmax, twin=torch.nn.Softmax),
+    Spec(layers.Tanh, ELEMENTWISE_CASES, torch.tanh, twin=torch.nn.Tanh),
 )

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor
+import torch
 
+from nn_from_scratch.engine import layers
 from nn_from_scratch.engine.convolutions import ALGORITHMS, convolution_algorithm
-from nn_from_scratch.engine.layers import Conv2d, Linear, TransposeConv2d
-from nn_from_scratch.parity.specs.names import convolution
-from nn_from_scratch.verify.catalogue import Case, Spec
+from nn_from_scratch.verify.catalogue import Case, Shape, Spec
+
+_LETTERS = {"stride": "s", "padding": "p", "dilation": "d", "output_padding": "o", "groups": "g"}
 
 
-def _conv2d(layer: Conv2d, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    g = layer.geometry
-    return F.conv2d(x, parameters["weight"], parameters.get("bias"), g.stride, g.padding, g.dilation, g.groups)
+def geometry_name(kernel: int | tuple[int, int], options: Mapping[str, Any], note: str = "") -> str:
+    """The name of a kernel with these options: numbers get a letter, an option that is off or another one its name.
+
+    `k2x4s2x3` is a kernel of 2 by 4 and a stride of 2 by 3; `k3_no_bias` is a kernel of 3 and `bias=False`. The note
+    distinguishes cases of the same geometry.
+    """
+
+    def number(value: int | tuple[int, int]) -> str:
+        return str(value) if isinstance(value, int) else "x".join(map(str, value))
+
+    name = f"k{number(kernel)}"
+    name += "".join(f"{letter}{number(options[option])}" for option, letter in _LETTERS.items() if option in options)
+    for option, value in options.items():
+        if option not in _LETTERS:
+            name += f"_no_{option}" if value is False else f"_{option}" if value is True else f"_{option}{value}"
+    return f"{name}_{note}" if note else name
 
 
-def _transpose_conv2d(layer: TransposeConv2d, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    g = layer.geometry
-    return F.conv_transpose2d(
-        x, parameters["weight"], parameters.get("bias"), g.stride, g.padding, layer.output_padding, g.groups, g.dilation
-    )
-
-
-def _linear(layer: Linear, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    return F.linear(x, parameters["weight"], parameters.get("bias"))
+def convolution(
+    shape: Shape, channels: tuple[int, int], kernel: int | tuple[int, int], note: str = "", **options: Any
+) -> Case:
+    """A case of a convolution, named after its geometry."""
+    return Case(geometry_name(kernel, options, note), (shape,), (*channels, kernel), options)
 
 
 CONV2D_CASES = (
@@ -54,20 +64,28 @@ TRANSPOSE_CONV2D_CASES = (
     convolution((1, 1, 1, 1), (1, 1), 3, "one_pixel"),
 )
 
-# Every algorithm is held to the same reference, not only the one that "auto" takes.
-ALGORITHM_WAYS = {name: partial(convolution_algorithm, name) for name in ALGORITHMS}
+LINEAR_CASES = (
+    Case("batch", ((4, 3),), (3, 5)),
+    Case("no_bias", ((4, 3),), (3, 5), {"bias": False}),
+    Case("vector", ((3,),), (3, 2)),
+    Case("many_axes", ((2, 3, 4),), (4, 2)),
+)
+
+# Every algorithm is compared with the reference, not only the one that "auto" takes.
+EACH_ALGORITHM = {name: partial(convolution_algorithm, name) for name in ALGORITHMS}
+GEOMETRY = {
+    "kernel_size": "geometry.kernel",
+    **{name: f"geometry.{name}" for name in ("stride", "padding", "dilation", "groups")},
+}
 
 SPECS = (
-    Spec(Conv2d, CONV2D_CASES, _conv2d, variants=ALGORITHM_WAYS),
+    Spec(layers.Conv2d, CONV2D_CASES, variants=EACH_ALGORITHM, twin=torch.nn.Conv2d, attributes=GEOMETRY),
+    Spec(layers.Linear, LINEAR_CASES, twin=torch.nn.Linear),
     Spec(
-        Linear,
-        (
-            Case("batch", ((4, 3),), (3, 5)),
-            Case("no_bias", ((4, 3),), (3, 5), {"bias": False}),
-            Case("vector", ((3,),), (3, 2)),
-            Case("many_axes", ((2, 3, 4),), (4, 2)),
-        ),
-        _linear,
+        layers.TransposeConv2d,
+        TRANSPOSE_CONV2D_CASES,
+        variants=EACH_ALGORITHM,
+        twin=torch.nn.ConvTranspose2d,
+        attributes=GEOMETRY,
     ),
-    Spec(TransposeConv2d, TRANSPOSE_CONV2D_CASES, _transpose_conv2d, variants=ALGORITHM_WAYS),
 )

@@ -7,26 +7,26 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from nn_from_scratch.engine import optimizers
 from nn_from_scratch.engine.layer import Layer
-from nn_from_scratch.engine.optimizers import SGD, Adam, AdamW, RMSprop
 from nn_from_scratch.verify.catalogue import Case, OptimizerSpec
 
 
 class Held(Layer):
-    """Parameters alone, for an optimizer to move."""
+    """Parameters alone, for an optimizer to update."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         super().__init__()
-        self.held = {str(place): parameter for place, parameter in enumerate(parameters)}
+        self.held = {str(position): parameter for position, parameter in enumerate(parameters)}
 
     def own_parameters(self) -> dict[str, Tensor]:
-        """The parameters by place."""
+        """The parameters by position."""
         return self.held
 
 
 SPECS = (
     OptimizerSpec(
-        Adam,
+        optimizers.Adam,
         (
             Case("default"),
             Case("betas_eps", options={"lr": 0.1, "betas": (0.5, 0.9), "eps": 1e-3}),
@@ -37,7 +37,7 @@ SPECS = (
         Held,
     ),
     OptimizerSpec(
-        AdamW,
+        optimizers.AdamW,
         (
             Case("default"),
             Case("betas_eps", options={"lr": 0.1, "betas": (0.5, 0.9), "eps": 1e-3}),
@@ -48,7 +48,7 @@ SPECS = (
         Held,
     ),
     OptimizerSpec(
-        RMSprop,
+        optimizers.RMSprop,
         (
             Case("default"),
             Case("alpha_eps", options={"lr": 0.1, "alpha": 0.5, "eps": 1e-3}),
@@ -61,7 +61,7 @@ SPECS = (
         Held,
     ),
     OptimizerSpec(
-        SGD,
+        optimizers.SGD,
         (
             Case("plain", options={"lr": 0.1}),
             Case("weight_decay", options={"lr": 0.1, "weight_decay": 0.1}),

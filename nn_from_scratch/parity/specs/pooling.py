@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nn_from_scratch.engine import layers
 from nn_from_scratch.engine.convolutions import spatial
-from nn_from_scratch.engine.layers import AvgPool2d, MaxPool2d
-from nn_from_scratch.parity.specs.names import window
-from nn_from_scratch.verify.catalogue import Spec
+from nn_from_scratch.parity.specs.convolution import geometry_name
+from nn_from_scratch.verify.catalogue import Case, Shape, Spec
+
+
+def window(shape: Shape, kernel: int | tuple[int, int], note: str = "", **options: Any) -> Case:
+    """A case of pooling, named after its geometry."""
+    return Case(geometry_name(kernel, options, note), (shape,), (kernel,), options)
+
 
 WINDOW_CASES = (
     window((2, 3, 4, 6), 2),
@@ -24,55 +30,41 @@ WINDOW_CASES = (
 )
 
 
-def _max_pool2d(layer: MaxPool2d, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
-
-
-def _avg_pool2d(layer: AvgPool2d, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    return F.avg_pool2d(
-        x,
-        layer.kernel,
-        layer.stride,
-        layer.padding,
-        layer.ceil_mode,
-        layer.count_include_pad,
-        layer.divisor_override,
-    )
-
-
-def _from_tie(layer: MaxPool2d, x: Tensor) -> Tensor:
+def _from_tie(layer: layers.MaxPool2d, x: Tensor) -> Tensor:
     """Half of the distance between the two largest entries of each window."""
     z = x
-    for dim, place in ((2, 0), (3, 1)):
-        extent, s, p, d = layer.extent[place], layer.stride[place], layer.padding[place], layer.dilation[place]
-        reached = (layer.output_size(spatial(x))[place] - 1) * s + extent
+    for dim, axis in ((2, 0), (3, 1)):
+        extent, s, p, d = layer.extent[axis], layer.stride[axis], layer.padding[axis], layer.dilation[axis]
+        reached = (layer.output_size(spatial(x))[axis] - 1) * s + extent
         sides = (p, max(reached - p - x.shape[dim], 0))
         z = F.pad(z.movedim(dim, -1), sides, value=-torch.inf).unfold(-1, extent, s)[..., ::d].movedim(-2, dim)
     largest = z.flatten(4).sort(descending=True).values  # (N, C, H', W', K)
     if largest.shape[-1] == 1:
-        return torch.full_like(largest[..., 0], torch.inf)  # one entry ties with none
+        return torch.full_like(largest[..., 0], torch.inf)  # one entry has none to tie with
     return (largest[..., 0] - largest[..., 1]) / 2
 
 
 SPECS = (
     Spec(
-        AvgPool2d,
+        layers.AvgPool2d,
         (
             *WINDOW_CASES,
             window((2, 2, 5, 6), 3, stride=2, padding=1, count_include_pad=False),
             window((2, 2, 5, 6), (2, 3), stride=(3, 4), padding=(1, 1), ceil_mode=True, count_include_pad=False),
             window((2, 2, 5, 6), 3, padding=1, divisor_override=5),
         ),
-        _avg_pool2d,
+        twin=torch.nn.AvgPool2d,
+        attributes={"kernel_size": "kernel"},
     ),
     Spec(
-        MaxPool2d,
+        layers.MaxPool2d,
         (
             *WINDOW_CASES,
             window((2, 2, 8, 9), (2, 3), stride=2, padding=1, dilation=(3, 2)),
             window((2, 2, 8, 8), 2, stride=3, dilation=3, ceil_mode=True),
         ),
-        _max_pool2d,
         kinks=_from_tie,
+        twin=torch.nn.MaxPool2d,
+        attributes={"kernel_size": "kernel"},
     ),
 )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import reduce
 from operator import add
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from nn_from_scratch.engine.layers import Add, Concat, Flatten, PixelShuffle, Upsample
+from nn_from_scratch.engine import layers
 from nn_from_scratch.verify.catalogue import Case, Spec
 
 UPSAMPLE_CASES = (
@@ -27,13 +24,9 @@ UPSAMPLE_CASES = (
 )
 
 
-def _upsample(layer: Upsample, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    return F.interpolate(x, layer.size, layer.scale_factor, layer.mode, layer.align_corners)
-
-
 SPECS = (
     Spec(
-        Add,
+        layers.Add,
         (
             Case("two", ((2, 3, 4), (2, 3, 4))),
             Case("three", ((3, 5), (3, 5), (3, 5))),
@@ -42,7 +35,7 @@ SPECS = (
         lambda layer, parameters, *xs: reduce(add, xs),
     ),
     Spec(
-        Concat,
+        layers.Concat,
         (
             Case("channels", ((2, 3, 4, 5), (2, 1, 4, 5))),
             Case("three", ((2, 4), (1, 4), (3, 4)), (0,)),
@@ -52,19 +45,19 @@ SPECS = (
         lambda layer, parameters, *xs: torch.cat(xs, layer.dim),
     ),
     Spec(
-        Flatten,
+        layers.Flatten,
         (
             Case("default", ((2, 3, 4),)),
             Case("middle", ((2, 3, 4, 5),), (1, 2)),
             Case("all", ((2, 3, 4),), (0,)),
             Case("one_axis", ((2, 3),)),
         ),
-        lambda layer, parameters, x: torch.flatten(x, layer.start_dim, layer.end_dim),
+        twin=torch.nn.Flatten,
     ),
     Spec(
-        PixelShuffle,
+        layers.PixelShuffle,
         (Case("two", ((2, 8, 3, 4),), (2,)), Case("three", ((1, 9, 2, 1),), (3,)), Case("one", ((2, 3, 2, 2),), (1,))),
-        lambda layer, parameters, x: F.pixel_shuffle(x, layer.upscale_factor),
+        twin=torch.nn.PixelShuffle,
     ),
-    Spec(Upsample, UPSAMPLE_CASES, _upsample),
+    Spec(layers.Upsample, UPSAMPLE_CASES, twin=torch.nn.Upsample),
 )

@@ -87,7 +87,7 @@ def test_what_has_no_counterpart_is_refused() -> None:
     ("theirs", "message"),
     [
         (torch.nn.ReLU(inplace=True), r"ReLU\(inplace=True\) has inplace = True, but only False is here too"),
-        (torch.nn.Conv2d(1, 1, 3, padding="same"), "has padding 'same', but only numbers can be taken over"),
+        (torch.nn.Conv2d(1, 1, 3, padding="same"), "has no counterpart here: padding is 'same', but an integer"),
         (torch.nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"), "has padding_mode = 'reflect', but only 'zeros'"),
         (torch.nn.MaxPool2d(2, return_indices=True), "has return_indices = True, but only False is here too"),
         (torch.nn.Upsample(scale_factor=2, recompute_scale_factor=True), "has recompute_scale_factor = True, but only"),

@@ -14,7 +14,7 @@ from torch import Tensor
 import nn_from_scratch as nn
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.parity.specs import CATALOGUE, LAYERS
-from nn_from_scratch.parity.specs.names import geometry_name
+from nn_from_scratch.parity.specs.convolution import geometry_name
 from nn_from_scratch.verify.catalogue import (
     Case,
     Exemption,
@@ -180,7 +180,7 @@ def test_inputs_keep_away_from_kinks() -> None:
 @pytest.mark.parametrize("spec", LAYERS, ids=lambda spec: spec.name)
 def test_without_a_reference_a_subject_is_held_against_itself(spec: Spec, dtype: str) -> None:
     # As on a GPU, but on the CPU: what runs there can be tried here too, TF32's bound included.
-    alone = replace(spec, reference=None, variants={})
+    alone = replace(spec, reference=None, twin=None, variants={})
     for check in ("value", "input_gradient"):
         assert run_trial(Trial(alone, spec.cases[0], check, dtype)).passed
         assert run_trial(Trial(spec, spec.cases[0], check, dtype)).passed
