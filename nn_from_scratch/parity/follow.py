@@ -1,48 +1,48 @@
 """A whole model beside the same one of torch.nn, with the error followed from layer to layer.
 
 Both compute value, loss and gradients of the same weights, inputs and targets; each layer works on what its own side
-handed on, so the errors add up along the chain, as in the report (section III.A). Beside that stands the error that a
-layer makes on its own, on what torch handed on. For every layer and for the loss there is one row for the value, one
-for each parameter's gradient, and one for the gradient handed on.
+computed before, so the errors add up along the chain, as in the report (report, III.A). Beside that stands the error
+that a layer makes on its own, on what torch computed before. For every layer and for the loss there is one row for the
+value, one for each parameter's gradient, and one for the gradient that it propagates.
 
-`python -m nn_from_scratch.parity.follow` prints the table for the report's model, in float64 and in float32.
+`python -m nn_from_scratch.parity` prints the table for the report's model, in float64 and in float32.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from nn_from_scratch.denoise.model import report_model
 from nn_from_scratch.engine.losses import MSE
 from nn_from_scratch.engine.module import Module, Sequential, backward
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.parity.exchange import to_torch
+from nn_from_scratch.verify.catalogue.rounding import largest, movements, perturbed
 
-__all__ = ["Row", "follow", "spacing", "table", "ulps"]
+__all__ = ["Deviation", "follow", "spacing", "table", "ulps"]
 
 #: (place of the layer, what of it) to the tensor; the loss has the place behind the last layer.
 Quantities = Mapping[tuple[int, str], Tensor]
 
 _VALUE, _HANDED_ON = "value", "handed on"
+# XXX
 _ROUNDINGS = 6
 _FACTOR = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class Deviation:
     """One quantity of one layer, ours beside torch's.
 
     Attributes:
         layer: its place and its class; the last one is the loss.
-        quantity: "value", "handed on" (the gradient of the layer's input), or the name of a parameter, whose gradient
-            it is.
+        quantity: "value", "handed on" (the gradient of the layer's input), or the name of a parameter, for its
+            gradient.
         largest: of the absolute values of torch's entries.
         error: the largest absolute difference of two entries.
         own: the same where our layer works on torch's input and cotangent: what arises in this layer.
@@ -83,7 +83,7 @@ def follow(
     *,
     rounding: float | None = None,
     device: torch.device | str | None = None,
-) -> tuple[Row, ...]:
+) -> tuple[Deviation, ...]:
     """Compare a model with that of torch.nn, layer by layer, under the mean squared error.
 
     What is allowed is measured: torch's model runs in float64 with the input, the target, every parameter, every
@@ -94,14 +94,14 @@ def follow(
         model: a Sequential of layers that torch has too, perhaps of further Sequentials; it stays as it is.
         x: its input, on the CPU, of the dtype of its parameters.
         target: of the shape and dtype of its output.
-        rounding: the distance of neighbouring numbers, relative to them; by default that of the dtype.
+        rounding: the distance of neighboring numbers, relative to them; by default that of the dtype.
         device: where our side runs; torch's runs on the CPU. The CPU by default.
 
     Returns:
         A row for each quantity, in the order of the layers.
 
     Raises:
-        ArgumentError: a module has no counterpart in torch.nn, or the model is no Sequential.
+        ArgumentError: a module has no counterpart in torch.nn, or the model is not a Sequential.
     """
     if not isinstance(model, Sequential):
         raise ArgumentError(f"model is a {type(model).__name__}, but a Sequential is expected")
@@ -112,47 +112,34 @@ def follow(
     alone = _pass_of_ours(copy.deepcopy(model).to(device=device), x.to(device), target.to(device), there)
     precise = copy.deepcopy(model).to(device="cpu", dtype=torch.float64)
     exact = _pass_of_torch(to_torch(precise), x.double(), target.double())
-    moved = _movements(precise, x.double(), target.double(), exact, eps)
+
+    def rounded(spacing: float, seed: int) -> Quantities:
+        generator = torch.Generator().manual_seed(seed)
+        perturb = partial(perturbed, eps=spacing, generator=generator)
+        return _pass_of_torch(to_torch(precise), x.double(), target.double(), perturb)
+
+    moved = movements(rounded, exact, eps, _ROUNDINGS)
     names = [*(type(layer).__name__ for layer in _flat(model)), MSE.__name__]
     rows = []
     for (place, quantity), expected in theirs.items():
         found = ours[place, quantity].cpu()
-        largest, error = _largest(expected), _largest(found - expected)
+        size, error = largest(expected), largest(found - expected)
         rows.append(
-            Row(
+            Deviation(
                 layer=f"{place} {names[place]}",
                 quantity=quantity,
-                largest=largest,
+                largest=size,
                 error=error,
-                own=_largest(alone[place, quantity].cpu() - expected),
-                ulps=_largest(ulps(found, expected)),
-                ulps_of_largest=error / float(spacing(torch.tensor(largest, dtype=expected.dtype))),
-                allowed=_FACTOR * (moved[place, quantity] + eps * largest),
+                own=largest(alone[place, quantity].cpu() - expected),
+                ulps=largest(ulps(found, expected)),
+                ulps_of_largest=error / float(spacing(torch.tensor(size, dtype=expected.dtype))),
+                allowed=_FACTOR * (moved[place, quantity] + eps * size),
             )
         )
     return tuple(rows)
 
 
-def _movements(
-    model: Sequential, x: Tensor, target: Tensor, exact: Quantities, eps: float
-) -> dict[tuple[int, str], float]:
-    """How far rounding at eps moves each quantity; rounding in float64, scaled to eps, sees what is lost in a layer."""
-    moved = dict.fromkeys(exact, 0.0)
-    finest = torch.finfo(torch.float64).eps
-    for size in {eps, finest}:
-        for seed in range(_ROUNDINGS):
-            generator = torch.Generator().manual_seed(seed)
-
-            def rounded(tensor: Tensor, size: float = size, generator: torch.Generator = generator) -> Tensor:
-                noise = 2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1
-                return tensor * (1 + size * noise)
-
-            for key, tensor in _pass_of_torch(to_torch(model), x, target, rounded).items():
-                moved[key] = max(moved[key], _largest(tensor - exact[key]) * eps / size)
-    return moved
-
-
-def table(rows: Sequence[Row], title: str) -> str:
+def table(rows: Sequence[Deviation], title: str) -> str:
     """The rows as aligned columns below a title, with a line for each row and a newline at the end."""
     head = ("layer", "quantity", "largest", "error", "own", "ulps", "of largest", "allowed")
     lines = [head] + [
@@ -179,10 +166,6 @@ def table(rows: Sequence[Row], title: str) -> str:
     return "\n".join([title, "", *text, ""])
 
 
-def _largest(tensor: Tensor) -> float:
-    return float(tensor.detach().abs().max()) if tensor.numel() else 0.0
-
-
 def _flat(model: Sequential) -> Iterator[Module]:
     for module in model:
         if isinstance(module, Sequential):
@@ -202,14 +185,14 @@ def _flat_of_torch(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
 def _pass_of_ours(
     model: Sequential, x: Tensor, target: Tensor, given: Quantities | None = None
 ) -> dict[tuple[int, str], Tensor]:
-    """All quantities; each layer works on what is given for its neighbours, if that is, else on what they handed on."""
+    """All quantities; each layer works on those given of its neighbors, or by default on what they computed."""
     layers = list(_flat(model))
     for parameter in model.parameters().values():
         parameter.grad = None
     found: dict[tuple[int, str], Tensor] = {}
     handed = found if given is None else given
     for place, layer in enumerate(layers):
-        # Detached, so that each layer's gradient can be looked at before it is handed on.
+        # Detached, so that each layer's gradient can be looked at before it is propagated.
         found[place, _VALUE] = layer((handed[place - 1, _VALUE] if place else x).detach())
     loss = MSE()
     last = len(layers)
@@ -263,21 +246,3 @@ def _once(named: Sequence[Mapping[str, Tensor]]) -> Iterator[tuple[int, str, Ten
             if id(tensor) not in seen:
                 seen.add(id(tensor))
                 yield place, name, tensor
-
-
-def main() -> None:
-    """Print the table for the report's model."""
-    parser = argparse.ArgumentParser(prog="python -m nn_from_scratch.parity.follow", description=main.__doc__)
-    parser.add_argument("--batch", type=int, default=4, metavar="N", help="how many pictures (default: 4)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and pictures (default: 0)")
-    options = parser.parse_args()
-    for dtype in (torch.float64, torch.float32):
-        generator = torch.Generator().manual_seed(options.seed)
-        model = report_model(generator=generator, dtype=dtype)
-        x, target = (torch.rand(options.batch, 3, 32, 32, dtype=dtype, generator=generator) for _ in range(2))
-        name = str(dtype).removeprefix("torch.")
-        sys.stdout.write(table(follow(model, x, target), f"the report's model beside torch's, {name}") + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -75,7 +75,7 @@ def test_the_columns_of_the_table_are_aligned() -> None:
 
 
 def test_the_command_prints_both_tables_of_the_reports_model() -> None:
-    command = [sys.executable, "-m", "nn_from_scratch.parity.follow", "--batch", "1"]
+    command = [sys.executable, "-m", "nn_from_scratch.parity", "--batch", "1"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert text.count("8 MSE") == 4
     assert "the report's model beside torch's, float64" in text and "the report's model beside torch's, float32" in text
