@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 import torch
 
@@ -20,15 +21,12 @@ def main() -> None:
     arguments = parser.parse_args()
     for dtype in (torch.float64, torch.float32):
         generator = torch.Generator().manual_seed(arguments.seed)
+        common: Any = {"kernel_size": 4, "stride": 2, "generator": generator, "dtype": dtype}
         model = Sequential(  # report, Listing 3
-            Conv2d(3, 16, 4, stride=2, padding=1, generator=generator, dtype=dtype),
-            ReLU(),
-            Conv2d(16, 32, 4, stride=2, generator=generator, dtype=dtype),
-            ReLU(),
-            TransposeConv2d(32, 16, 4, stride=2, generator=generator, dtype=dtype),
-            ReLU(),
-            TransposeConv2d(16, 3, 4, stride=2, padding=1, generator=generator, dtype=dtype),
-            Sigmoid(),
+            *(Conv2d(3, 16, padding=1, **common), ReLU()),
+            *(Conv2d(16, 32, **common), ReLU()),
+            *(TransposeConv2d(32, 16, **common), ReLU()),
+            *(TransposeConv2d(16, 3, padding=1, **common), Sigmoid()),
         )
         x, target = (torch.rand(arguments.batch, 3, 32, 32, dtype=dtype, generator=generator) for _ in range(2))
         name = str(dtype).removeprefix("torch.")

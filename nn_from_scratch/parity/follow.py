@@ -1,9 +1,9 @@
 """A whole model beside the same one of torch.nn, with the error followed from layer to layer.
 
 Both compute value, loss and gradients of the same weights, inputs and targets; each layer works on what its own side
-computed before, so the errors add up along the chain, as in the report (report, III.A). Beside that stands the error
-that a layer makes on its own, on what torch computed before. For every layer and for the loss there is one row for the
-value, one for each parameter's gradient, and one for the gradient that it propagates.
+computed before, so the errors add up along the chain (report, III.A). Beside that stands the error that a layer makes
+on its own, on what torch computed before. For every layer and for the loss there is one row for the value, one for each
+parameter's gradient, and one for the gradient that it propagates.
 
 `python -m nn_from_scratch.parity` prints the table for the report's model, in float64 and in float32.
 """
@@ -182,9 +182,10 @@ def _pass_of_ours(
     for place in reversed(range(last)):
         gradient = handed[place + 1, _HANDED_ON].detach()
         found[place, _HANDED_ON] = _first(backward(found[place, _VALUE], gradient))
-    for place, name, parameter in _once([layer.own_parameters() for layer in layers]):
+    for name, parameter in Sequential(*layers).parameters().items():
+        position, _, quantity = name.partition(".")
         assert parameter.grad is not None
-        found[place, name] = parameter.grad
+        found[int(position), quantity] = parameter.grad
     return found
 
 
@@ -208,22 +209,15 @@ def _pass_of_torch(
         values[-1].retain_grad()
     loss = torch.nn.functional.mse_loss(values[-1], rounded(target))
     torch.autograd.backward(loss)
-    parameters = list(_once([dict(layer.named_parameters(recurse=False)) for layer in layers]))
+    # One that is in two places has the name of the first.
+    parameters = dict(torch.nn.Sequential(*layers).named_parameters())
     found: dict[tuple[int, str], Tensor] = {}
     for place in range(len(layers) + 1):
         handed_on = values[place].grad
         assert handed_on is not None
         found[place, _VALUE] = (values[place + 1] if place < len(layers) else loss).detach()
-        found |= {(at, name): p.grad for at, name, p in parameters if at == place and p.grad is not None}
+        for name, parameter in parameters.items():
+            if name.startswith(f"{place}.") and parameter.grad is not None:
+                found[place, name.removeprefix(f"{place}.")] = parameter.grad
         found[place, _HANDED_ON] = handed_on
     return found
-
-
-def _once(named: Sequence[Mapping[str, Tensor]]) -> Iterator[tuple[int, str, Tensor]]:
-    """The parameters with the place of their layer, one that is in two places at the first alone."""
-    seen: set[int] = set()
-    for place, tensors in enumerate(named):
-        for name, tensor in tensors.items():
-            if id(tensor) not in seen:
-                seen.add(id(tensor))
-                yield place, name, tensor

@@ -50,11 +50,7 @@ SPECS = (
         F.binary_cross_entropy_with_logits,
     ),
     Spec(losses.CrossEntropy, CROSS_ENTROPY_CASES, F.cross_entropy),
-    Spec(
-        losses.Huber,
-        (*PAIR_CASES, Case("small_delta", ((4, 3), (4, 3)), (), {"delta": 0.1})),
-        F.huber_loss,
-    ),
+    Spec(losses.Huber, (*PAIR_CASES, Case("small_delta", ((4, 3), (4, 3)), (), {"delta": 0.1})), F.huber_loss),
     Spec(losses.L1, PAIR_CASES, F.l1_loss, kinks=_from_equal),
     Spec(losses.MSE, PAIR_CASES, F.mse_loss),
 )

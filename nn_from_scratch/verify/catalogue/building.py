@@ -47,14 +47,6 @@ class Prepared:
         subject = self.subject if spec.repeatable is None else spec.repeatable(self.subject)
         return (subject, *(x.numpy() if spec.numpy else x for x in self.inputs), *self.arguments)
 
-    def exactly(self) -> Prepared:
-        """The same in float64; the subject itself is converted."""
-        if callable(getattr(self.subject, "to", None)):
-            self.subject.to(dtype=torch.float64)
-        inputs = tuple(x.double() if x.is_floating_point() else x for x in self.inputs)
-        options = _cast(self.options, torch.float64)
-        return Prepared(subject=self.subject, inputs=inputs, arguments=self.arguments, options=options)
-
 
 def build(spec: Spec, case: Case, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Any:
     """The subject of this case, on the CPU, its parameters (and where it has any, its masks) drawn under the seed."""
@@ -108,12 +100,11 @@ def prepare(
 
 def _clear_of_kinks(spec: Spec, case: Case, subject: Any, seed: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """Inputs at some distance from every kink, or the furthest of several draws: rounding must not cross one."""
-    first = draw_inputs(case, seed=seed, dtype=dtype)
+    best, furthest = draw_inputs(case, seed=seed, dtype=dtype), -1.0
     if spec.kinks is None:
-        return first
-    best, furthest = first, -1.0
+        return best
     for draw in range(_DRAWS):
-        inputs = first if draw == 0 else draw_inputs(case, seed=seed + _SEEDS_APART * draw, dtype=dtype)
+        inputs = draw_inputs(case, seed=seed + _SEEDS_APART * draw, dtype=dtype)
         distances = spec.kinks(subject, *inputs)
         distance = float(distances.min()) if distances.numel() else _CLEAR
         if distance > furthest:

@@ -77,10 +77,10 @@ def compare_with_reference(
         return partial(_differentiated, spec, prepared, subject)
 
     # Subjects of its own, because the reference needs one that no pass has touched; in float64 for the bound.
-    pristine, exact = (prepare(spec, trial.case, seed=seed, dtype=dtype) for _ in range(2))
+    pristine, exact = (prepare(spec, trial.case, seed=seed, dtype=of) for of in (dtype, torch.float64))
     right, right_gradients = passes(pristine)(here, cotangents)
     moved = _movements(
-        passes(exact.exactly()),
+        passes(exact),
         _exact(here),
         _exact(cotangents),
         {operand.name for operand in subject.operands if operand.differentiable},
@@ -144,15 +144,7 @@ def _differentiated_by_itself(
 def _movements(
     passes: Passes, values: Tensors, cotangents: Tensors, differentiable: set[str], *, eps: float, context: CheckContext
 ) -> dict[tuple[str, str], float]:
-    """How far rounding moves outputs and gradients, by ("output" or "gradient", name).
-
-    Args:
-        passes: gives outputs and gradients for values and cotangents.
-        values, cotangents: in float64.
-        differentiable: the names of the values that are rounded.
-        eps: the distance of neighboring numbers, relative to them.
-        context: for the draws.
-    """
+    """How far rounding the differentiable values and the cotangents moves each ("output" or "gradient", name)."""
 
     def rounded(name: str, x: Tensor, size: float, draw: int) -> Tensor:
         # Towards zero by up to two roundings, so that what lies at the edge of a domain stays inside.

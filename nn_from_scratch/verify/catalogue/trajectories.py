@@ -8,7 +8,6 @@ in every step; how far that path leaves the exact one by then, plus a rounding, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,28 +29,8 @@ _SHAPES: tuple[Shape, ...] = ((3, 4), (3,))
 _PATHS = 2
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _Problem:
-    """Where the parameters start, how steep it is for each entry, and the targets of all steps."""
-
-    start: list[Tensor]
-    slopes: list[Tensor]
-    targets: list[list[Tensor]]
-
-    @classmethod
-    def drawn(cls, shapes: Sequence[Shape], steps: int, context: CheckContext) -> _Problem:
-        def draw(*names: object) -> list[Tensor]:
-            return [context.signed(shape, names[0], place, *names[1:]) for place, shape in enumerate(shapes)]
-
-        slopes = [c.abs() for c in draw("slope")]
-        return cls(start=draw("start"), slopes=slopes, targets=[draw("target", step) for step in range(steps)])
-
-    def cast(self, dtype: torch.dtype, device: str = "cpu") -> _Problem:
-        def moved(tensors: list[Tensor]) -> list[Tensor]:
-            return [x.to(device=device, dtype=dtype) for x in tensors]
-
-        targets = [moved(step) for step in self.targets]
-        return _Problem(start=moved(self.start), slopes=moved(self.slopes), targets=targets)
+# Where each parameter starts, how steep it is for each entry, and its targets in all steps, along a first axis.
+_Problem = Sequence[Sequence[Tensor]]
 
 
 def compare_trajectories(
@@ -74,8 +53,8 @@ def compare_trajectories(
     """
     context = CheckContext(seed=seed, factor=factor)
     dtype, eps = dtype_of(trial.dtype), rounding_of(trial.dtype)
-    problem = _Problem.drawn(trial.case.shapes or _SHAPES, spec.steps, context).cast(dtype)
-    exact = problem.cast(torch.float64)
+    problem = _cast(_drawn(trial.case.shapes or _SHAPES, spec.steps, context), dtype)
+    exact = _cast(problem, torch.float64)
 
     def rounded(path: int) -> Callable[..., Tensor]:
         return lambda x, *names: perturbed(x, eps, context.generator("rounding", path, *names))
@@ -85,9 +64,9 @@ def compare_trajectories(
         _path(list, spec.reference, trial.case, exact),
         *(_path(list, spec.reference, trial.case, exact, rounded(path)) for path in range(_PATHS)),
     ]
-    found = _guarded(_path(spec.hold, spec.optimizer, trial.case, problem.cast(dtype, trial.device)), spec.name)
+    found = _guarded(_path(spec.hold, spec.optimizer, trial.case, _cast(problem, dtype, trial.device)), spec.name)
     wrong: dict[int, CheckResult] = {}
-    margins, moved = ([0.0] * len(problem.start) for _ in range(2))
+    margins, moved = ([0.0] * len(problem[0]) for _ in range(2))
     for step, (ours, right, precise, *others) in enumerate(zip(found, *references, strict=True)):
         for place, expected in enumerate(right):
             moved[place] = max(moved[place], *(largest(other[place] - precise[place]) for other in others))
@@ -107,6 +86,18 @@ def compare_trajectories(
     ]
 
 
+def _drawn(shapes: Sequence[Shape], steps: int, context: CheckContext) -> _Problem:
+    return [
+        [context.signed(shape, "start", place) for place, shape in enumerate(shapes)],
+        [context.signed(shape, "slope", place).abs() for place, shape in enumerate(shapes)],
+        [context.signed((steps, *shape), "target", place) for place, shape in enumerate(shapes)],
+    ]
+
+
+def _cast(problem: _Problem, dtype: torch.dtype, device: str = "cpu") -> _Problem:
+    return [[x.to(device=device, dtype=dtype) for x in tensors] for tensors in problem]
+
+
 def _path(
     hold: Any,
     optimizer: Any,
@@ -115,11 +106,12 @@ def _path(
     rounded: Callable[..., Tensor] = lambda x, *names: x,
 ) -> Iterator[Sequence[Tensor]]:
     """The parameters after each step."""
-    parameters = [x.clone() for x in problem.start]
+    start, slopes, targets = problem
+    parameters = [x.clone() for x in start]
     taken = optimizer(hold(parameters), *case.arguments, **case.options)
-    for step, targets in enumerate(problem.targets):
-        for place, (p, c, a) in enumerate(zip(parameters, problem.slopes, targets, strict=True)):
-            gradient = c * (p - a)
+    for step in range(len(targets[0])):
+        for place, (p, c, a) in enumerate(zip(parameters, slopes, targets, strict=True)):
+            gradient = c * (p - a[step])
             p.grad = rounded(gradient, "gradient", step, place)
             p.copy_(rounded(p, "parameter", step, place))
         taken.step()

@@ -91,37 +91,31 @@ def trials_of(
         raise ArgumentError(f"checks holds {unknown[0]!r}, but the known ones are {', '.join(CHECKS)}")
     found: list[Trial] = []
     for entry in entries:
-        _check_exemptions(entry)
         of_entry = [*_trials(entry, "cpu"), *(_trials(entry, "cuda") if gpu else ())]
         for exemption in entry.exemptions:
-            if not any(trial.exemption is exemption for trial in of_entry):
-                raise ArgumentError(
-                    f"an exemption of {entry.name} is from {exemption.check!r}"
-                    f"{f' in {exemption.dtype}' if exemption.dtype else ''}, but it has no such trial"
-                )
+            _check_exemption(exemption, entry, of_entry)
         # A single contract check, which an exemption gives a trial of its own, is one of the contracts.
-        found += [
-            trial
-            for trial in of_entry
-            if checks is None or (trial.check if trial.check in CHECKS else "contracts") in checks
-        ]
+        kept = set(checks or CHECKS)
+        found += [trial for trial in of_entry if (trial.check if trial.check in CHECKS else "contracts") in kept]
     if not found:
         raise ArgumentError(f"checks is {sorted(checks or ())}, but none of them is for an entry of this catalogue")
     return tuple(found)
 
 
-def _check_exemptions(entry: Entry) -> None:
-    """Refuse an unknown name: its trial would fail as expected forever."""
-    if all(exemption.check in CHECKS for exemption in entry.exemptions):
-        return
-    from nn_from_scratch.verify import check_names
+def _check_exemption(exemption: Exemption, entry: Entry, trials: list[Trial]) -> None:
+    if exemption.check not in CHECKS:  # an unknown name would fail as expected forever
+        from nn_from_scratch.verify import check_names
 
-    for exemption in entry.exemptions:
-        if exemption.check not in (*CHECKS, *check_names()):
+        known = tuple(dict.fromkeys((*CHECKS, *check_names())))
+        if exemption.check not in known:
             raise ArgumentError(
-                f"an exemption of {entry.name} is from {exemption.check!r}, but the known checks are "
-                f"{', '.join(dict.fromkeys((*CHECKS, *check_names())))}"
+                f"an exemption of {entry.name} is from {exemption.check!r}, but the known checks are {', '.join(known)}"
             )
+    if not any(trial.exemption is exemption for trial in trials):
+        in_dtype = f" in {exemption.dtype}" if exemption.dtype else ""
+        raise ArgumentError(
+            f"an exemption of {entry.name} is from {exemption.check!r}{in_dtype}, but it has no such trial"
+        )
 
 
 def _trials(entry: Entry, device: str) -> Iterator[Trial]:

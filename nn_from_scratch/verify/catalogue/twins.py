@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -68,35 +67,24 @@ def with_subject(
         twin: a class of torch.nn, the reference where there is no other.
         attributes: as in `options_from`.
     """
+
+    def call_function(subject: Any, parameters: Mapping[str, Tensor], *inputs: Any, **options: Any) -> Any:
+        assert reference is not None
+        # A class, such as an autograd.Function, is no object with options: they are passed after the inputs.
+        own = {} if isinstance(subject, type) else options_from(subject, type(subject), attributes)
+        return reference(*inputs, **own, **options)
+
+    def call_twin(subject: Any, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Any:
+        import torch
+
+        with torch.device("meta"):  # initial values are neither drawn nor kept
+            module = twin(**options_from(subject, twin, attributes))
+        module.train(getattr(subject, "training", True))
+        # Copies, because a forward pass in training mode changes running statistics.
+        buffers = {name: attrgetter(name)(subject).clone() for name, _ in module.named_buffers()}
+        return torch.func.functional_call(module, {**buffers, **parameters}, inputs)
+
     if reference is None:
-        return None if twin is None else partial(_call_twin, twin, attributes)
+        return None if twin is None else call_twin
     # The functions that torch compiles have its name as their module too.
-    if str(getattr(reference, "__module__", None)).partition(".")[0] == "torch":
-        return partial(_call_function, reference, attributes)
-    return reference
-
-
-def _call_function(
-    function: Callable[..., Any],
-    attributes: Mapping[str, str],
-    subject: Any,
-    parameters: Mapping[str, Tensor],
-    *inputs: Any,
-    **options: Any,
-) -> Any:
-    # A class, such as an autograd.Function, is no object with options; they are handed over with the inputs.
-    own = {} if isinstance(subject, type) else options_from(subject, type(subject), attributes)
-    return function(*inputs, **own, **options)
-
-
-def _call_twin(
-    twin: Any, attributes: Mapping[str, str], subject: Any, parameters: Mapping[str, Tensor], *inputs: Tensor
-) -> Any:
-    import torch
-
-    with torch.device("meta"):  # initial values are neither drawn nor kept
-        module = twin(**options_from(subject, twin, attributes))
-    module.train(getattr(subject, "training", True))
-    # Copies, because a forward pass in training mode changes running statistics.
-    buffers = {name: attrgetter(name)(subject).clone() for name, _ in module.named_buffers()}
-    return torch.func.functional_call(module, {**buffers, **parameters}, inputs)
+    return call_function if str(getattr(reference, "__module__", None)).partition(".")[0] == "torch" else reference

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,63 @@ def test_without_a_reference_a_subject_is_held_against_itself(spec: Spec, dtype:
     for check in ("value", "input_gradient"):
         assert run_trial(Trial(alone, spec.cases[0], check, dtype)).passed
         assert run_trial(Trial(spec, spec.cases[0], check, dtype)).passed
+
+
+class Leaky(torch.nn.Module):
+    def __init__(self, negative_slope: float, scale: float = 1.0) -> None:
+        super().__init__()
+        self.negative_slope = negative_slope
+        self.scale = SimpleNamespace(value=scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x.where(x > 0, self.negative_slope * x) * self.scale.value
+        return y
+
+
+LEAKY_RELU = torch.nn.functional.leaky_relu
+LEAKY_CASE = Case("steep", ((4, 3),), (0.3,))
+
+
+@pytest.mark.parametrize(
+    ("options", "right"),
+    [
+        ({"reference": lambda subject, parameters, x: LEAKY_RELU(x, subject.negative_slope)}, True),
+        ({"reference": lambda subject, parameters, x: LEAKY_RELU(x)}, False),
+        ({"twin": torch.nn.LeakyReLU}, True),
+        ({"twin": torch.nn.LeakyReLU, "attributes": {"negative_slope": "scale.value"}}, False),
+        ({"twin": torch.nn.ReLU}, False),
+        ({"twin": torch.nn.ReLU, "reference": lambda subject, parameters, x: LEAKY_RELU(x, 0.3)}, True),
+    ],
+)
+def test_a_reference_is_called_with_the_subject_or_is_its_twin(options: dict[str, Any], right: bool) -> None:
+    assert run_trial(Trial(Spec(Leaky, (LEAKY_CASE,), **options), LEAKY_CASE, "value", "float64")).passed == right
+
+
+class Threshold(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: float) -> Tensor:
+        slopes = ctx.slopes = torch.ones_like(x).where(x > 0, slope)
+        return x * slopes
+
+    @staticmethod
+    def backward(ctx: Any, *g: Any) -> tuple[Any, ...]:
+        return g[0] * ctx.slopes, None
+
+
+def test_a_function_of_torch_is_called_with_the_options_of_the_subject_or_of_the_case() -> None:
+    softmax = next(spec for spec in LAYERS if spec.subject is nn.Softmax)
+    for spec, case in ((softmax, softmax.cases[1]), (Spec(Threshold, (LEAKY_CASE,), LEAKY_RELU), LEAKY_CASE)):
+        assert run_trial(Trial(spec, case, "value", "float64")).passed
+
+
+def test_a_twin_leaves_running_statistics_alone() -> None:
+    spec = next(spec for spec in LAYERS if spec.subject is nn.BatchNorm2d)
+    layer = build(spec, spec.cases[0])
+    before = {name: tensor.clone() for name, tensor in layer.buffers().items()}
+    assert spec.reference is not None
+    expected = spec.reference(layer, layer.parameters(), x := torch.randn(4, 3, 5, 4, dtype=torch.float64))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in layer.buffers().items())
+    torch.testing.assert_close(layer(x), expected)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
