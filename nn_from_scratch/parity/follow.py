@@ -171,16 +171,16 @@ def _pass_of_ours(
     for parameter in model.parameters().values():
         parameter.grad = None
     found: dict[tuple[int, str], Tensor] = {}
-    handed = found if given is None else given
+    neighbors = found if given is None else given
     for place, layer in enumerate(layers):
         # Detached, so that each layer's gradient can be looked at before it is propagated.
-        found[place, _VALUE] = layer((handed[place - 1, _VALUE] if place else x).detach())
+        found[place, _VALUE] = layer((neighbors[place - 1, _VALUE] if place else x).detach())
     loss = MSE()
     last = len(layers)
-    found[last, _VALUE] = loss((handed[last - 1, _VALUE] if last else x).detach(), target)
+    found[last, _VALUE] = loss((neighbors[last - 1, _VALUE] if last else x).detach(), target)
     found[last, _HANDED_ON] = _first(loss.backward(torch.ones_like(found[last, _VALUE])))
     for place in reversed(range(last)):
-        gradient = handed[place + 1, _HANDED_ON].detach()
+        gradient = neighbors[place + 1, _HANDED_ON].detach()
         found[place, _HANDED_ON] = _first(backward(found[place, _VALUE], gradient))
     for name, parameter in Sequential(*layers).parameters().items():
         position, _, quantity = name.partition(".")

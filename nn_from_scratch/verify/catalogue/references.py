@@ -88,8 +88,8 @@ def compare_with_reference(
         context=context,
     )
 
-    def result(kind: str, name: str, found: Tensor | None, expected: Tensor) -> CheckResult:
-        return _result(trial, name, found, expected, moved.get((kind, name), 0.0), factor)
+    def result(part: str, name: str, found: Tensor | None, expected: Tensor) -> CheckResult:
+        return _result(trial, name, found, expected, moved.get((part, name), 0.0), factor)
 
     if trial.check == "value":
         surplus = [

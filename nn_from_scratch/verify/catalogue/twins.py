@@ -70,7 +70,7 @@ def with_subject(
 
     def call_function(subject: Any, parameters: Mapping[str, Tensor], *inputs: Any, **options: Any) -> Any:
         assert reference is not None
-        # A class, such as an autograd.Function, is no object with options: they are passed after the inputs.
+        # A class, such as an autograd.Function, is not an object with options: they are passed after the inputs.
         own = {} if isinstance(subject, type) else options_from(subject, type(subject), attributes)
         return reference(*inputs, **own, **options)
 

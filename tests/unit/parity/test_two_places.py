@@ -48,7 +48,7 @@ def test_Softsign_and_Descent_are_exported():
     assert {"Softsign", "Descent"} <= {*dir(nn), *dir(nn.engine)} and nn.Softsign and nn.Descent
 """
 
-# One test of each kind that follows from an entry.
+# One test of each file and check that follows from an entry.
 PASSED = {
     "tests/gradcheck/test_layers.py::test_layers[Softsign-image-float64-gradient]",
     "tests/gradcheck/test_layers.py::test_layers[Softsign-image-float64-contracts]",

@@ -1,4 +1,4 @@
-"""A catalogue of somebody else's subjects gets the same pyramid as the engine's, from one decorated test."""
+"""A catalogue of subjects from user code gets the same pyramid as the engine, from one decorated test."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_an_exemption_is_expected_to_fail_and_one_that_is_not_needed_fails(proje
     result.stdout.fnmatch_lines(["XFAIL*Known-steep-float64-gradient* - exempted: twice as large"])
     result.stdout.fnmatch_lines(["*thought to fail*"])
     outcomes = result.parseoutcomes()
-    # gradient, complex step, two contracts, and the input gradient in two dtypes; copies is none that it breaks.
+    # gradient, complex step, two contracts, and the input gradient in two dtypes; it does not break copies.
     assert (outcomes["xfailed"], outcomes["failed"]) == (6, 1)
     result.stdout.fnmatch_lines(["FAILED*Known-steep-float64-copies*"])
 
