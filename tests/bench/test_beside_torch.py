@@ -7,6 +7,7 @@ prints the ratio of ours to PyTorch's with its interval. `-m gpu` does the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -73,14 +74,19 @@ def sides_of(spec: Spec, case: Case, device: str, timed: str) -> tuple[Side, Sid
 
 
 def side_of_torch(spec: Spec, prepared: Prepared, timed: str, cotangent: Tensor) -> Side:
-    assert spec.reference is not None
-    reference = spec.reference
     inputs = [x.requires_grad_() if x.is_floating_point() else x for x in prepared.inputs]
-    leaves = {name: x.detach().clone().requires_grad_() for name, x in prepared.subject.parameters().items()}
+    call: Callable[..., Tensor]
+    if spec.twin is not None:
+        call = twin = nn.to_torch(prepared.subject)
+        leaves: dict[str, Tensor] = dict(twin.named_parameters())
+    else:
+        assert spec.reference is not None
+        leaves = {name: x.detach().clone().requires_grad_() for name, x in prepared.subject.parameters().items()}
+        call = partial(spec.reference, prepared.subject, leaves)
     wanted = [x if x.requires_grad else None for x in (*inputs, *leaves.values())]
 
     def forward() -> Sequence[Tensor | None]:
-        return (reference(prepared.subject, leaves, *inputs),)  # with what its backward needs saved, as ours
+        return (call(*inputs),)  # with what its backward needs saved, as ours
 
     if timed == "forward":
         return forward

@@ -35,9 +35,9 @@ class Descent(Optimizer):
     def __init__(self, model: Module, *, lr: float = 1e-3) -> None:
         super().__init__(model, lr=lr)
 
-    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], c: Coefficients) -> None:
+    def update(self, names: list[str], parameters: list[Tensor], gradients: list[Tensor], t: int) -> None:
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter -= c["lr"] * gradient
+            parameter -= self.lr * gradient
 '''
 DESCENT_ENTRY = 'OptimizerSpec(optimizers.Descent, (Case("lr", options={"lr": 0.1}),), torch.optim.SGD, Held)'
 
