@@ -17,8 +17,14 @@ from torch import Tensor
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.contracts.baseline import is_finite, rounding_noise
 from nn_from_scratch.verify.derivative.gradients import check_gradient
-from nn_from_scratch.verify.derivative.linearization import LinearizationPoint, flatten, point_at, working_values
-from nn_from_scratch.verify.derivative.probes import DirectionalProbe, directional, magnitude
+from nn_from_scratch.verify.derivative.linearization import (
+    LinearizationPoint,
+    flatten,
+    magnitude,
+    point_at,
+    working_values,
+)
+from nn_from_scratch.verify.derivative.probes import DirectionalProbe, VariedOperand, directional
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Operand, Run, Subject, Traits, Values
 from nn_from_scratch.verify.results import CheckContext, CheckResult, Verdict
 
@@ -136,7 +142,7 @@ def _plainly_right(moved: Subject, context: CheckContext) -> bool:
     for slot in moved.operands:
         if not slot.differentiable:
             continue
-        gradient = point.gradient(slot.name, 0)
+        gradient = point.gradients[0][slot.name]
         x = point.values[slot.name]
         if gradient is None or gradient.shape != x.shape or not bool(torch.isfinite(gradient).all()):
             return False
@@ -167,7 +173,7 @@ def _holds(moved: Subject, context: CheckContext, result: CheckResult) -> bool:
     name = result.tensor
     if name is None:
         return True
-    gradient = point.gradient(name, 0)
+    gradient = point.gradients[0][name]
     x = point.values[name]
     if gradient is None:
         gradient = torch.zeros_like(x)
@@ -194,19 +200,19 @@ def _contradicts(
     point: LinearizationPoint, name: str, u: torch.Tensor, gradient: torch.Tensor, noise: float, context: CheckContext
 ) -> bool:
     analytic, _ = directional(gradient, u)
-    line = DirectionalProbe(point, name, u, context)
+    line = DirectionalProbe(VariedOperand.at(point, name, context), u)
     slack = noise * float(u.abs().sum())
     agreeing = 0
     before: float | None = None
     stable = False
     for power in range(1, 17):
         h = 10.0**-power
-        slope = (line.change(0, h) - line.change(0, -h)) / (2 * h)
+        slope = (line.change(h) - line.change(-h)) / (2 * h)
         if not math.isfinite(slope):
             before = None
             continue
         size = max(abs(analytic), abs(slope))
-        floor = 10 * line.rounding(0) / h
+        floor = 10 * line.rounding / h
         apart = abs(slope - analytic)
         if apart <= _SAME * size and floor <= _SAME * size:
             agreeing += 1

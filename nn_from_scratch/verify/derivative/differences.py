@@ -19,24 +19,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-__all__ = ["START", "Derivative", "Probes", "differentiate", "noise_level", "ridders"]
+from torch import Tensor
+
+from nn_from_scratch.verify.derivative import constants
+
+__all__ = ["Derivative", "differentiate", "extrapolated", "noise_differences", "noise_level", "ridders"]
 
 Probes = Callable[[float], Sequence[float]]
-
-START = 0.1
-_LEVELS = 7
-_DIVERGED = 2.0
-_SHRINK = 32.0
-_ATTEMPTS = 9
-_FINITE_ATTEMPTS = 24
-_IDLE = 2
-_NOISY = 4.0
-_BETWEEN = (0.3, 0.13)
-_ROUNDING = 2.0**-51
-_AT_FLOOR = 2.0
-_CONVERGES = 0.7
-_LOST_IN_NOISE = 8.0
+Number = TypeVar("Number", float, Tensor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +53,35 @@ class Derivative:
     start: float
     settled: bool
 
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Smaller for a better one."""
+        return (not self.settled, self.error)
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether the error is about what rounding alone causes, so that other steps cannot improve it."""
+        return self.error <= constants.AT_FLOOR * self.floor
+
+    @property
+    def noisy(self) -> bool:
+        """Whether rounding, noise or nondeterminism is what limits the error."""
+        return self.error <= constants.NEAR_FLOOR * self.floor
+
+
+def extrapolated(first: Number, above: Sequence[Number], *, odd: bool) -> list[Number]:
+    """The next row of a Ridders table.
+
+    Args:
+        first: The difference quotient for half of the previous step.
+        above: The previous row.
+        odd: Whether the error is a series of odd powers of the step, else of even ones.
+    """
+    row = [first]
+    for m, previous in enumerate(above, 1):
+        row.append(row[-1] + (row[-1] - previous) / (2 ** (2 * m - odd) - 1))
+    return row
+
 
 def ridders(
     delta: Callable[[float], float], start: float, noise: float, probes: Probes | None = None
@@ -78,46 +99,38 @@ def ridders(
         The entry with the smallest error estimate; None if Δ is not finite at the largest step.
     """
     best: Derivative | None = None
-    odd: list[float] = []
+    row: list[float] = []
     evens: list[list[float]] = []
     change = math.inf
-    for level in range(_LEVELS):
+    for level in range(constants.TABLE_ROWS):
         h = start / 2**level
         right, left = delta(h), delta(-h)
         if not (math.isfinite(right) and math.isfinite(left)):
             return best
-        new_odd, new_evens = [(right - left) / (2 * h)], [[(right + left) / (2 * h)]]
+        sums = [right + left]
         if probes is not None:
-            new_evens += [[(r + e) / (2 * h)] for r, e in zip(probes(h), probes(-h), strict=True)]
-        floor = (noise + _ROUNDING * max(abs(right), abs(left))) / h
-        before, change = change, abs(new_odd[0] - odd[0]) if odd else math.inf
-        settled = change <= _LOST_IN_NOISE * floor or (level >= 2 and change <= _CONVERGES * before)
+            sums += [r + e for r, e in zip(probes(h), probes(-h), strict=True)]
+        above, row = row, extrapolated((right - left) / (2 * h), row, odd=False)
+        evens = [
+            extrapolated(s / (2 * h), even, odd=True) for s, even in zip(sums, evens or [[] for _ in sums], strict=True)
+        ]
+        floor = (noise + constants.DIFFERENCE_ROUNDING * max(abs(right), abs(left))) / h
+        before, change = change, abs(row[0] - above[0]) if above else math.inf
+        settled = change <= constants.LOST_IN_NOISE * floor or (level >= 2 and change <= constants.CONVERGES * before)
         error = math.inf
         for m in range(1, level + 1):
-            new_odd.append(new_odd[m - 1] + (new_odd[m - 1] - odd[m - 1]) / (4**m - 1))
-            for new_even, even in zip(new_evens, evens, strict=True):
-                new_even.append(new_even[m - 1] + (new_even[m - 1] - even[m - 1]) / (2 ** (2 * m - 1) - 1))
-            jump = max(abs(new_even[m]) for new_even in new_evens)
-            spread = max(abs(new_odd[m] - new_odd[m - 1]), abs(new_odd[m] - odd[m - 1]))
-            error = spread + jump + floor
-            if best is None or (not settled, error) < (not best.settled, best.error):
+            jump = max(abs(even[m]) for even in evens)
+            error = max(abs(row[m] - row[m - 1]), abs(row[m] - above[m - 1])) + jump + floor
+            if best is None or (not settled, error) < best.rank:
                 best = Derivative(
-                    value=new_odd[m],
-                    error=error,
-                    floor=floor,
-                    jump=jump,
-                    step=h,
-                    start=start,
-                    settled=settled,
+                    value=row[m], error=error, floor=floor, jump=jump, step=h, start=start, settled=settled
                 )
-        if best is not None and best.settled:
-            if best.error <= (1 + _AT_FLOOR) * best.floor:
-                break
-            if level >= 3 and error > _DIVERGED * best.error and best.floor > 0.01 * best.error:
-                break
-        if level >= 3 and not settled and change > before:
+        if best is not None and best.settled and best.at_floor:
             break
-        odd, evens = new_odd, new_evens
+        if level >= constants.FIRST_ROW_TO_STOP_AT:
+            diverges = best is not None and best.settled and error > constants.DIVERGES * best.error
+            if (diverges and best.floor > constants.FLOOR_MATTERS * best.error) or (not settled and change > before):
+                break
     return best
 
 
@@ -148,41 +161,40 @@ def differentiate(
     if start is None:
         return None
     at_once = ridders(delta, start, rounding, probes)
-    if (
-        at_once is not None
-        and at_once.settled
-        and at_once.error <= min((1 + _AT_FLOOR) * at_once.floor, target(at_once.value))
-    ):
+    if at_once is not None and at_once.settled and at_once.at_floor and at_once.error <= target(at_once.value):
         return at_once
     best: Derivative | None = None
     growing = shrinking = False
     idle = 0
-    for _ in range(_ATTEMPTS):
-        if start < START and start < finest():
+    for _ in range(constants.TABLES):
+        if start < constants.START and start < finest():
             break
         found = ridders(delta, start, rounding, probes)
-        if start >= START or (found is not None and found.settled):
+        if start >= constants.START or (found is not None and found.settled):
             level = noise(start)
             found = ridders(delta, start, level, probes)
-            if found is not None and found.settled and level > _NOISY * rounding:
+            if found is not None and found.settled and level > constants.SUSPICIOUS_NOISE * rounding:
                 found = replace(found, settled=_steady(delta, found, level))
         if growing and found is not None and best is not None and not _agree(found, best):
             break
-        improved = found is not None and (best is None or _rank(found) < _rank(best))
-        much = found is not None and (best is None or _rank(found) < (not best.settled, 0.5 * best.error))
+        noisy = found is not None and found.settled and found.noisy
+        improved = found is not None and (best is None or found.rank < best.rank)
+        much = found is not None and (
+            best is None or found.rank < (not best.settled, constants.MUCH_BETTER * best.error)
+        )
         idle = 0 if much or found is None or not found.settled else idle + 1
         if improved:
             best = found
         if best is not None and best.settled and best.error <= target(best.value):
             break
-        if idle >= _IDLE or ((growing or shrinking) and not improved and _noisy(found)):
+        if idle >= constants.IDLE_TABLES or ((growing or shrinking) and not improved and noisy):
             break
-        if _noisy(found) and not shrinking:
-            growing, start = True, start * _SHRINK
+        if noisy and not shrinking:
+            growing, start = True, start * constants.START_RATIO
         elif growing:
             break
         else:
-            shrinking, start = True, start / _SHRINK
+            shrinking, start = True, start / constants.START_RATIO
     return best
 
 
@@ -193,48 +205,51 @@ def _steady(delta: Callable[[float], float], found: Derivative, noise: float) ->
         return (delta(h) - delta(-h)) / (2 * h)
 
     far = abs(central(found.step) - found.value)
-    for share in _BETWEEN:
+    for share in constants.STEPS_BETWEEN:
         h = share * found.step
-        if not abs(central(h) - found.value) <= 2 * far + 10 * (found.error + noise / h):
+        if not abs(central(h) - found.value) <= 2 * far + constants.AGREEMENT * (found.error + noise / h):
             return False
     return True
 
 
 def noise_level(delta: Callable[[float], float], distance: float) -> float:
-    """The standard error of one value of Δ, measured.
+    """The standard error of one value of Δ, measured at five points so close together that they should not differ.
 
-    Third and fourth differences over five points so close together that a smooth function has none (after
-    Hamming; Moré and Wild 2011, "Estimating computational noise"). The points lie to one side of 0, as there may
-    be a kink at 0 itself.
+    The points lie to one side of 0, as there may be a kink at 0 itself.
 
     Args:
         delta: Δ(t) = φ(t) - φ(0).
         distance: Of the points from each other.
     """
-    d = distance
-    a, b, c, e, f = (delta(k * d) for k in range(1, 6))
-    one, other = (a - 3 * b + 3 * c - e) / math.sqrt(20), (b - 3 * c + 3 * e - f) / math.sqrt(20)
-    level = math.hypot(one, other, (a - 4 * b + 6 * c - 4 * e + f) / math.sqrt(70)) / math.sqrt(3)
+    differences = noise_differences([delta(k * distance) for k in range(1, 6)])
+    level = math.hypot(*differences) / math.sqrt(len(differences))
     return level if math.isfinite(level) else 0.0
+
+
+def noise_differences(values: Sequence[Number]) -> tuple[Number, Number, Number]:
+    """The third and the fourth differences of five values, which are 0 for a smooth function, in units of its noise.
+
+    After Hamming; Moré and Wild 2011, "Estimating computational noise". Each is divided by the root of the sum of the
+    squares of its binomial coefficients: 1 + 9 + 9 + 1 = 20, and 1 + 16 + 36 + 16 + 1 = 70.
+    """
+    a, b, c, d, e = values
+    third = math.sqrt(20)
+    return (
+        (a - 3 * b + 3 * c - d) / third,
+        (b - 3 * c + 3 * d - e) / third,
+        (a - 4 * b + 6 * c - 4 * d + e) / math.sqrt(70),
+    )
 
 
 def _agree(wide: Derivative, narrow: Derivative) -> bool:
     """Whether larger steps only make a derivative more exact, and do not look at another part of the function."""
-    return abs(wide.value - narrow.value) <= 10 * (narrow.error + wide.error)
-
-
-def _rank(found: Derivative) -> tuple[bool, float]:
-    return (not found.settled, found.error)
-
-
-def _noisy(found: Derivative | None) -> bool:
-    return found is not None and found.settled and found.error <= 8 * found.floor
+    return abs(wide.value - narrow.value) <= constants.AGREEMENT * (narrow.error + wide.error)
 
 
 def _finite_start(delta: Callable[[float], float]) -> float | None:
-    start = START
-    for _ in range(_FINITE_ATTEMPTS):
+    start = constants.START
+    for _ in range(constants.FINITE_STARTS):
         if math.isfinite(delta(start)) and math.isfinite(delta(-start)):
             return start
-        start /= 8
+        start /= constants.FINITE_START_RATIO
     return None

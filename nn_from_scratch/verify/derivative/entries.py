@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.comparison import Mismatch, compare
-from nn_from_scratch.verify.context import CheckContext
+from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.derivative.batches import batched, entry_tables
-from nn_from_scratch.verify.derivative.differences import Derivative, differentiate, ridders
-from nn_from_scratch.verify.derivative.linearization import LinearizationPoint
-from nn_from_scratch.verify.derivative.probes import DirectionalProbe, directional, magnitude
+from nn_from_scratch.verify.derivative.differences import differentiate, ridders
+from nn_from_scratch.verify.derivative.probes import DirectionalProbe, VariedOperand, directional
 
 __all__ = ["EntryGradient", "Location", "entry_gradient", "locate"]
-
-_ROUNDINGS = 4.0
-_SAMPLE = 64
-_MOST_FOUND = 32
-_MOST_TESTS = 1000
-_ESTIMATE_FROM = 8
-_USEFUL = 1e-4
-_WORTH_A_BATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,68 +44,49 @@ class Location:
 
 
 def entry_gradient(
-    point: LinearizationPoint,
-    slot: str,
-    context: CheckContext,
-    *,
-    start: float,
-    row: int = 0,
-    seconds: float = float("inf"),
-    entries: Sequence[int] | None = None,
+    varied: VariedOperand, *, start: float, seconds: float = math.inf, entries: Sequence[int] | None = None
 ) -> EntryGradient | None:
     """Differentiate <v, f> with respect to every entry, one by one.
 
     Args:
-        point: Where.
-        slot: The tensor.
-        context: Gives the deadline.
-        start: The largest step, relative to the tensor's magnitude.
-        row: Which cotangent.
+        varied: The operand.
+        start: The largest step, relative to the operand's size.
         seconds: How long it may take; decided after a few entries.
         entries: Flat indices to look at instead of all.
 
     Returns:
-        Value and error, of the tensor's shape (or one entry for each index); None if it would take too long.
+        Value and error, of the operand's shape (or one entry for each index); None if it would take too long.
     """
-    x = point.values[slot]
-    size = magnitude(x)
-    noise = _noise(point, slot, context, start, row)
-    chosen = list(range(x.numel()) if entries is None else entries)
+    # Measured along a dense direction: a single entry may move too little to show it.
+    noise = DirectionalProbe(varied, varied.direction("noise")).noise(start)
+    chosen = list(range(varied.x.numel()) if entries is None else entries)
     began = time.monotonic()
-    known = _together(point, slot, context, chosen, size, start, noise, row, seconds)
+    known = _together(varied, chosen, start, noise, seconds)
     left = [place for place in range(len(chosen)) if place not in known]
     for done, place in enumerate(left):
-        if done == _ESTIMATE_FROM and (time.monotonic() - began) / done * len(left) > seconds:
+        if done == constants.TIMED_ENTRIES and (time.monotonic() - began) / done * len(left) > seconds:
             return None
-        found = _entry(point, slot, context, chosen[place], size, start, row, noise)
-        known[place] = (float("nan"), float("inf")) if found is None else (found.value, found.error)
-    pairs = torch.tensor([known[place] for place in range(len(chosen))], dtype=torch.float64).reshape(-1, 2) / size
-    shape = x.shape if entries is None else (len(chosen),)
-    return EntryGradient(value=pairs[:, 0].reshape(shape), error=pairs[:, 1].reshape(shape))
+        known[place] = _alone(varied, chosen[place], start, noise)
+    pairs = torch.tensor([known[place] for place in range(len(chosen))], dtype=torch.float64).reshape(-1, 2)
+    value, error = (pairs / varied.size).T
+    shape = varied.x.shape if entries is None else (len(chosen),)
+    return EntryGradient(value=value.reshape(shape), error=error.reshape(shape))
 
 
 def _together(
-    point: LinearizationPoint,
-    slot: str,
-    context: CheckContext,
-    entries: Sequence[int],
-    size: float,
-    start: float,
-    noise: float,
-    row: int,
-    seconds: float,
+    varied: VariedOperand, entries: Sequence[int], start: float, noise: float, seconds: float
 ) -> dict[int, tuple[float, float]]:
     """Derivative and error of those entries that batched tables settle, by their place in the list."""
     known: dict[int, tuple[float, float]] = {}
-    samples = batched(point, slot, context) if len(entries) >= _WORTH_A_BATCH else None
+    samples = batched(varied) if len(entries) >= constants.WORTH_A_BATCH else None
     if samples is None:
         return known
     place = 0
     began = time.monotonic()
-    for values, errors in entry_tables(samples, entries, size=size, start=start, noise=noise, row=row, context=context):
-        good = errors <= _USEFUL * values.abs() + 10 * noise / start
-        for value, error, settled in zip(values.tolist(), errors.tolist(), good.tolist(), strict=True):
-            if settled:
+    for values, errors in entry_tables(samples, entries, start=start, noise=noise):
+        floor = noise / start
+        for value, error in zip(values.tolist(), errors.tolist(), strict=True):
+            if _is_useful(value, error, floor):
                 known[place] = (value, error)
             place += 1
         if (time.monotonic() - began) / place * len(entries) > seconds:
@@ -122,119 +94,108 @@ def _together(
     return known
 
 
-def locate(
-    point: LinearizationPoint,
-    slot: str,
-    gradient: Tensor | None,
-    context: CheckContext,
-    *,
-    start: float,
-    row: int = 0,
-    seconds: float,
-) -> Location:
+def _alone(varied: VariedOperand, index: int, start: float, noise: float) -> tuple[float, float]:
+    """Derivative and error of one entry, per step of the operand's size; NaN and infinity where nothing settles."""
+    probe = DirectionalProbe(varied, varied.single(index))
+    found = ridders(probe.change, start, noise)
+    if found is None or not found.settled or not _is_useful(found.value, found.error, found.floor):
+        found = differentiate(
+            probe.change,
+            lambda _: noise,
+            target=lambda value: constants.ENTRY_TARGET * abs(value),
+            finest=probe.finest,
+            rounding=noise,
+        )
+    return (found.value, found.error) if found is not None and found.settled else (math.nan, math.inf)
+
+
+def _is_useful(value: float, error: float, floor: float) -> bool:
+    return error <= constants.USEFUL_ERROR * abs(value) + constants.USEFUL_FLOORS * floor
+
+
+def locate(varied: VariedOperand, gradient: Tensor | None, *, start: float, seconds: float) -> Location:
     """Find the entries in which a gradient is wrong.
 
     Args:
-        point: Where.
-        slot: The tensor.
-        gradient: What the backward returned; None stands for zero. It may have another shape than the tensor.
-        context: Factor, seed and deadline.
-        start: A largest step that suits the function, relative to the tensor's magnitude.
-        row: Which cotangent.
+        varied: The operand.
+        gradient: What the backward returned; None stands for zero. It may have another shape than the operand.
+        start: A largest step that suits the function, relative to the operand's size.
         seconds: How long it may take.
     """
-    x = point.values[slot]
-    whole = entry_gradient(point, slot, context, start=start, row=row, seconds=seconds)
-    if whole is not None:
-        known = torch.isfinite(whole.value)
-        numeric = torch.where(known, whole.value, 0.0)
-        error = torch.where(known, whole.error, float("inf"))
-        if gradient is not None and gradient.shape != x.shape:
-            return Location(mismatch=None, numeric=numeric, allowed=context.factor * error)
-        analytic = torch.zeros_like(numeric) if gradient is None else gradient.detach().to(numeric)
-        allowed = context.factor * (error + _roundings(gradient) * analytic.abs().nan_to_num(0, 0, 0))
-        numeric = torch.where(known, numeric, analytic)
-        return Location(mismatch=compare(analytic, numeric, allowed).mismatch, numeric=numeric, allowed=allowed)
-    if gradient is not None and gradient.shape != x.shape:
-        return Location(mismatch=None)
-    return Location(mismatch=_searched(point, slot, gradient, context, start, row, seconds))
+    whole = entry_gradient(varied, start=start, seconds=seconds)
+    misshapen = gradient is not None and gradient.shape != varied.x.shape
+    if whole is None:
+        return Location(mismatch=None if misshapen else _searched(varied, gradient, start, seconds))
+    known = torch.isfinite(whole.value)
+    numeric = torch.where(known, whole.value, 0.0)
+    error = torch.where(known, whole.error, math.inf)
+    if misshapen:
+        return Location(mismatch=None, numeric=numeric, allowed=varied.context.factor * error)
+    analytic = torch.zeros_like(numeric) if gradient is None else gradient.detach().to(numeric)
+    rounding = varied.gradient_eps * analytic.abs().nan_to_num(0, 0, 0)
+    allowed = varied.context.factor * (error + rounding)
+    numeric = torch.where(known, numeric, analytic)
+    return Location(mismatch=compare(analytic, numeric, allowed).mismatch, numeric=numeric, allowed=allowed)
 
 
-def _searched(
-    point: LinearizationPoint,
-    slot: str,
-    gradient: Tensor | None,
-    context: CheckContext,
-    start: float,
-    row: int,
-    seconds: float,
-) -> Mismatch | None:
-    x = point.values[slot]
-    analytic = torch.zeros(x.shape, dtype=torch.float64) if gradient is None else gradient.detach()
-    flat = analytic.to("cpu", torch.float64).reshape(-1)
+def _searched(varied: VariedOperand, gradient: Tensor | None, start: float, seconds: float) -> Mismatch | None:
+    """The worst entry of a sample, and of those that bisection finds."""
+    x, factor = varied.x, varied.context.factor
     total = x.numel()
-    generator = context.generator("entries", slot)
-    sample = sorted(set(torch.randint(total, (min(_SAMPLE, total),), generator=generator).tolist()))
-    sampled = entry_gradient(point, slot, context, start=start, row=row, seconds=seconds, entries=sample)
+    flat = torch.zeros(total, dtype=torch.float64)
+    if gradient is not None:
+        flat = gradient.detach().to("cpu", torch.float64).reshape(-1)
+    drawn = torch.randint(
+        total, (min(constants.SAMPLED_ENTRIES, total),), generator=varied.context.generator("entries", varied.name)
+    )
+    sample = sorted(set(drawn.tolist()))
+    sampled = entry_gradient(varied, start=start, seconds=seconds, entries=sample)
     hits: list[int] = []
-    share = 0.0
     if sampled is not None:
-        allowed = context.factor * (sampled.error + _roundings(gradient) * flat[sample].abs())
+        allowed = factor * (sampled.error + varied.gradient_eps * flat[sample].abs())
         wrong = ~((flat[sample] - sampled.value).abs() <= allowed) & sampled.value.isfinite()
         hits = [index for index, hit in zip(sample, wrong.tolist(), strict=True) if hit]
-        share = len(hits) / len(sample)
-    hits += _bisected(point, slot, gradient, context, start, row, seconds)
-    hits = sorted(set(hits))
+    share = len(hits) / len(sample)
+    hits = sorted({*hits, *_bisected(varied, gradient, start, seconds)})
     if not hits:
         return None
-    found = entry_gradient(point, slot, context, start=start, row=row, entries=hits)
+    found = entry_gradient(varied, start=start, entries=hits)
     assert found is not None
-    allowed = context.factor * (found.error + _roundings(gradient) * flat[hits].abs())
+    allowed = factor * (found.error + varied.gradient_eps * flat[hits].abs())
     mismatch = compare(flat[hits], found.value, allowed).mismatch
     if mismatch is None or mismatch.index is None:
         return None
     where = torch.unravel_index(torch.tensor(hits[mismatch.index[0]]), x.shape)
-    return Mismatch(
+    return replace(
+        mismatch,
         index=tuple(int(i) for i in where),
-        analytic=mismatch.analytic,
-        numeric=mismatch.numeric,
-        allowed=mismatch.allowed,
         count=max(round(share * total), mismatch.count or 0),
         total=total,
         counted="sampled" if share * total > len(hits) else "at least",
     )
 
 
-def _bisected(
-    point: LinearizationPoint,
-    slot: str,
-    gradient: Tensor | None,
-    context: CheckContext,
-    start: float,
-    row: int,
-    seconds: float,
-) -> list[int]:
+def _bisected(varied: VariedOperand, gradient: Tensor | None, start: float, seconds: float) -> list[int]:
     """Halve the set of entries that move, following the halves that disagree, the worst first."""
-    x = point.values[slot]
-    u = context.signed(x.shape, "direction", slot, "bisection", device=x.device) * magnitude(x)
+    total = varied.x.numel()
+    u = varied.direction("bisection").reshape(-1)
     until = time.monotonic() + seconds
 
     def excess(low: int, high: int) -> float:
-        direction = torch.zeros_like(u).reshape(-1)
-        direction[low:high] = u.reshape(-1)[low:high]
-        line = DirectionalProbe(point, slot, direction.reshape(x.shape), context)
-        found = line.table(row, start) or line.derivative(row, 0.0)
+        direction = torch.zeros_like(u)
+        direction[low:high] = u[low:high]
+        probe = DirectionalProbe(varied, direction.reshape(varied.x.shape))
+        found = probe.table(start) or probe.derivative()
         if found is None:
             return 0.0
-        a, scale = directional(gradient, line.direction)
-        allowed = context.factor * (found.error + _roundings(gradient) * scale)
-        difference = abs(a - found.value)
-        return difference if difference > allowed else 0.0
+        analytic, scale = directional(gradient, probe.direction)
+        difference = abs(analytic - found.value)
+        return difference if difference > varied.context.factor * (found.error + varied.gradient_eps * scale) else 0.0
 
     hits: list[int] = []
-    queue = [(-float("inf"), 0, x.numel())]
-    for _ in range(_MOST_TESTS):
-        if not queue or len(hits) >= _MOST_FOUND or time.monotonic() > until:
+    queue = [(-math.inf, 0, total)]
+    for _ in range(constants.MOST_BISECTIONS):
+        if not queue or len(hits) >= constants.MOST_ENTRIES_FOUND or time.monotonic() > until:
             break
         _, low, high = heapq.heappop(queue)
         if high - low == 1:
@@ -246,43 +207,3 @@ def _bisected(
             if found:
                 heapq.heappush(queue, (-found, *part))
     return hits
-
-
-def _entry(
-    point: LinearizationPoint,
-    slot: str,
-    context: CheckContext,
-    index: int,
-    size: float,
-    start: float,
-    row: int,
-    noise: float,
-) -> Derivative | None:
-    x = point.values[slot]
-    u = torch.zeros(x.numel(), dtype=torch.float64, device=x.device)
-    u[index] = size
-    line = DirectionalProbe(point, slot, u.reshape(x.shape), context)
-    change = partial(line.change, row)
-
-    found = ridders(change, start, noise)
-    if found is not None and found.settled and found.error <= _USEFUL * abs(found.value) + 10 * found.floor:
-        return found
-    wider = differentiate(
-        change,
-        lambda _: noise,
-        target=lambda value: 1e-8 * abs(value),
-        finest=line.finest,
-        rounding=noise,
-    )
-    return wider if wider is not None and wider.settled else None
-
-
-def _noise(point: LinearizationPoint, slot: str, context: CheckContext, start: float, row: int) -> float:
-    """The noise of φ, measured once along a dense direction: a single entry may move too little to show it."""
-    x = point.values[slot]
-    u = context.signed(x.shape, "direction", slot, "noise", device=x.device) * magnitude(x)
-    return DirectionalProbe(point, slot, u, context).noise(row, start)
-
-
-def _roundings(gradient: Tensor | None) -> float:
-    return 0.0 if gradient is None else _ROUNDINGS * float(torch.finfo(gradient.dtype).eps)

@@ -1,29 +1,26 @@
-"""The gradient check: what a backward returns, held against finite differences, one tensor at a time."""
+"""The gradient check: what a backward returns, compared with finite differences, one tensor at a time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.context import CheckContext, TimeLimitReached
+from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.derivative.confirmation import confirm
 from nn_from_scratch.verify.derivative.entries import entry_gradient
 from nn_from_scratch.verify.derivative.linearization import all_finite, point_at, working_values
 from nn_from_scratch.verify.derivative.measurements import Measurement, best, measure, measure_all
-from nn_from_scratch.verify.derivative.probes import magnitude
-from nn_from_scratch.verify.derivative.special_points import GRADIENT, Task, not_finite, report_wrong, unresolved
-from nn_from_scratch.verify.derivative.wrong_gradient import WrongGradient, wrong_gradient
+from nn_from_scratch.verify.derivative.probes import VariedOperand
+from nn_from_scratch.verify.derivative.special_points import correct, not_finite, report_wrong, undecided, unresolved
+from nn_from_scratch.verify.derivative.wrong_gradient import GRADIENT, wrong_gradient
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.results import CheckResult
 
-__all__ = ["GRADIENT", "check_gradient"]
-
-_WHOLE_ENTRIES = 4096
-_WHOLE_SECONDS = 20.0
+__all__ = ["GRADIENT", "check_gradient", "check_operands"]
 
 
 def check_gradient(subject: Subject, context: CheckContext) -> list[CheckResult]:
@@ -43,104 +40,108 @@ def check_gradient(subject: Subject, context: CheckContext) -> list[CheckResult]
     Raises:
         SubjectError: If the subject's forward raises, or it has no floating-point output.
     """
-    operands = [slot for slot in subject.operands if slot.differentiable]
+    return check_operands(GRADIENT, subject, context, _check_operand)
+
+
+def check_operands(
+    check: str,
+    subject: Subject,
+    context: CheckContext,
+    check_operand: Callable[[VariedOperand], CheckResult],
+    *,
+    needs_float64: bool = False,
+) -> list[CheckResult]:
+    """Check each differentiable operand at the starting values, in float64 where the subject takes that.
+
+    Args:
+        check: The name of the check.
+        subject: The subject.
+        context: Seed, level, factor, options and deadline.
+        check_operand: The check of one operand.
+        needs_float64: Whether the check does not apply to a subject that takes no float64.
+    """
+    operands = [operand for operand in subject.operands if operand.differentiable]
     if not operands:
-        return [CheckResult.not_applicable(GRADIENT, "no tensor of the subject is differentiable")]
+        return [CheckResult.not_applicable(check, "no tensor of the subject is differentiable")]
     values, why = working_values(subject)
+    if why is not None and needs_float64:
+        return [CheckResult.not_applicable(check, why)]
     try:
         point = point_at(subject, values, context)
     except SubjectError as error:
         subject.forward(values)
-        return [CheckResult.wrong(GRADIENT, reason=str(error))]
-    notes = {} if why is None else {"dtype": why}
+        return [CheckResult.wrong(check, reason=str(error))]
     results = []
-    for slot in operands:
+    for operand in operands:
         began = time.monotonic()
-        task = Task(point=point, slot=slot, context=context)
         try:
-            result = _check_slot(task)
+            result = check_operand(VariedOperand(point=point, operand=operand, context=context))
         except TimeLimitReached as late:
-            result = task.undecided(str(late))
-        details = {**notes, **result.details}
+            result = CheckResult.undecided(check, str(late), operand.name)
+        details = {**({} if why is None else {"dtype": why}), **result.details}
         results.append(result.with_fields(details=details, seconds=time.monotonic() - began))
     return results
 
 
-def _check_slot(task: Task) -> CheckResult:
-    point, name, context = task.point, task.name, task.context
-    x = point.values[name]
+def _check_operand(varied: VariedOperand) -> CheckResult:
+    point, x, gradient = varied.point, varied.x, varied.gradient
     if x.numel() == 0 or point.outputs.numel() == 0:
         if point.finite is not None:
-            return task.undecided("no entry of the output is finite here")
+            return undecided(varied, "no entry of the output is finite here")
         what = "the tensor" if x.numel() == 0 else "the output"
-        return CheckResult.not_applicable(GRADIENT, f"{what} has no entries", name)
+        return CheckResult.not_applicable(GRADIENT, f"{what} has no entries", varied.name)
     if not all_finite(x):
-        return task.undecided("the tensor holds entries that are not finite, so it cannot be moved")
-    gradient = point.gradient(name, 0)
+        return undecided(varied, "the tensor holds entries that are not finite, so it cannot be moved")
     if gradient is not None and gradient.shape != x.shape:
-        return _wrong_shape(task, gradient)
-    measured = measure_all(point, name, context)
-    if gradient is None and not task.slot.required:
-        return _undeclared(task, measured)
-    broken = not_finite(task, gradient)
+        reason = f"the gradient has the shape {list(gradient.shape)}, which should be {list(x.shape)}"
+        return wrong_gradient(varied, start=constants.START, reason=reason)
+    measured = measure_all(varied)
+    if gradient is None and not varied.operand.required:
+        return _undeclared(varied, best(measured))
+    broken = not_finite(varied)
     if broken is not None:
         return broken
-    judged = [confirm(measurement, context) for measurement in measured]
-    for judgement in judged:
-        if judgement.wrong:
-            return report_wrong(task, judgement.measurement)
-    measured = [judgement.measurement for judgement in judged]
-    if not any(m.resolved for m in measured):
-        return unresolved(task, measured)
-    if context.level == "full":
-        return _entry_by_entry(task, measured)
-    return task.correct(measured, _notes(task))
+    measured = [confirm(measurement) for measurement in measured]
+    for measurement in measured:
+        if measurement.wrong:
+            return report_wrong(varied, measurement)
+    if not any(measurement.resolved for measurement in measured):
+        return unresolved(varied, measured)
+    left_out = None
+    if point.finite is not None:
+        total = point.finite.numel()
+        left_out = f"{total - int(point.finite.sum())} of {total} outputs are not finite and were left out"
+    result = correct(varied, measured, left_out)
+    return _entry_by_entry(varied, measured, result) if varied.context.level == "full" else result
 
 
-def _entry_by_entry(task: Task, measured: Sequence[Measurement]) -> CheckResult:
+def _entry_by_entry(varied: VariedOperand, measured: Sequence[Measurement], result: CheckResult) -> CheckResult:
     """Level "full": the whole numerical gradient of a small tensor; what it finds, a projection has to confirm."""
-    point, name, context = task.point, task.name, task.context
-    result = task.correct(measured, _notes(task))
-    x, gradient, finest = point.values[name], point.gradient(name, 0), best(measured)
-    if x.numel() > _WHOLE_ENTRIES or gradient is None or point.finite is not None or finest.numeric is None:
+    context, gradient, numeric = varied.context, varied.gradient, best(measured).numeric
+    small = varied.x.numel() <= constants.WHOLE_GRADIENT_ENTRIES
+    if not small or gradient is None or varied.point.finite is not None or numeric is None:
         return result
-    seconds = min(float(context.option("entry_seconds", _WHOLE_SECONDS)), 0.3 * context.remaining)
-    whole = entry_gradient(point, name, context, start=finest.numeric.start, seconds=seconds)
+    seconds = float(context.option("entry_seconds", constants.WHOLE_GRADIENT_SECONDS))
+    seconds = min(seconds, constants.SHARE_FOR_WHOLE_GRADIENT * context.remaining)
+    whole = entry_gradient(varied, start=numeric.start, seconds=seconds)
     if whole is None:
         return result
     known = torch.isfinite(whole.value) & torch.isfinite(whole.error)
     analytic = gradient.detach().to("cpu", torch.float64)
-    allowed = context.factor * (whole.error + 4 * torch.finfo(gradient.dtype).eps * analytic.abs())
+    allowed = context.factor * (whole.error + varied.gradient_eps * analytic.abs())
     suspects = known & ~((analytic - whole.value).abs() <= allowed)
     if bool(suspects.any()):
-        signed = context.signed(x.shape, "direction", name, "suspects", device=x.device)
-        direction = signed * magnitude(x) * suspects.to(x.device)
-        judgement = confirm(measure(point, name, "suspects", direction, context), context)
-        if judgement.wrong:
-            return report_wrong(task, judgement.measurement)
+        direction = varied.direction("suspects") * suspects.to(varied.x.device)
+        measurement = confirm(measure(varied, "suspects", direction))
+        if measurement.wrong:
+            return report_wrong(varied, measurement)
     return result.with_fields(details={**result.details, "entries_checked": int(known.sum())})
 
 
-def _wrong_shape(task: Task, gradient: Tensor) -> CheckResult:
-    x = task.point.values[task.name]
-    reason = f"the gradient has the shape {list(gradient.shape)}, which should be {list(x.shape)}"
-    finding = WrongGradient(point=task.point, slot=task.slot, row=0, start=0.1, projected=None, reason=reason)
-    return wrong_gradient(GRADIENT, finding, task.context)
-
-
-def _undeclared(task: Task, measured: Sequence[Measurement]) -> CheckResult:
-    finest = best(measured)
-    depends = finest.numeric is not None and finest.disagrees
-    effect = "although the output changes with it" if depends else "and the output does not change with it"
+def _undeclared(varied: VariedOperand, finest: Measurement) -> CheckResult:
+    effect = "although the output changes with it" if finest.disagrees else "and the output does not change with it"
     return CheckResult.not_applicable(
         GRADIENT,
         f"the subject returns None for it, {effect}; let the tensor require grad to have it checked",
-        task.name,
+        varied.name,
     )
-
-
-def _notes(task: Task) -> str | None:
-    if task.point.finite is None:
-        return None
-    total = task.point.finite.numel()
-    return f"{total - int(task.point.finite.sum())} of {total} outputs are not finite and were left out"

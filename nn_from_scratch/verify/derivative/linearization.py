@@ -13,30 +13,36 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.context import CheckContext
+from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.protocol import Subject, starting_values
 
-__all__ = ["LinearizationPoint", "all_finite", "flatten", "point_at", "point_with", "working_values"]
-
-_SMALLEST_SHARE = 1e-3
-_ROUNDINGS = 2.0
-_OTHERS = 0.1
+__all__ = [
+    "LinearizationPoint",
+    "all_finite",
+    "copied",
+    "flatten",
+    "magnitude",
+    "point_at",
+    "point_with",
+    "working_values",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearizationPoint:
-    """A subject at fixed values, with everything that does not depend on the tensor under test.
+    """A subject at fixed values, with everything that does not depend on the operand under test.
 
     Attributes:
         subject: The subject.
-        values: The value of every slot, in the working dtype.
+        values: The value of every operand, in the working dtype.
         named_outputs: y at these values, by output.
         outputs: y at these values, all outputs in one float64 vector (a complex number gives two entries).
         finite: Which entries of `outputs` are finite; None if all are.
-        cotangents: One row for each cotangent, 0 where the output is not finite. The first is dense and signed;
-            among several outputs it weighs each by 1 / its size. The second (level "full") also weighs the
-            entries of each output by 1 / |y|, within bounds, so that the tails of a softmax count more.
+        cotangents: One row for each cotangent, 0 where the output is not finite. The first is dense and signed; among
+            several outputs it weighs each by 1 / its size. The second (level "full") also weighs the entries of each
+            output by 1 / |y|, within bounds, so that the tails of a softmax count more.
         named_cotangents: The same cotangents, by output.
-        gradients: What the subject's backward returned for each cotangent, by slot.
+        gradients: What the subject's backward returned for each cotangent, by operand.
     """
 
     subject: Subject
@@ -49,27 +55,10 @@ class LinearizationPoint:
     gradients: Sequence[Mapping[str, Tensor | None]]
     _nondeterminism: list[float] = field(default_factory=list)
 
-    def at(self, slot: str, value: Tensor) -> Tensor:
-        """The outputs with one slot's value replaced, as a vector of this point's kind.
-
-        A forward that refuses the value (outside of its domain) has no finite output there.
-        """
-        try:
-            outputs = flatten(self.subject.forward({**self.values, slot: value}))
-        except SubjectError:
-            return torch.full_like(self.outputs, float("nan"))
-        if outputs.numel() != (self.outputs if self.finite is None else self.finite).numel():
-            raise SubjectError(
-                f"{self.subject.name}'s output changes its number of entries with the value of {slot}; "
-                "it should be the same for every value."
-            )
-        return outputs if self.finite is None else outputs[self.finite]
-
     @cached_property
     def noise(self) -> Tensor:
         """The rounding error to expect of each output at best: its own, and that of the sums inside."""
-        noise = flatten({name: _rounding(output) for name, output in self.named_outputs.items()})
-        return noise if self.finite is None else noise[self.finite]
+        return self.finite_part(flatten({name: _rounding(y) for name, y in self.named_outputs.items()}))
 
     def rounding(self, row: int) -> float:
         """The standard error of <v, y> from the rounding of the outputs, for one cotangent."""
@@ -79,40 +68,27 @@ class LinearizationPoint:
         (output,) = self.named_outputs.values()
         own = float(torch.linalg.vector_norm(v * y))
         others = float(torch.linalg.vector_norm(y)) * float(torch.linalg.vector_norm(v)) / max(y.numel(), 1) ** 0.5
-        return _ROUNDINGS * torch.finfo(output.dtype).eps * math.hypot(own, _OTHERS * others)
+        eps = constants.OUTPUT_ROUNDINGS * torch.finfo(output.dtype).eps
+        return eps * math.hypot(own, constants.SHARE_OF_MEAN_OUTPUT * others)
 
     def nondeterminism(self, row: int) -> float:
         """How much <v, y> differs between two identical calls, for one cotangent; 0 for a deterministic subject."""
         if not self._nondeterminism:
-            again = flatten(self.subject.forward(self.values))
-            again = again if self.finite is None else again[self.finite]
+            again = self.finite_part(flatten(self.subject.forward(self.values)))
             change = torch.mv(self.cotangents, again - self.outputs).abs()
             self._nondeterminism.extend(change.nan_to_num(nan=math.inf).tolist())
         return self._nondeterminism[row]
 
-    def gradient(
-        self,
-        slot: str,
-        row: int,
-        values: Mapping[str, Tensor] | None = None,
-        cotangents: Mapping[str, Tensor] | None = None,
-    ) -> Tensor | None:
-        """The analytic gradient of a slot for one cotangent, here or at other values and with another cotangent.
-
-        Raises:
-            SubjectError: If the subject raises.
-        """
-        if values is None:
-            return self.gradients[row][slot]
-        run = self.subject.run({**self.values, **values})
-        return run.backward(_copies(self.named_cotangents[row] if cotangents is None else cotangents))[slot]
+    def finite_part(self, outputs: Tensor) -> Tensor:
+        """The entries of a vector of outputs that are finite at this point."""
+        return outputs if self.finite is None else outputs[self.finite]
 
 
 def working_values(subject: Subject) -> tuple[dict[str, Tensor], str | None]:
     """The starting values in float64, or in their own dtype if the subject takes no float64.
 
     Returns:
-        The values by slot, and why they are not in float64 (None if they are).
+        The values by operand, and why they are not in float64 (None if they are).
     """
     native = starting_values(subject)
     floating = [value for value in native.values() if value.is_floating_point() or value.is_complex()]
@@ -136,24 +112,21 @@ def point_at(subject: Subject, values: Mapping[str, Tensor], context: CheckConte
 
     Args:
         subject: The subject.
-        values: The value of every slot, in the working dtype.
+        values: The value of every operand, in the working dtype.
         context: Seeds the cotangents; at level "full" there is a second one.
 
     Raises:
         SubjectError: If the subject raises, or has no floating-point output.
     """
     run = subject.run(values)
-    outputs = _floating(subject, run.outputs)
-    kept = {name: y.clone() for name, y in outputs.items()}
-    sets = [_balanced(context.cotangents(kept), kept)]
+    outputs = {name: y.clone() for name, y in _floating(subject, run.outputs).items()}
+    rows = [_balanced(context.cotangents(outputs), outputs)]
     if context.level == "full":
-        sets.append(_equalised(sets[0], kept))
-    sets = [{name: _masked(v, kept[name]) for name, v in v_set.items()} for v_set in sets]
-    gradients = [run.backward(_copies(sets[0]))]
-    for v_set in sets[1:]:
-        again = subject.run(values)
-        gradients.append(again.backward(_copies(v_set)))
-    return _assembled(subject, values, kept, sets, gradients)
+        rows.append(_equalized(rows[0], outputs))
+    rows = [{name: _masked(v, outputs[name]) for name, v in row.items()} for row in rows]
+    gradients = [run.backward(copied(rows[0]))]
+    gradients += [subject.run(values).backward(copied(row)) for row in rows[1:]]
+    return _assembled(subject, values, outputs, rows, gradients)
 
 
 def point_with(
@@ -163,61 +136,53 @@ def point_with(
 
     Args:
         subject: The subject.
-        values: The value of every slot, in the working dtype.
+        values: The value of every operand, in the working dtype.
         cotangents: By output.
         differentiated: Whether to run the backward; else the point has no analytic gradient.
 
     Raises:
         SubjectError: If the subject raises, or has no floating-point output.
     """
-    if differentiated:
-        run = subject.run(values)
-        outputs = {name: y.clone() for name, y in _floating(subject, run.outputs).items()}
-    else:
-        outputs = _floating(subject, subject.forward(values))
-    v_set = {
+    run = subject.run(values) if differentiated else None
+    outputs = _floating(subject, subject.forward(values) if run is None else run.outputs)
+    outputs = outputs if run is None else {name: y.clone() for name, y in outputs.items()}
+    row = {
         name: _masked(cotangents[name].to(y), y) if name in cotangents else torch.zeros_like(y)
         for name, y in outputs.items()
     }
-    gradients = [run.backward(_copies(v_set))] if differentiated else []
-    return _assembled(subject, values, outputs, [v_set], gradients)
+    gradients = [] if run is None else [run.backward(copied(row))]
+    return _assembled(subject, values, outputs, [row], gradients)
 
 
 def _assembled(
     subject: Subject,
     values: Mapping[str, Tensor],
     outputs: Mapping[str, Tensor],
-    sets: Sequence[Mapping[str, Tensor]],
+    rows: Sequence[Mapping[str, Tensor]],
     gradients: Sequence[Mapping[str, Tensor | None]],
 ) -> LinearizationPoint:
     y = flatten(outputs)
-    flat = [flatten(v_set) for v_set in sets]
-    rows = flat[0].unsqueeze(0) if len(flat) == 1 else torch.stack(flat)
+    flat = [flatten(row) for row in rows]
+    cotangents = flat[0].unsqueeze(0) if len(flat) == 1 else torch.stack(flat)
     finite: Tensor | None = None
     if not all_finite(y):
         finite = torch.isfinite(y)
-        y, rows = y[finite], rows[:, finite]
+        y, cotangents = y[finite], cotangents[:, finite]
     return LinearizationPoint(
         subject=subject,
         values=dict(values),
         named_outputs=outputs,
         outputs=y,
         finite=finite,
-        cotangents=rows,
-        named_cotangents=sets,
+        cotangents=cotangents,
+        named_cotangents=rows,
         gradients=gradients,
     )
 
 
-def _floating(subject: Subject, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    floating = {name: y for name, y in outputs.items() if y.is_floating_point() or y.is_complex()}
-    if not floating:
-        raise SubjectError(f"{subject.name} returned no floating-point tensor, which a gradient needs.")
-    return floating
-
-
-def _copies(cotangents: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: v.clone() for name, v in cotangents.items()}
+def magnitude(x: Tensor) -> float:
+    """The typical size of a tensor's entries: the mean |x| of the finite ones, 1 for a tensor of zeros."""
+    return _mean_size(x) or 1.0
 
 
 def flatten(outputs: Mapping[str, Tensor]) -> Tensor:
@@ -230,6 +195,18 @@ def all_finite(tensor: Tensor) -> bool:
     """Whether no entry is infinite or NaN; one reduction, mostly."""
     total = tensor.sum().item()
     return cmath.isfinite(total) or bool(torch.isfinite(tensor).all())
+
+
+def _floating(subject: Subject, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    floating = {name: y for name, y in outputs.items() if y.is_floating_point() or y.is_complex()}
+    if not floating:
+        raise SubjectError(f"{subject.name} returned no floating-point tensor, which a gradient needs.")
+    return floating
+
+
+def copied(cotangents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies, so that a backward that writes into its cotangent spoils no other pass."""
+    return {name: v.clone() for name, v in cotangents.items()}
 
 
 def _real(y: Tensor) -> Tensor:
@@ -246,36 +223,40 @@ def _promoted(value: Tensor) -> Tensor:
 def _rounding(y: Tensor) -> Tensor:
     # A small entry beside large ones is often what a cancellation left over: it gets the error of the others.
     size = y.abs().to(torch.float64)
-    mean = _mean(size)
-    size = size.clamp(min=_OTHERS * mean).mul_(_ROUNDINGS * torch.finfo(y.dtype).eps).add_(torch.finfo(y.dtype).tiny)
+    limits = torch.finfo(y.dtype)
+    size = size.clamp(min=constants.SHARE_OF_MEAN_OUTPUT * _mean_size(size))
+    size = size.mul_(constants.OUTPUT_ROUNDINGS * limits.eps).add_(limits.tiny)
     return torch.complex(size, size) if y.is_complex() else size
 
 
-def _mean(size: Tensor) -> float:
-    mean = float(size.mean()) if size.numel() else 0.0
+def _mean_size(x: Tensor) -> float:
+    """The mean of |x| over the finite entries; 0 if there are none."""
+    size = x.abs()
+    mean = float(size.mean(dtype=torch.float64)) if x.numel() else 0.0
     if not math.isfinite(mean):
         finite = size[torch.isfinite(size)]
-        mean = float(finite.mean()) if finite.numel() else 0.0
+        mean = float(finite.mean(dtype=torch.float64)) if finite.numel() else 0.0
     return mean if math.isfinite(mean) else 0.0
 
 
 def _balanced(cotangents: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if len(outputs) == 1:
         return dict(cotangents)
-    sizes = {name: _mean(y.abs().to(torch.float64)) for name, y in outputs.items()}
+    sizes = {name: _mean_size(y) for name, y in outputs.items()}
     largest = max(sizes.values())
     return {
-        name: v * (largest / sizes[name]) if sizes[name] > 1e-100 * largest else v for name, v in cotangents.items()
+        name: v * (largest / sizes[name]) if sizes[name] > constants.SMALLEST_OUTPUT_SHARE * largest else v
+        for name, v in cotangents.items()
     }
 
 
-def _equalised(cotangents: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _equalized(cotangents: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     weighted = {}
     for name, v in cotangents.items():
         size = torch.nan_to_num(outputs[name].abs().to(torch.float64), nan=0.0, posinf=0.0)
-        mean = _mean(size)
+        mean = _mean_size(size)
         # An output that is exactly 0 has no magnitude of its own: it gets the typical weight.
-        size = torch.where(size == 0, mean, size).clamp_(min=_SMALLEST_SHARE * mean)
+        size = torch.where(size == 0, mean, size).clamp_(min=constants.SMALLEST_ENTRY_SHARE * mean)
         weighted[name] = v * (mean / size).to(v.dtype) if mean else -v
     return weighted
 

@@ -5,25 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.context import CheckContext
+from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.derivative.differences import Derivative
-from nn_from_scratch.verify.derivative.linearization import LinearizationPoint
-from nn_from_scratch.verify.derivative.probes import DirectionalProbe, directional, directions
+from nn_from_scratch.verify.derivative.probes import DirectionalProbe, VariedOperand, directional
 
-__all__ = ["Measurement", "best", "measure", "measure_all", "with_allowed"]
-
-_RESOLUTION = 1e-3
-_COARSE_RESOLUTION = 1e-2
-_ENOUGH = 1e-9
-_ROUNDINGS = 4.0
-_ZERO_ROUNDINGS = 64.0
-_ZERO_FLOORS = 1e4
-_STILL = 64.0
-_ZERO_SHARE = 1e-6
+__all__ = ["Measurement", "best", "measure", "measure_all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,23 +23,21 @@ class Measurement:
 
     Attributes:
         direction: The name of the direction.
-        row: Which cotangent.
-        line: The line along which it was measured.
+        probe: The direction in which it was measured.
         analytic: <g, u>.
         numeric: φ'(0); None if φ is finite nowhere near 0.
         allowed: The largest |difference| that counts as agreement.
         scale: The size of the derivative: the root of the sum of the squares of its terms.
-        resolved: Whether `allowed` is small enough beside `scale` to mean anything.
+        wrong: Whether a disagreement is beyond doubt; `confirm` finds out.
     """
 
     direction: str
-    row: int
-    line: DirectionalProbe
+    probe: DirectionalProbe
     analytic: float
     numeric: Derivative | None
     allowed: float
     scale: float
-    resolved: bool
+    wrong: bool = False
 
     @property
     def difference(self) -> float:
@@ -74,112 +63,88 @@ class Measurement:
         return self.allowed / size if size else 0.0
 
     @property
-    def still(self) -> bool:
+    def stationary(self) -> bool:
         """Whether φ does not move at all, where the analytic derivative is small enough to be lost in rounding.
 
         An output that is a difference of larger intermediate values has their rounding error, not its own.
         """
-        line = self.line
         if self.numeric is None or self.numeric.value != 0 or self.numeric.error > 2 * self.numeric.floor:
             return False
-        v = float(torch.linalg.vector_norm(line.cotangents[self.row]))
-        eps = torch.finfo(line.x.dtype).eps * line.coarseness
-        return self.difference <= _STILL * eps * v * float(torch.linalg.vector_norm(line.direction))
+        v = float(torch.linalg.vector_norm(self.probe.varied.cotangent))
+        u = float(torch.linalg.vector_norm(self.probe.direction))
+        return self.difference <= constants.STATIONARY_ROUNDINGS * self.probe.eps * v * u
 
     @property
     def noisy(self) -> bool:
         """Whether rounding, noise or nondeterminism is what limits it."""
-        return self.numeric is not None and self.numeric.error <= 8 * self.numeric.floor
+        return self.numeric is not None and self.numeric.noisy
+
+    @cached_property
+    def resolved(self) -> bool:
+        """Whether what is allowed is small beside the derivative, or the derivative is 0 up to the rounding of φ."""
+        numeric, allowed, probe = self.numeric, self.allowed, self.probe
+        if numeric is None or not numeric.settled or not math.isfinite(allowed):
+            return False
+        coarser = probe.eps > torch.finfo(torch.float64).eps
+        default = constants.LOW_PRECISION_RESOLUTION if coarser else constants.RESOLUTION
+        limit = float(probe.varied.context.option("resolution", default))
+        if allowed <= limit * max(self.scale, abs(numeric.value)):
+            return True
+        if self.scale > constants.NEGLIGIBLE_ROUNDINGS * probe.rounding or abs(numeric.value) > allowed:
+            return False
+        return allowed <= max(
+            constants.NEGLIGIBLE_SHARE * probe.natural, constants.NEGLIGIBLE_ALLOWED_ROUNDINGS * probe.rounding
+        )
+
+    def allowing(self, allowed: float) -> Measurement:
+        """The same measurement with another tolerance."""
+        return replace(self, allowed=allowed)
 
 
 def measure(
-    point: LinearizationPoint,
-    slot: str,
-    name: str,
-    direction: Tensor,
-    context: CheckContext,
-    *,
-    row: int = 0,
-    line: DirectionalProbe | None = None,
+    varied: VariedOperand, name: str, direction: Tensor, *, probe: DirectionalProbe | None = None
 ) -> Measurement:
     """Measure the derivative along one direction.
 
     Args:
-        point: Where.
-        slot: The tensor.
+        varied: The operand.
         name: The direction's name.
         direction: u.
-        context: Factor, options and deadline.
-        row: Which of the point's cotangents.
-        line: A line along that direction with values already computed.
+        probe: A probe in that direction with values already computed.
     """
-    gradient = point.gradient(slot, row)
-    if gradient is not None and point.finite is not None:
+    gradient = varied.gradient
+    if gradient is not None and varied.point.finite is not None:
         # The backward of an output that is not finite may be 0 * inf = NaN: such entries say nothing.
         direction = torch.where(torch.isfinite(gradient), direction, 0.0)
         gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
-        line = None
+        probe = None
     analytic, scale = directional(gradient, direction)
-    line = line or DirectionalProbe(point, slot, direction, context)
-    numeric = line.derivative(row, scale)
-    rounding = _rounding(gradient) * scale
-    allowed = context.factor * (rounding * line.coarseness + (numeric.error if numeric is not None else 0.0))
-    measured = Measurement(
+    probe = probe or DirectionalProbe(varied, direction)
+    numeric = probe.derivative(scale)
+    rounding = varied.gradient_eps * scale * probe.coarseness
+    error = 0.0 if numeric is None else numeric.error
+    return Measurement(
         direction=name,
-        row=row,
-        line=line,
+        probe=probe,
         analytic=analytic,
         numeric=numeric,
-        allowed=allowed,
+        allowed=varied.context.factor * (rounding + error),
         scale=scale,
-        resolved=False,
     )
-    return replace(measured, resolved=_is_resolved(measured, context))
 
 
-def measure_all(point: LinearizationPoint, slot: str, context: CheckContext, *names: object) -> list[Measurement]:
+def measure_all(varied: VariedOperand, *names: object) -> list[Measurement]:
     """Measure one direction after the other with every cotangent, until one is enough (all of them at level "full")."""
     found: list[Measurement] = []
-    for name, direction in directions(point.values[slot], slot, context, *names):
-        line = DirectionalProbe(point, slot, direction, context)
-        rows = range(len(point.gradients))
-        found += [measure(point, slot, name, direction, context, row=row, line=line) for row in rows]
-        if context.level == "quick" and all(m.resolved and m.resolution <= _ENOUGH for m in found):
+    for name, direction in varied.directions(*names):
+        first = DirectionalProbe(varied, direction)
+        for row in range(len(varied.point.gradients)):
+            probe = first.for_row(row) if row else first
+            found.append(measure(probe.varied, name, direction, probe=probe))
+        resolved = all(m.resolved and m.resolution <= constants.ENOUGH for m in found)
+        if varied.context.level == "quick" and resolved:
             break
     return found
-
-
-def with_allowed(measurement: Measurement, allowed: float, context: CheckContext) -> Measurement:
-    """The same measurement with another tolerance.
-
-    Args:
-        measurement: The measurement.
-        allowed: The largest |difference| that counts as agreement.
-        context: Says which resolution is enough.
-    """
-    changed = replace(measurement, allowed=allowed)
-    return replace(changed, resolved=_is_resolved(changed, context))
-
-
-def _is_resolved(measurement: Measurement, context: CheckContext) -> bool:
-    """Whether what is allowed is small beside the derivative, or the derivative is 0 up to the rounding of φ."""
-    numeric, allowed = measurement.numeric, measurement.allowed
-    if numeric is None or not numeric.settled or not math.isfinite(allowed):
-        return False
-    line, row = measurement.line, measurement.row
-    own = torch.finfo(line.x.dtype).eps * line.coarseness > torch.finfo(torch.float64).eps
-    limit = float(context.option("resolution", _COARSE_RESOLUTION if own else _RESOLUTION))
-    size = max(measurement.scale, abs(numeric.value))
-    if allowed <= limit * size:
-        return True
-    natural = float(torch.linalg.vector_norm(line.cotangents[row] * line.point.outputs))
-    rounding = line.rounding(row)
-    negligible = measurement.scale <= _ZERO_ROUNDINGS * rounding and abs(numeric.value) <= allowed
-    return negligible and allowed <= max(_ZERO_SHARE * natural, _ZERO_FLOORS * rounding)
-
-
-def _rounding(gradient: Tensor | None) -> float:
-    return 0.0 if gradient is None else _ROUNDINGS * torch.finfo(gradient.dtype).eps
 
 
 def best(measurements: Sequence[Measurement]) -> Measurement:

@@ -3,262 +3,201 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.comparison import Mismatch, percent
-from nn_from_scratch.verify.context import CheckContext
+from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.derivative.confirmation import confirm
 from nn_from_scratch.verify.derivative.kinks import Bounds, bounds_at_kink, entries_outside, is_differentiable
-from nn_from_scratch.verify.derivative.linearization import LinearizationPoint, all_finite, point_at
+from nn_from_scratch.verify.derivative.linearization import all_finite, point_at
 from nn_from_scratch.verify.derivative.measurements import Measurement, best, measure_all
-from nn_from_scratch.verify.derivative.probes import DirectionalProbe, magnitude
-from nn_from_scratch.verify.derivative.wrong_gradient import WrongGradient, wrong_gradient
-from nn_from_scratch.verify.protocol import Operand
+from nn_from_scratch.verify.derivative.probes import DirectionalProbe, VariedOperand
+from nn_from_scratch.verify.derivative.wrong_gradient import GRADIENT, wrong_gradient
 from nn_from_scratch.verify.results import CheckResult
 
-__all__ = ["GRADIENT", "NONDETERMINISTIC", "Task", "noise_reason", "not_finite", "report_wrong", "unresolved"]
-
-_MOVES = (("even", 1e-3), ("relative", 1e-3), ("even", 1e-6))
-_COARSE_MOVES = (("even", 0.3), ("relative", 0.3), ("even", 0.03))
-_MOST_NOT_FINITE = 4
-_KNOWN = 1e-3
-_ZERO = 1e6
-_ENTRY_SECONDS = 5.0
+__all__ = ["correct", "not_finite", "report_wrong", "undecided", "unresolved"]
 
 
-def report_wrong(task: Task, measurement: Measurement) -> CheckResult:
+def report_wrong(varied: VariedOperand, measurement: Measurement) -> CheckResult:
     """A gradient that disagrees at this very point; where the function has a kink, that may be a convention."""
-    moved = _moved_measurements(task, coarse=measurement.line.coarse)
-    if moved is None or any(confirm(m, task.context).wrong for m in moved):
-        return task.wrong(measurement)
-    if measurement.line.coarse:
-        return task.undecided(
+    low_precision = measurement.probe.low_precision
+    moved = _measured_nearby(varied, low_precision=low_precision)
+    if moved is None or any(confirm(m).wrong for m in moved):
+        return _wrong(measurement)
+    if low_precision:
+        return undecided(
+            varied,
             "the gradient is right nearby and differs here, where the forward may have a kink that is narrower than "
             "the steps which its rounding allows",
             measurement,
         )
-    if task.point.finite is not None or is_differentiable(task.point, task.name, task.context):
-        return task.wrong(measurement, "the gradient is right at points nearby, and wrong at this one")
-    return _at_kink(task, moved, measurement)
+    if varied.point.finite is not None or is_differentiable(varied):
+        return _wrong(measurement, "the gradient is right at points nearby, and wrong at this one")
+    return _at_kink(varied, moved, measurement)
 
 
-def unresolved(task: Task, measured: Sequence[Measurement]) -> CheckResult:
+def unresolved(varied: VariedOperand, measured: Sequence[Measurement]) -> CheckResult:
     """No projection is resolved at this point: look at points close by, and at the one-sided derivatives here.
 
     Args:
-        task: The tensor.
+        varied: The operand.
         measured: What was measured at the point itself.
     """
     finest = best(measured)
     if finest.numeric is None:
-        return task.undecided("on no segment around this point does the forward give finite outputs", finest)
-    if task.point.nondeterminism(finest.row) > NONDETERMINISTIC * finest.line.rounding(finest.row):
-        return task.undecided(noise_reason(finest), finest)
-    moved = _moved_measurements(task, coarse=finest.line.coarse)
-    if moved is None:
-        return task.undecided("the numerical derivative does not settle here, and not nearby either", finest)
-    for measurement in moved:
-        if confirm(measurement, task.context).wrong:
-            return task.wrong(measurement, "found at a point close by, as the function has a kink at this one")
-    if not any(m.resolved and not m.disagrees for m in moved):
-        nearby = best(moved)
-        if nearby.noisy:
-            return task.undecided(noise_reason(nearby), nearby)
-        return task.undecided("the numerical derivative does not settle here, and not nearby either", nearby)
-    if task.point.finite is not None:
-        return task.undecided("the output is not finite everywhere, and has a kink here", finest)
-    return _at_kink(task, moved, finest)
+        return undecided(varied, "on no segment around this point does the forward give finite outputs", finest)
+    if _is_nondeterministic(finest):
+        return undecided(varied, _noise_reason(finest), finest)
+    moved = _measured_nearby(varied, low_precision=finest.probe.low_precision)
+    for measurement in moved or ():
+        if confirm(measurement).wrong:
+            return _wrong(measurement, "found at a point close by, as the function has a kink at this one")
+    if moved is None or not any(m.resolved and not m.disagrees for m in moved):
+        nearby = finest if moved is None else best(moved)
+        reason = "the numerical derivative does not settle here, and not nearby either"
+        return undecided(varied, _noise_reason(nearby) if moved and nearby.noisy else reason, nearby)
+    if varied.point.finite is not None:
+        return undecided(varied, "the output is not finite everywhere, and has a kink here", finest)
+    return _at_kink(varied, moved, finest)
 
 
-def _at_kink(task: Task, moved: Sequence[Measurement], measured: Measurement) -> CheckResult:
+def _at_kink(varied: VariedOperand, moved: Sequence[Measurement], measured: Measurement) -> CheckResult:
     if not any(m.resolved for m in moved):
-        return task.undecided("the function has no derivative here, and none that settles nearby", measured)
-    bounds = bounds_at_kink(task.point, task.name, task.context)
+        return undecided(varied, "the function has no derivative here, and none that settles nearby", measured)
+    bounds = bounds_at_kink(varied)
     share = f"{percent(bounds.share)} of the outputs have a kink here"
     if bounds.verdict == "inside":
         convention = "the gradient lies between the one-sided derivatives, as any convention may choose"
-        return task.correct(moved, f"{share}: {convention}; checked in full at a point close by")
-    if bounds.verdict == "outside" and not measured.line.coarse:
-        return _outside(task, bounds, share)
+        return correct(varied, moved, f"{share}: {convention}; checked in full at a point close by")
     if bounds.verdict == "unmeasured":
-        return task.undecided(
-            "most outputs have no one-sided derivative here that settles (the gradient is right nearby)",
-            measured,
-        )
-    return task.undecided(
-        f"{share}, several of them in one output, and the gradient is outside of the one-sided derivatives: "
-        f"{bounds.analytic:.6g} is not within [{bounds.low:.6g}, {bounds.high:.6g}] (it is right nearby)",
-        measured,
+        reason = "most outputs have no one-sided derivative here that settles (the gradient is right nearby)"
+        return undecided(varied, reason, measured)
+    interval = f"{bounds.analytic:.6g} is not within [{bounds.low:.6g}, {bounds.high:.6g}]"
+    if bounds.verdict == "unclear" or measured.probe.low_precision:
+        outside = "several of them in one output, and the gradient is outside of the one-sided derivatives"
+        return undecided(varied, f"{share}, {outside}: {interval} (it is right nearby)", measured)
+    return CheckResult.wrong(
+        GRADIENT,
+        varied.name,
+        reason=f"{share}, and the gradient is not between the one-sided derivatives: {interval}, though it is right "
+        "at points nearby",
+        mismatch=_mismatch_outside(varied, bounds),
     )
 
 
-def _outside(task: Task, bounds: Bounds, share: str) -> CheckResult:
+def _mismatch_outside(varied: VariedOperand, bounds: Bounds) -> Mismatch:
+    seconds = min(constants.KINK_SECONDS, constants.SHARE_FOR_LOCATING * varied.context.remaining)
+    found = entries_outside(varied, seconds=seconds)
     nearest = min(max(bounds.analytic, bounds.low), bounds.high)
-    width = max(bounds.high - bounds.low, 0.0)
-    mismatch = Mismatch(
+    return found or Mismatch(
         index=None,
         analytic=bounds.analytic,
         numeric=nearest,
-        allowed=1e-9 * max(abs(nearest), width),
+        allowed=constants.BOUND_SLACK * max(abs(nearest), bounds.high - bounds.low),
         count=None,
-        total=task.point.values[task.name].numel(),
+        total=varied.x.numel(),
     )
-    seconds = min(_ENTRY_SECONDS, 0.4 * task.context.remaining)
-    mismatch = entries_outside(task.point, task.name, task.context, seconds=seconds) or mismatch
-    reason = (
-        f"{share}, and the gradient is not between the one-sided derivatives: {bounds.analytic:.6g} is not within "
-        f"[{bounds.low:.6g}, {bounds.high:.6g}], though it is right at points nearby"
-    )
-    return CheckResult.wrong(GRADIENT, task.name, reason=reason, mismatch=mismatch)
 
 
-def _moved_measurements(task: Task, *, coarse: bool) -> list[Measurement] | None:
+def _measured_nearby(varied: VariedOperand, *, low_precision: bool) -> list[Measurement] | None:
     """The measurements at a point close by, where kinks are elsewhere; None if the subject has no such point."""
-    x = task.point.values[task.name]
+    here = varied.point
     latest: list[Measurement] | None = None
-    for attempt, (kind, distance) in enumerate(_COARSE_MOVES if coarse else _MOVES):
-        r = task.context.signed(x.shape, "move", task.name, attempt, device=x.device) * distance
-        step = r * (magnitude(x) if kind == "even" else x.abs())
-        values = {**task.point.values, task.name: x + step.to(x.dtype)}
+    moves = constants.LOW_PRECISION_MOVES if low_precision else constants.MOVES
+    for attempt, (direction, distance) in enumerate(moves):
+        step = varied.draw("move", attempt) * distance * (varied.size if direction == "even" else varied.x.abs())
+        values = {**here.values, varied.name: varied.x + step.to(varied.x.dtype)}
         try:
-            point = point_at(task.point.subject, values, task.context)
+            point = point_at(here.subject, values, varied.context)
         except SubjectError:
             continue
-        if point.outputs.numel() != task.point.outputs.numel():
+        moved = replace(varied, point=point)
+        if point.outputs.numel() != here.outputs.numel():
             continue
-        gradient = point.gradient(task.name, 0)
-        if gradient is not None and not all_finite(gradient):
+        if moved.gradient is not None and not all_finite(moved.gradient):
             continue
-        latest = measure_all(point, task.name, task.context, "moved", attempt)
+        latest = measure_all(moved, "moved", attempt)
         if any(m.resolved for m in latest):
             return latest
     return latest
 
 
-def not_finite(task: Task, gradient: Tensor | None) -> CheckResult | None:
+def not_finite(varied: VariedOperand) -> CheckResult | None:
     """NaN or infinity in a gradient is wrong where the function has a derivative, and says nothing elsewhere."""
-    if gradient is None or task.point.finite is not None or all_finite(gradient):
+    gradient = varied.gradient
+    if gradient is None or varied.point.finite is not None or all_finite(gradient):
         return None
-    x = task.point.values[task.name]
     bad = (~torch.isfinite(gradient)).reshape(-1).nonzero().reshape(-1)
-    for index in bad[:_MOST_NOT_FINITE].tolist():
-        u = torch.zeros(x.numel(), dtype=torch.float64, device=x.device)
-        u[index] = magnitude(x)
-        line = DirectionalProbe(task.point, task.name, u.reshape(x.shape), task.context)
-        numeric = line.derivative(0, 0.0)
+    reason = f"{bad.numel()} of {varied.x.numel()} entries of the gradient are not finite"
+    for index in bad[: constants.NOT_FINITE_ENTRIES].tolist():
+        probe = DirectionalProbe(varied, varied.single(index))
+        numeric = probe.derivative()
         if numeric is None or not numeric.settled or not math.isfinite(numeric.error):
             continue
-        if numeric.error > _KNOWN * max(abs(numeric.value), _ZERO * line.rounding(0)):
+        size = max(abs(numeric.value), constants.ZERO_DERIVATIVE_ROUNDINGS * probe.rounding)
+        if numeric.error > constants.RESOLUTION * size:
             continue
         # A derivative along one entry is not enough: at rank deficiency, say, there is one along every entry.
-        if not is_differentiable(task.point, task.name, task.context):
+        if not is_differentiable(varied):
             break
-        finding = WrongGradient(
-            point=task.point, slot=task.slot, row=0, start=numeric.start, projected=None, reason=None
-        )
-        found = wrong_gradient(GRADIENT, finding, task.context)
-        return found.with_fields(reason=f"{len(bad)} of {x.numel()} entries of the gradient are not finite")
-    return task.undecided(
-        f"{len(bad)} of {x.numel()} entries of the gradient are not finite, where finite differences settle on no "
-        "derivative either (the edge of the domain, a vertical slope, a point without a derivative)"
+        return wrong_gradient(varied, start=numeric.start).with_fields(reason=reason)
+    return undecided(
+        varied,
+        f"{reason}, where finite differences settle on no derivative either (the edge of the domain, a vertical slope, "
+        "a point without a derivative)",
     )
 
 
-GRADIENT = "gradient"
-NONDETERMINISTIC = 4.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One tensor's gradient at one point."""
-
-    point: LinearizationPoint
-    slot: Operand
-    context: CheckContext
-
-    @property
-    def name(self) -> str:
-        """The tensor's name."""
-        return self.slot.name
-
-    def undecided(self, reason: str, measured: Measurement | None = None) -> CheckResult:
-        """The gradient could not be decided, for this reason."""
-        resolution = None if measured is None else measured.resolution
-        return CheckResult.undecided(GRADIENT, reason, self.name, resolution=resolution, details=_details(measured))
-
-    def correct(self, measured: Sequence[Measurement], reason: str | None = None) -> CheckResult:
-        """The gradient agrees in every measurement that is resolved; the reason holds what else is to say."""
-        finest = best(measured)
-        resolved = [m for m in measured if m.resolved]
-        return CheckResult.correct(
-            GRADIENT,
-            self.name,
-            reason=reason,
-            margin=max(m.margin for m in resolved),
-            resolution=finest.resolution,
-            details=_details(finest),
-        )
-
-    def wrong(self, measured: Measurement, reason: str | None = None) -> CheckResult:
-        """The gradient disagrees in this measurement, beyond doubt."""
-        assert measured.numeric is not None
-        finding = WrongGradient(
-            point=measured.line.point,
-            slot=self.slot,
-            row=measured.row,
-            start=measured.numeric.start,
-            projected=_projected(measured),
-            reason=reason,
-        )
-        found = wrong_gradient(GRADIENT, finding, self.context)
-        return found.with_fields(
-            margin=measured.margin,
-            resolution=measured.resolution,
-            details={**_details(measured), **found.details},
-        )
-
-
-def noise_reason(measured: Measurement) -> str:
-    """What kind of noise keeps a measurement from being resolved, and how much there is of it.
-
-    Args:
-        measured: The measurement.
-    """
-    point, row = measured.line.point, measured.row
-    level = max(point.nondeterminism(row), measured.line.rounding(row))
-    size = float(torch.linalg.vector_norm(point.cotangents[row] * point.outputs))
-    if measured.still:
-        return "noise: the outputs do not move, and the analytic derivative is too small to move them beyond rounding"
-    if point.nondeterminism(row) > NONDETERMINISTIC * measured.line.rounding(row):
-        return f"nondeterministic: identical calls differ by {level / size if size else level:.2g} of the output"
-    return (
-        f"noise: the forward's rounding leaves a relative resolution of {measured.resolution:.2g}, where "
-        "something finer is needed"
+def undecided(varied: VariedOperand, reason: str, measured: Measurement | None = None) -> CheckResult:
+    """The gradient could not be decided, for this reason."""
+    return CheckResult.undecided(
+        GRADIENT,
+        reason,
+        varied.name,
+        resolution=None if measured is None else measured.resolution,
+        details={} if measured is None else _details(measured),
     )
 
 
-def _projected(measured: Measurement) -> Mismatch:
-    assert measured.numeric is not None
-    return Mismatch(
+def correct(varied: VariedOperand, measured: Sequence[Measurement], reason: str | None = None) -> CheckResult:
+    """The gradient agrees in every measurement that is resolved; the reason holds what else is to say."""
+    finest = best(measured)
+    return CheckResult.correct(
+        GRADIENT,
+        varied.name,
+        reason=reason,
+        margin=max(m.margin for m in measured if m.resolved),
+        resolution=finest.resolution,
+        details=_details(finest),
+    )
+
+
+def _wrong(measured: Measurement, reason: str | None = None) -> CheckResult:
+    """The gradient disagrees in this measurement, beyond doubt."""
+    varied, numeric = measured.probe.varied, measured.numeric
+    assert numeric is not None
+    projected = Mismatch(
         index=None,
         analytic=measured.analytic,
-        numeric=measured.numeric.value,
+        numeric=numeric.value,
         allowed=measured.allowed,
         count=None,
-        total=measured.line.x.numel(),
+        total=varied.x.numel(),
     )
+    found = wrong_gradient(varied, start=numeric.start, projected=projected, reason=reason)
+    details = {**_details(measured), **found.details}
+    return found.with_fields(margin=measured.margin, resolution=measured.resolution, details=details)
 
 
-def _details(measured: Measurement | None) -> Mapping[str, Any]:
-    if measured is None or measured.numeric is None:
-        return {}
+def _details(measured: Measurement) -> dict[str, Any]:
     numeric = measured.numeric
+    if numeric is None:
+        return {}
     return {
         "direction": measured.direction,
         "analytic": measured.analytic,
@@ -266,5 +205,23 @@ def _details(measured: Measurement | None) -> Mapping[str, Any]:
         "estimated_error": numeric.error,
         "rounding_floor": numeric.floor,
         "step": numeric.step,
-        "dtype_checked": str(measured.line.x.dtype).removeprefix("torch."),
+        "dtype_checked": str(measured.probe.varied.x.dtype).removeprefix("torch."),
     }
+
+
+def _is_nondeterministic(measured: Measurement) -> bool:
+    return measured.probe.nondeterminism > constants.NONDETERMINISTIC * measured.probe.rounding
+
+
+def _noise_reason(measured: Measurement) -> str:
+    """What kind of noise keeps a measurement from being resolved, and how much there is of it."""
+    probe = measured.probe
+    if measured.stationary:
+        return "noise: the outputs do not move, and the analytic derivative is too small to move them beyond rounding"
+    if _is_nondeterministic(measured):
+        level, size = max(probe.nondeterminism, probe.rounding), probe.natural
+        return f"nondeterministic: identical calls differ by {level / size if size else level:.2g} of the output"
+    return (
+        f"noise: the forward's rounding leaves a relative resolution of {measured.resolution:.2g}, where "
+        "something finer is needed"
+    )

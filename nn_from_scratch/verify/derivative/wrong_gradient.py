@@ -1,4 +1,4 @@
-"""From a projection that disagrees to a finding: which entries, by how much, and the fault by name."""
+"""From a gradient that is known to be wrong to its result: which entries, by how much, and the fault by name."""
 
 from __future__ import annotations
 
@@ -11,155 +11,117 @@ from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.comparison import Mismatch
-from nn_from_scratch.verify.context import CheckContext, TimeLimitReached
+from nn_from_scratch.verify.context import TimeLimitReached
+from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.derivative.entries import Location, entry_gradient, locate
 from nn_from_scratch.verify.derivative.linearization import LinearizationPoint, point_with
+from nn_from_scratch.verify.derivative.probes import VariedOperand
 from nn_from_scratch.verify.diagnosis import Diagnosis, DiagnosisContext, explain
-from nn_from_scratch.verify.protocol import Operand
 from nn_from_scratch.verify.results import CheckResult
 
-__all__ = ["WrongGradient", "wrong_gradient"]
+__all__ = ["GRADIENT", "wrong_gradient"]
 
-_SECONDS = {"quick": 10.0, "full": 60.0}
-
-
-@dataclass(frozen=True, kw_only=True)
-class WrongGradient:
-    """A gradient known to be wrong.
-
-    Attributes:
-        point: Where.
-        slot: The tensor.
-        row: Which cotangent showed it.
-        start: A largest step that suits the function, relative to the tensor's magnitude.
-        projected: The numbers of the projection that showed it, if one did.
-        reason: What is wrong, in words, if there is more to say than the numbers do.
-    """
-
-    point: LinearizationPoint
-    slot: Operand
-    row: int
-    start: float
-    projected: Mismatch | None
-    reason: str | None
+GRADIENT = "gradient"
 
 
-def wrong_gradient(check: str, finding: WrongGradient, context: CheckContext) -> CheckResult:
+def wrong_gradient(
+    varied: VariedOperand, *, start: float, projected: Mismatch | None = None, reason: str | None = None
+) -> CheckResult:
     """Locate the entries that are wrong and name the fault, within the time that is left.
 
     Args:
-        check: The name of the check.
-        finding: What is known so far.
-        context: Seed, factor, deadline, and the option `entry_seconds`.
+        varied: The operand, with the cotangent that showed it.
+        start: A largest step that suits the function, relative to the operand's size.
+        projected: The numbers of the projection that showed it, if one did.
+        reason: What is wrong, in words, if there is more to say than the numbers do.
     """
-    seconds = float(context.option("entry_seconds", _SECONDS[context.level]))
-    seconds = min(seconds, 0.4 * context.remaining)
+    context = varied.context
+    seconds = float(context.option("entry_seconds", constants.LOCATING_SECONDS[context.level]))
+    seconds = min(seconds, constants.SHARE_FOR_LOCATING * context.remaining)
     # What is left of the time must not turn a gradient that is known to be wrong into an undecided one.
-    limited = replace(context, deadline=time.monotonic() + seconds)
-    gradient = finding.point.gradient(finding.slot.name, finding.row)
+    varied = replace(varied, context=replace(context, deadline=time.monotonic() + seconds))
+    gradient = varied.gradient
     location = Location(mismatch=None)
     diagnosis = None
     try:
-        location = locate(
-            finding.point,
-            finding.slot.name,
-            gradient,
-            limited,
-            start=finding.start,
-            row=finding.row,
-            seconds=0.5 * seconds,
-        )
-        if location.numeric is not None:
-            diagnosis = _explained(finding, gradient, location, limited)
+        location = locate(varied, gradient, start=start, seconds=constants.SHARE_FOR_ENTRIES * seconds)
+        diagnosis = _explained(varied, gradient, location, start)
     except TimeLimitReached:
         pass
-    details = {} if diagnosis is None else {"diagnosis_kind": diagnosis.kind, **diagnosis.details}
     return CheckResult.wrong(
-        check,
-        finding.slot.name,
-        reason=finding.reason,
-        mismatch=location.mismatch or finding.projected,
+        GRADIENT,
+        varied.name,
+        reason=reason,
+        mismatch=location.mismatch or projected,
         diagnosis=None if diagnosis is None else diagnosis.sentence,
-        details=details,
+        details={} if diagnosis is None else {"diagnosis_kind": diagnosis.kind, **diagnosis.details},
     )
 
 
-def _explained(
-    finding: WrongGradient, gradient: Tensor | None, location: Location, context: CheckContext
-) -> Diagnosis | None:
-    assert location.numeric is not None
-    assert location.allowed is not None
-    point, slot = finding.point, finding.slot
-    allowed = location.allowed
-    finite = torch.isfinite(allowed)
-    if not bool(finite.any()):
+def _explained(varied: VariedOperand, gradient: Tensor | None, location: Location, start: float) -> Diagnosis | None:
+    numeric, allowed = location.numeric, location.allowed
+    if numeric is None or allowed is None or not bool(torch.isfinite(allowed).any()):
         return None
-    # An entry without a numerical value is predicted by anything.
-    allowed = torch.where(finite, allowed, location.numeric.abs().max() + 1e300)
-    experiments = _Experiments(finding=finding, context=context)
+    point = varied.point
+    recomputed = _Recomputed(varied=varied, start=start)
     known = DiagnosisContext(
-        name=slot.name,
-        role=slot.role,
+        name=varied.name,
+        role=varied.operand.role,
         batch_size=_batch_size(point),
         tensors=point.values,
         outputs=point.named_outputs,
-        cotangent=point.named_cotangents[finding.row],
-        gradient_at=experiments.analytic,
-        numeric_at=experiments.numeric,
+        cotangent=point.named_cotangents[varied.row],
+        gradient_at=recomputed.analytic,
+        numeric_at=recomputed.numeric,
     )
+    # An entry without a numerical value is predicted by anything.
+    allowed = torch.where(torch.isfinite(allowed), allowed, constants.UNBOUNDED)
     try:
-        return explain(gradient, location.numeric, tolerance=allowed, context=known)
+        return explain(gradient, numeric, tolerance=allowed, context=known)
     except ArgumentError:
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Experiments:
-    finding: WrongGradient
-    context: CheckContext
+class _Recomputed:
+    """The gradients of an operand for other cotangents and at other values, as the diagnosis asks for them."""
+
+    varied: VariedOperand
+    start: float
 
     def analytic(self, cotangents: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor | None:
-        try:
-            point = self._point(cotangents, values, differentiated=True)
-        except SubjectError:
-            return None
-        return None if point is None else point.gradient(self.finding.slot.name, 0)
+        moved = self._at(cotangents, values, differentiated=True)
+        return None if moved is None else moved.gradient
 
     def numeric(self, cotangents: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor | None:
+        moved = self._at(cotangents, values, differentiated=False)
+        if moved is None:
+            return None
+        seconds = constants.SHARE_FOR_RECOMPUTING * moved.context.remaining
         try:
-            point = self._point(cotangents, values, differentiated=False)
-            if point is None:
-                return None
-            found = entry_gradient(
-                point,
-                self.finding.slot.name,
-                self.context,
-                start=self.finding.start,
-                seconds=0.25 * self.context.remaining,
-            )
+            found = entry_gradient(moved, start=self.start, seconds=seconds)
         except SubjectError:
             return None
-        if found is None or not bool(torch.isfinite(found.value).all()):
-            return None
-        return found.value
+        return found.value if found is not None and bool(torch.isfinite(found.value).all()) else None
 
-    def _point(
+    def _at(
         self, cotangents: Mapping[str, Tensor], values: Mapping[str, Tensor], *, differentiated: bool
-    ) -> LinearizationPoint | None:
-        here = self.finding.point
-        placed = {name: value.to(here.values[name]) for name, value in values.items()}
-        if self.finding.slot.name in placed:
-            shape = here.values[self.finding.slot.name].shape
-            if placed[self.finding.slot.name].shape != shape:
-                return None
-        point = point_with(here.subject, {**here.values, **placed}, cotangents, differentiated=differentiated)
-        return point if point.finite is None else None
+    ) -> VariedOperand | None:
+        here = self.varied.point
+        placed = {**here.values, **{name: value.to(here.values[name]) for name, value in values.items()}}
+        if placed[self.varied.name].shape != self.varied.x.shape:
+            return None
+        try:
+            point = point_with(here.subject, placed, cotangents, differentiated=differentiated)
+        except SubjectError:
+            return None
+        return replace(self.varied, point=point, row=0) if point.finite is None else None
 
 
 def _batch_size(point: LinearizationPoint) -> int | None:
-    inputs = [slot for slot in point.subject.operands if slot.role == "input"]
+    inputs = [operand for operand in point.subject.operands if operand.role == "input"]
     outputs = list(point.named_outputs.values())
     if not inputs or not outputs or inputs[0].value.dim() == 0 or outputs[0].dim() == 0:
         return None
-    size = inputs[0].value.shape[0]
-    return int(size) if size == outputs[0].shape[0] else None
+    size = int(inputs[0].value.shape[0])
+    return size if size == outputs[0].shape[0] else None

@@ -6,7 +6,8 @@ from torch import Tensor
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.derivative.batches import batched
 from nn_from_scratch.verify.derivative.entries import entry_gradient, locate
-from nn_from_scratch.verify.derivative.linearization import LinearizationPoint, point_at, working_values
+from nn_from_scratch.verify.derivative.linearization import point_at, working_values
+from nn_from_scratch.verify.derivative.probes import VariedOperand
 from nn_from_scratch.verify.subjects import as_subject
 
 
@@ -14,10 +15,11 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def point_of(function: object, *inputs: Tensor) -> tuple[LinearizationPoint, str]:
+def first_of(function: object, *inputs: Tensor) -> VariedOperand:
     subject = as_subject(function, *inputs)
     values, _ = working_values(subject)
-    return point_at(subject, values, CheckContext()), subject.operands[0].name
+    context = CheckContext()
+    return VariedOperand.at(point_at(subject, values, context), subject.operands[0].name, context)
 
 
 SAMPLES = {
@@ -33,9 +35,9 @@ SAMPLES = {
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_whole_numerical_gradient_is_within_its_error_estimate(name: str) -> None:
     function, inputs = SAMPLES[name]
-    point, slot = point_of(function, *inputs)
-    found = entry_gradient(point, slot, CheckContext(), start=0.1)
-    truth = point.gradient(slot, 0)
+    varied = first_of(function, *inputs)
+    found = entry_gradient(varied, start=0.1)
+    truth = varied.gradient
     assert found is not None
     assert truth is not None
     assert bool(((found.value - truth).abs() <= 10 * found.error).all())
@@ -48,8 +50,8 @@ def test_the_whole_numerical_gradient_is_within_its_error_estimate(name: str) ->
 )
 def test_whether_samples_see_each_other_is_found_out(name: str, possible: bool) -> None:
     function, inputs = SAMPLES[name]
-    point, slot = point_of(function, *inputs)
-    assert (batched(point, slot, CheckContext()) is not None) is possible
+    varied = first_of(function, *inputs)
+    assert (batched(varied) is not None) is possible
 
 
 def test_a_batch_takes_few_passes() -> None:
@@ -59,35 +61,35 @@ def test_a_batch_takes_few_passes() -> None:
         calls.append(x.shape)
         return x.tanh()
 
-    point, slot = point_of(forward, draw(8, 100))
+    varied = first_of(forward, draw(8, 100))
     calls.clear()
-    assert entry_gradient(point, slot, CheckContext(), start=0.1) is not None
+    assert entry_gradient(varied, start=0.1) is not None
     assert len(calls) < 40
 
 
 def test_a_gradient_that_would_take_too_long_is_not_begun() -> None:
-    point, slot = point_of(lambda x: (x**2).sum(), draw(3000))
-    assert entry_gradient(point, slot, CheckContext(), start=0.1, seconds=0.0) is None
+    varied = first_of(lambda x: (x**2).sum(), draw(3000))
+    assert entry_gradient(varied, start=0.1, seconds=0.0) is None
 
 
 @pytest.mark.parametrize("wrong", [[5], [0, 29_999], list(range(40, 60))])
 def test_wrong_entries_are_found_by_halving_where_the_whole_gradient_is_too_much(wrong: list[int]) -> None:
-    point, slot = point_of(lambda x: (x**3).sum(), draw(30_000))
-    gradient = point.gradient(slot, 0)
+    varied = first_of(lambda x: (x**3).sum(), draw(30_000))
+    gradient = varied.gradient
     assert gradient is not None
     gradient = gradient.clone()
     gradient[wrong] *= 1.5
-    found = locate(point, slot, gradient, CheckContext(), start=0.1, seconds=5.0).mismatch
+    found = locate(varied, gradient, start=0.1, seconds=5.0).mismatch
     assert found is not None
     assert found.index is not None
     assert found.index[0] in wrong
 
 
 def test_a_share_is_estimated_from_a_sample() -> None:
-    point, slot = point_of(lambda x: (x**3).sum(), draw(20_000))
-    gradient = point.gradient(slot, 0)
+    varied = first_of(lambda x: (x**3).sum(), draw(20_000))
+    gradient = varied.gradient
     assert gradient is not None
-    found = locate(point, slot, 1.01 * gradient, CheckContext(), start=0.1, seconds=1.0).mismatch
+    found = locate(varied, 1.01 * gradient, start=0.1, seconds=1.0).mismatch
     assert found is not None
     assert found.counted == "sampled"
     assert found.share is not None

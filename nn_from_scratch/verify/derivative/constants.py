@@ -1,0 +1,223 @@
+"""Every number of the numerical derivative, with its unit and where it comes from.
+
+Steps and distances are in units of the operand's size (its mean |x|) unless another unit is given; eps is the
+relative rounding error of a dtype. None of them decides on its own what is right: a gradient is wrong by many
+*estimated* errors, and these numbers say where to look for the estimate and how far to trust it.
+
+"Measured" refers to `python -m tests.bench.constant_sensitivity --only NAME`: it varies the constant by factors of
+1/4 and 4 and counts the verdicts over right functions and planted faults that change.
+"""
+
+from __future__ import annotations
+
+# --- differences: Ridders' table ---
+
+# The largest first step. Measured: smaller ones lose digits to rounding, larger ones find faults of 1e-9 no better.
+START = 0.1
+# Rows of a table; each halves the step. Three rows cannot extrapolate (measured), and from the sixth on rounding wins.
+TABLE_ROWS = 7
+# The same where all rows are computed, wanted or not: one fewer, as the last is rarely the best.
+BATCHED_TABLE_ROWS = 6
+# A table is not abandoned before this row: two differences have to be there to compare.
+FIRST_ROW_TO_STOP_AT = 3
+# The error of a row over the best one from which a table diverges: `SAFE` in Numerical Recipes, section 5.7.
+DIVERGES = 2.0
+# The share of rounding in the error from which it can be what diverges.
+FLOOR_MATTERS = 0.01
+# Differences of a smooth function shrink by 4 from row to row, at a kink not at all: this lies between.
+CONVERGES = 0.7
+# Differences below this many rounding floors need not shrink: the largest of some standard errors of two values each.
+LOST_IN_NOISE = 8.0
+# The relative rounding error of a difference of two float64 numbers: half an eps for each, and as much for each sum.
+DIFFERENCE_ROUNDING = 2.0**-51
+# Errors in rounding floors: here nothing is left to gain by other steps (the floor itself, and a spread of two).
+AT_FLOOR = 3.0
+# And here rounding still is what limits the error: as LOST_IN_NOISE.
+NEAR_FLOOR = 8.0
+
+# --- differences: the search for steps at which a table settles ---
+
+# The ratio of the starts of successive tables: half of a table's own range of steps, 2**6, so that they overlap.
+START_RATIO = 32.0
+# Tables at most: 32**8 goes from the first start to the rounding of float64. Measured: two leave near ties undecided.
+TABLES = 9
+# Tables in a row that bring nothing before the search ends: one may be an accident.
+IDLE_TABLES = 2
+# The error, as a share of the best one so far, below which a table counts as progress: one binary digit.
+MUCH_BETTER = 0.5
+# Starts that are tried, and their ratio, until the forward is finite on both sides: down to 2**-72, far below eps.
+FINITE_STARTS = 24
+FINITE_START_RATIO = 8.0
+# Measured noise over the rounding of the outputs from which it may be an oscillation instead: four standard errors.
+SUSPICIOUS_NOISE = 4.0
+# Steps between those of a table, in steps; no power of 2, so that no period fits both.
+STEPS_BETWEEN = (0.3, 0.13)
+# Estimated errors within which two derivatives agree: as `factor`, by which a difference counts as wrong.
+AGREEMENT = 10.0
+
+# --- probes ---
+
+# The relative error of a derivative that is good enough: a tenth of what is left of 16 digits after six rows.
+DERIVATIVE_TARGET = 1e-10
+# Cotangents of other signs that look for kinks; jumps of slopes that cancel in all four patterns are improbable.
+SIGN_PATTERNS = 4
+# The distance of the five points that measure noise, in steps: third differences of a smooth function are 1e-15 there.
+NOISE_SPACING = 1e-5
+# How far, by which ratio, the first change of a forward that does not move is looked for: 4**30 is 1e18, float64's range.
+ABSORPTION_STEPS = 30
+ABSORPTION_GROWTH = 4.0
+# The relative rounding of the coarsest dtype that is met, bfloat16's 2**-7 with a margin.
+COARSEST_EPS = 1e-2
+# Relative changes at which outputs are compared, from far below float32's rounding to bfloat16's.
+QUANTIZATION_STEPS = (1e-11, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+# Where the next steps of a staircase are looked for, in steps: eight apart, so that every output takes one.
+NEXT_QUANTIZATION_STEPS = (8, 16)
+# Quantization steps in the start of a table: its smallest step, 2**-6 of it, then still averages over 16 of them.
+QUANTIZATION_STEPS_IN_START = 1e3
+
+# --- linearization: rounding to expect of outputs, weights of cotangents ---
+
+# The rounding error of an output, in eps of its size: its own half and those of the few sums inside.
+OUTPUT_ROUNDINGS = 2.0
+# The share of the mean |y| that the error of a small output is taken from: cancellation leaves that of its terms.
+SHARE_OF_MEAN_OUTPUT = 0.1
+# The smallest |y|, as a share of the mean, that the second cotangent weighs up: three decades of a softmax's tail.
+SMALLEST_ENTRY_SHARE = 1e-3
+# The smallest output, as a share of the largest, that is weighed up: weights must not overflow.
+SMALLEST_OUTPUT_SHARE = 1e-100
+
+# --- measurements: what a projection may differ by, and whether it says anything ---
+
+# The rounding error of an entry of a gradient, in eps: a handful of operations each of half an eps.
+GRADIENT_ROUNDINGS = 4.0
+# The relative error below which a projection is resolved: a wrong factor of 0.1 % must not hide.
+RESOLUTION = 1e-3
+# The same for dtypes coarser than float64, which leave three digits fewer.
+LOW_PRECISION_RESOLUTION = 1e-2
+# The relative resolution at which one direction is enough at level "quick".
+ENOUGH = 1e-9
+# A derivative is negligible below this many roundings of φ: hundreds of terms of half an eps add up like a root.
+NEGLIGIBLE_ROUNDINGS = 64.0
+# What may then be allowed: this share of φ, or this many roundings of it (a start of 1e-4 sizes leaves as much).
+NEGLIGIBLE_SHARE = 1e-6
+NEGLIGIBLE_ALLOWED_ROUNDINGS = 1e4
+# What does not move φ, in eps of |u| |v|: as NEGLIGIBLE_ROUNDINGS.
+STATIONARY_ROUNDINGS = 64.0
+
+# --- confirmation: what makes a disagreement certain ---
+
+# Starts, in that of the first table, that have to give the same derivative; no two have steps in common.
+OTHER_STARTS = (0.8, 0.62, 0.47, 1.27, 0.11)
+# How many of them have to disagree with the gradient: most.
+CONFIRMATIONS = 3
+# Fresh directions, one of which has to disagree: half of the entries of a single wrong block may cancel in one.
+FRESH_DIRECTIONS = 2
+# Distances, in steps of the first table, at which noise is measured, half a decade apart.
+NOISE_DISTANCES = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)
+# By how much the third differences of a smooth function grow at least for that: 3**3 = 27, less what rounding adds.
+GROWTH_OF_SMOOTH = 8.0
+# The quantization step (relative) from which a gradient of 0 is not contradicted: float32's rounding is finer.
+WIDE_QUANTIZATION_STEP = 1e-6
+# The start of the closest table, in `factor` roundings over the difference: six rows divide it by 2**6.
+CLOSE_START_ROUNDINGS = 64.0
+# Ratio and number of the tables from there on, and the share of the first start at which they end: 16**6 is 7 digits.
+CLOSE_START_RATIO = 16.0
+CLOSE_TABLES = 6
+CLOSE_START_LIMIT = 0.05
+# The smallest start: below it the operand's own rounding is a percent of the step.
+SMALLEST_START = 1e-11
+# How far the cotangent moves from one of five backwards to the next, relative to itself: far beyond its rounding.
+COTANGENT_MOVE = 0.1
+# Noise of a gradient beyond which it is not rounding, in eps of its largest entry and in eps of the mean cotangent.
+MOST_GRADIENT_NOISE = 1e5
+MOST_COTANGENT_NOISE = 1e4
+
+# --- entries: which ones are wrong ---
+
+# The error of a batched or single table that is good enough, relative to the entry or in rounding floors.
+USEFUL_ERROR = 1e-4
+USEFUL_FLOORS = 10.0
+# The relative error that is asked of an entry whose first table was not good enough.
+ENTRY_TARGET = 1e-8
+# Entries after which the time of all is estimated.
+TIMED_ENTRIES = 8
+# Entries of the sample that estimates the share of wrong ones: to a standard error of 6 % at most.
+SAMPLED_ENTRIES = 64
+# Bisection ends after so many entries or so many halvings: 32 entries take 17 halvings each in 1e5, twice over.
+MOST_ENTRIES_FOUND = 32
+MOST_BISECTIONS = 1000
+# Entries from which a trial of batching pays: it costs four passes, two tables of an entry.
+WORTH_A_BATCH = 16
+# The trial: copies, by how much of itself each is moved, and the difference that counts as none, in output roundings.
+TRIAL_COPIES = 3
+TRIAL_MOVE = 0.1
+TRIAL_ROUNDINGS = 16.0
+# Numbers in a batched pass at most: 16 MB in float64.
+NUMBERS_IN_A_BATCH = 2_000_000
+# What an entry without a numerical value may differ by: anything, but finite.
+UNBOUNDED = 1e300
+
+# --- kinks: one-sided derivatives ---
+
+# The first of three steps of a one-sided difference: after two extrapolations its error is step**3, its noise eps/step.
+KINK_STEP = 1e-5
+# The same where the forward rounds to float32 or coarser.
+LOW_PRECISION_KINK_STEP = 0.03
+# The relative error of a one-sided slope at least: a fifth power of the step, and the rounding of the operand over it.
+SLOPE_TOLERANCE = 1e-6
+# That rounding, in eps, and the noise of the outputs, in output roundings: 7 differences with weights up to 8/3.
+SLOPE_ROUNDINGS = 64.0
+SLOPE_NOISE = 16.0
+# By how much slopes have to approach each other from step to step: a half where the function is smooth on that side.
+SLOPE_CONVERGES = 0.75
+# The share of the outputs without a slope from which nothing can be said.
+MOST_UNKNOWN = 0.5
+# How much entries that move together still differ, so that no other symmetry holds them at a tie.
+TOGETHER_SPREAD = 0.1
+# Slack of an interval, relative: the sums' rounding, with a wide margin below anything a backward gets wrong.
+BOUND_SLACK = 1e-9
+# Points around whose derivatives widen an interval, their distance, and the step there as a share of it.
+NEARBY_POINTS = (8, 24)
+NEARBY_DISTANCE = 1e-4
+NEARBY_STEP_SHARE = 1e-3
+# Directions in which an output has to be convex (or concave) each time; it is by chance once in 2**15.
+CONVEXITY_DIRECTIONS = 16
+# Pairs of directions whose derivatives have to add up.
+ADDITIVITY_PAIRS = 3
+
+# --- special points: where to look instead ---
+
+# Points close by: how entries move ("even" or "relative" to their own size) and how far.
+MOVES = (("even", 1e-3), ("relative", 1e-3), ("even", 1e-6))
+# The same where rounding hides whatever is closer than a percent.
+LOW_PRECISION_MOVES = (("even", 0.3), ("relative", 0.3), ("even", 0.03))
+# Differences between identical calls, in roundings of φ, from which a forward is nondeterministic.
+NONDETERMINISTIC = 4.0
+# Entries that are NaN or infinite for which a derivative is looked for.
+NOT_FINITE_ENTRIES = 4
+# The size of a derivative that may be 0, in roundings of φ.
+ZERO_DERIVATIVE_ROUNDINGS = 1e6
+
+# --- the complex step ---
+
+# So small that its square vanishes beside 1: the method has no truncation error (Squire and Trapp 1998).
+COMPLEX_STEP = 1e-20
+# The relative rounding error of both sides: 64 eps, as NEGLIGIBLE_ROUNDINGS.
+COMPLEX_ROUNDING = 64.0 * 2.0**-52
+# How far the real part may be from the real forward, relative to the largest output: other algorithms, same function.
+SAME_VALUE = 1e-9
+
+# --- seconds, and shares of the time that is left for a check ---
+
+# For locating the entries of a wrong gradient and naming its fault, by level (the option `entry_seconds`).
+LOCATING_SECONDS = {"quick": 10.0, "full": 60.0}
+# For the same at a kink.
+KINK_SECONDS = 5.0
+# For the whole numerical gradient of a right one at level "full", and the entries up to which it is looked at.
+WHOLE_GRADIENT_SECONDS = 20.0
+WHOLE_GRADIENT_ENTRIES = 4096
+# No part may take all of the time: these add up to less than 1 in every order in which they are spent.
+SHARE_FOR_LOCATING = 0.4
+SHARE_FOR_ENTRIES = 0.5
+SHARE_FOR_RECOMPUTING = 0.25
+SHARE_FOR_WHOLE_GRADIENT = 0.3
