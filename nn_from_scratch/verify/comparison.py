@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import ShapeError
+from nn_from_scratch.verify import constants
 
 __all__ = ["Comparison", "Mismatch", "compare", "percent"]
 
@@ -100,21 +101,19 @@ def compare(analytic: Tensor, numeric: Tensor, allowed: Tensor | float) -> Compa
     a = analytic.detach().to("cpu", torch.float64)
     n = numeric.detach().to("cpu", torch.float64)
     bound = torch.as_tensor(allowed, dtype=torch.float64, device="cpu").expand(a.shape)
-    difference = (a - n).abs()
-    difference = torch.where((a == n) | (a.isnan() & n.isnan()), torch.zeros_like(difference), difference)
+    difference = torch.where((a == n) | (a.isnan() & n.isnan()), 0.0, (a - n).abs())
     difference = difference.nan_to_num(nan=math.inf, posinf=math.inf)
-    ratio = torch.where(difference > 0, difference / bound, torch.zeros_like(difference))
+    ratio = torch.where(difference > 0, difference / bound, 0.0)
+    worst = torch.unravel_index(ratio.argmax(), a.shape) if a.dim() else ()
+    margin = float(ratio[worst])
     wrong = ratio > 1
-    worst = int(ratio.argmax())
-    margin = float(ratio.reshape(-1)[worst])
     if not bool(wrong.any()):
         return Comparison(margin=margin, mismatch=None)
-    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), a.shape)) if a.dim() else ()
     mismatch = Mismatch(
-        index=index,
-        analytic=float(a.reshape(-1)[worst]),
-        numeric=float(n.reshape(-1)[worst]),
-        allowed=float(bound.reshape(-1)[worst]),
+        index=tuple(int(i) for i in worst),
+        analytic=float(a[worst]),
+        numeric=float(n[worst]),
+        allowed=float(bound[worst]),
         count=int(wrong.sum()),
         total=a.numel(),
     )
@@ -123,9 +122,8 @@ def compare(analytic: Tensor, numeric: Tensor, allowed: Tensor | float) -> Compa
 
 def percent(share: float) -> str:
     """A share between 0 and 1 in per cent, with three digits or as many as it takes not to say 100 %."""
-    hundred = 100 * share
-    for digits in range(3, 16):
-        text = f"{hundred:.{digits}g}"
+    for digits in constants.PERCENT_DIGITS:
+        text = f"{100 * share:.{digits}g}"
         if share >= 1 or float(text) < 100:
             return f"{text} %".replace("1e+02", "100")
     return "almost 100 %"

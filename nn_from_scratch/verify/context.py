@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from nn_from_scratch.verify import constants
+
 __all__ = ["CheckContext", "Level", "TimeLimitReached", "stable_seed"]
 
 Level = Literal["quick", "full"]
@@ -50,7 +52,7 @@ class CheckContext:
 
     seed: int = 0
     level: Level = "quick"
-    factor: float = 10.0
+    factor: float = constants.FACTOR
     options: Mapping[str, Any] = field(default_factory=dict)
     deadline: float | None = None
 
@@ -69,10 +71,9 @@ class CheckContext:
             dtype: The dtype of the result (drawn in float64 whatever it is); real or complex.
             device: The device of the result.
         """
-        generator = self.generator(*names)
-        last = (2,) if dtype.is_complex else ()
-        r = torch.rand((*shape, *last), generator=generator, dtype=torch.float64).sub_(0.5)
-        r = r.add_(r.sign(), alpha=0.25).mul_(2)
+        parts = (2,) if dtype.is_complex else ()
+        r = torch.rand((*shape, *parts), generator=self.generator(*names), dtype=torch.float64).mul_(2).sub_(1)
+        r.add_(r.sign(), alpha=constants.SMALLEST_DRAW)
         drawn = torch.view_as_complex(r) if dtype.is_complex else r
         return drawn.to(device=device, dtype=dtype)
 

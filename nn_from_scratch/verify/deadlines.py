@@ -13,56 +13,53 @@ import contextvars
 import ctypes
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from queue import SimpleQueue
+from typing import TypeVar
 
 import numpy as np
 import torch
 
+from nn_from_scratch.verify import constants
 from nn_from_scratch.verify.context import TimeLimitReached
 
-__all__ = ["Worker", "threads_for"]
+__all__ = ["LimitedThread", "threads_for"]
 
 T = TypeVar("T")
-_GRACE = 0.5
 
 
-@dataclass(frozen=True)
-class _Outcome(Generic[T]):
-    value: T | None = None
-    error: BaseException | None = None
-
-
-class Worker:
+class LimitedThread:
     """One thread that runs one task after the other, and is replaced when a task is late."""
 
     def __init__(self) -> None:
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def run(self, task: Callable[[], T], *, limit: float) -> T:
+    def run(self, task: Callable[[], T], *, limit: float | None) -> T:
         """Run a task and give its value.
 
         Args:
-            task: What to run. It sees the caller's context variables, gradient mode and autocast are at their defaults.
-            limit: Seconds to wait.
+            task: What to run. It sees the caller's context variables and gradient mode; autocast is at its default.
+            limit: Seconds to wait; None to run it in the caller's thread, for as long as it takes.
 
         Raises:
             TimeLimitReached: If the task is late, or raised this itself.
             BaseException: Whatever else the task raised.
         """
-        outcomes: SimpleQueue[_Outcome[T]] = SimpleQueue()
+        if limit is None:
+            return task()
+        future: Future[T] = Future()
         context = contextvars.copy_context()
         mode = torch.is_grad_enabled()
 
         def perform() -> None:
             try:
                 with torch.set_grad_enabled(mode):
-                    outcomes.put(_Outcome(value=context.run(task)))
+                    future.set_result(context.run(task))
             except BaseException as error:
-                outcomes.put(_Outcome(error=error))
+                if not future.done():
+                    future.set_exception(error)
 
         if self._thread is None or not self._thread.is_alive():
             self._tasks = SimpleQueue()
@@ -70,16 +67,13 @@ class Worker:
             self._thread.start()
         self._tasks.put(perform)
         try:
-            outcome = outcomes.get(timeout=limit + _GRACE)
-        except Empty:
-            self._abandon()
-            raise TimeLimitReached("the time limit of this check was reached") from None
-        except BaseException:
-            self._abandon()
-            raise
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.value  # type: ignore[return-value]  # without an error it is a T
+            wait([future], timeout=limit + constants.GRACE)
+        finally:
+            if not future.done():
+                self._abandon()
+        if not future.done():
+            raise TimeLimitReached("the time limit of this check was reached")
+        return future.result()
 
     def close(self) -> None:
         """Let the thread end when it is done."""
@@ -94,34 +88,27 @@ class Worker:
 
 def _serve(tasks: SimpleQueue[Callable[[], None] | None]) -> None:
     try:
-        while True:
-            task = tasks.get()
-            if task is None:
-                return
+        while (task := tasks.get()) is not None:
             task()
     except TimeLimitReached:
         return
 
 
-#: Fewer numbers than this in all inputs together are computed with in one thread.
-_SMALL = 100_000
-
-
 @contextmanager
 def threads_for(inputs: Sequence[object]) -> Iterator[None]:
-    """Within it, torch computes in one thread where the inputs are small.
+    """Context manager in which torch computes in one thread where the inputs are small.
 
     A verification is thousands of passes over small tensors. Where other programs keep the processors busy, each pass
-    would wait for the slowest of torch's threads: 25 s instead of 0.7 s has been seen.
+    would wait for the slowest of torch's threads.
 
     Args:
-        inputs: Of the subject; what is no tensor and no array does not count.
+        inputs: Of the subject; only tensors and arrays count.
     """
     sizes = (
         x.numel() if isinstance(x, torch.Tensor) else x.size for x in inputs if isinstance(x, torch.Tensor | np.ndarray)
     )
     threads = torch.get_num_threads()
-    torch.set_num_threads(1 if sum(sizes) < _SMALL else threads)
+    torch.set_num_threads(1 if sum(sizes) < constants.MIN_NUMBERS_FOR_THREADS else threads)
     try:
         yield
     finally:

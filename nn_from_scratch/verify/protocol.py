@@ -18,16 +18,27 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["Cotangents", "Gradients", "Operand", "Role", "Run", "Subject", "Traits", "Values", "starting_values"]
+__all__ = [
+    "Cotangents",
+    "Gradients",
+    "Operand",
+    "Role",
+    "Run",
+    "Subject",
+    "SubjectOptions",
+    "Traits",
+    "Values",
+    "starting_values",
+]
 
 Values = Mapping[str, Tensor]
-"""Tensors by the name of their slot; a slot that is left out keeps its starting value."""
+"""Tensors by the name of their operand; one that is left out keeps its starting value."""
 
 Cotangents = Mapping[str, Tensor]
 """Tensors by the name of the output that they belong to; an output that is left out has cotangent zero."""
 
 Gradients = Mapping[str, "Tensor | None"]
-"""One entry for each differentiable slot; None where the subject returned none."""
+"""One entry for each differentiable operand; None where the subject returned none."""
 
 Role = Literal["input", "parameter"]
 
@@ -62,7 +73,7 @@ class Traits:
         backward_twice: One forward pass may be followed by several backwards.
         parameter_gradients: `"returned"` by the backward, or left in a field of the parameter, to which it
             `"adds"`, or which it `"overwrites"`.
-        freezable: A slot can be left out of the differentiation, and the subject is told so.
+        freezable: An operand can be left out of the differentiation, and the subject is told so.
         torch_engine: PyTorch's own engine calls the backward, so gradients may share memory with the
             cotangent and with each other.
         dtypes: The subject computes in the dtype of its inputs as far as its form goes (False for NumPy code
@@ -81,6 +92,33 @@ class Traits:
     copies: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class SubjectOptions:
+    """What `check` and `as_subject` may be told about a subject, besides its inputs.
+
+    Attributes:
+        keywords: Further arguments of the subject, by name.
+        parameters: For a callable: tensors that it captures, by name, beside those that are found.
+        mapping: For a layer object: the dotted path of each parameter to that of its gradient, such as
+            `{"kernel": "kernel_update"}`.
+        names: What to call the inputs; by default what the subject's signature calls them.
+        differentiable: The names of the inputs whose gradients are checked; by default those that require grad, or
+            all real floating-point ones where none does.
+        cache: For a pair: whether the forward returns `(y, cache)`; by default the signatures say so.
+        form: Which form the subject has, where it could be taken for several.
+        name: What messages call the subject.
+    """
+
+    keywords: Mapping[str, object] | None = None
+    parameters: Mapping[str, Tensor] | None = None
+    mapping: Mapping[str, str] | None = None
+    names: Sequence[str] | None = None
+    differentiable: Collection[str] | None = None
+    cache: bool | None = None
+    form: str | None = None
+    name: str | None = None
+
+
 class Run(Protocol):
     """One forward pass, remembered."""
 
@@ -90,15 +128,13 @@ class Run(Protocol):
 
         Detached only: they are views of what the subject returned, not copies.
         """
-        ...
 
     @property
     def handed(self) -> Mapping[str, Tensor]:
-        """What the subject was handed for this pass, by slot: views of the very memory that it sees."""
-        ...
+        """What the subject was handed for this pass, by operand: views of the very memory that it sees."""
 
     def backward(self, cotangents: Cotangents) -> Gradients:
-        """The gradient of <cotangents, outputs> for each differentiable slot, just as the subject gave it.
+        """The gradient of <cotangents, outputs> for each differentiable operand, just as the subject gave it.
 
         A gradient that the subject leaves in a field is cleared before, so that the value is this call's
         alone. The cotangents are handed over as they are (layout and memory). May be called again where
@@ -108,18 +144,15 @@ class Run(Protocol):
             SubjectError: The subject raised, or returned another number or kind of gradients than its form
                 says.
         """
-        ...
 
     def backward_onto(self, cotangents: Cotangents, held: Gradients) -> Gradients:
         """As `backward`, but onto parameters' gradient fields that hold `held`; gives the fields after it.
 
         Only parameters have entries. Only where `Traits.parameter_gradients` is not `"returned"`.
         """
-        ...
 
     def release(self) -> None:
         """Drop this pass in the way that the form provides (`clear_saved_tensors`, or just let go of it)."""
-        ...
 
 
 @runtime_checkable
@@ -129,32 +162,26 @@ class Subject(Protocol):
     @property
     def name(self) -> str:
         """What messages call it, for example `"MyFunction"`."""
-        ...
 
     @property
     def form(self) -> str:
         """`"autograd"`, `"torch module"`, `"engine module"`, `"pair"` or `"layer object"`."""
-        ...
 
     @property
     def operands(self) -> tuple[Operand, ...]:
         """Inputs first, then parameters."""
-        ...
 
     @property
     def traits(self) -> Traits:
         """What the form allows."""
-        ...
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the adapter found out and the report should say, for example that gradients overwrite."""
-        ...
 
     @property
     def target(self) -> object:
         """The object that was handed to the verifier."""
-        ...
 
     def forward(self, values: Values) -> Mapping[str, Tensor]:
         """The outputs alone, without gradient recording; no state that matters is left behind.
@@ -166,39 +193,35 @@ class Subject(Protocol):
         Raises:
             SubjectError: The subject raised, or returned no tensor.
         """
-        ...
 
     def run(self, values: Values, *, beside: Run | None = None, frozen: Collection[str] = ()) -> Run:
         """A forward pass that can be differentiated. Values are treated as in `forward`.
 
         Args:
-            values: Tensors by slot.
+            values: Tensors by operand.
             beside: An earlier run of this subject: the new pass is made with the same object, parameters and
-                leaves, so that state which one pass leaves behind meets the other. Slots that are not in
+                leaves, so that state which one pass leaves behind meets the other. Operands that are not in
                 `values` are the very tensors of the earlier run.
             frozen: Differentiable operands to leave out, where `Traits.freezable`.
 
         Raises:
             SubjectError: The subject raised, or returned no tensor.
         """
-        ...
 
     def backward_together(self, runs: Sequence[Run], cotangents: Sequence[Cotangents]) -> Gradients:
         """The gradient of several runs at once, summed by the machinery that the subject lives in.
 
-        The runs must be beside each other. Slots that the runs share get the sum of their gradients.
+        The runs must be beside each other. Operands that the runs share get the sum of their gradients.
         Only where `Traits.several_pending` and the form has such a machinery.
 
         Raises:
             SubjectError: The subject raised, or its form has no such machinery.
         """
-        ...
 
     def rebuilt(self, target: object) -> Subject:
         """The same subject around another object, for example around a copy of `target`."""
-        ...
 
 
 def starting_values(subject: Subject) -> dict[str, Tensor]:
-    """The snapshot of every slot of a subject, by name."""
-    return {slot.name: slot.value for slot in subject.operands}
+    """The snapshot of every operand of a subject, by name."""
+    return {operand.name: operand.value for operand in subject.operands}

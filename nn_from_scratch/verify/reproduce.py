@@ -18,13 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nn_from_scratch.verify import constants
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.results import CheckResult
 
 __all__ = ["Call", "snippet"]
-
-_LITERAL = 64
-_EMBEDDED = 16384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +67,10 @@ def snippet(call: Call, result: CheckResult, context: CheckContext) -> str | Non
     except _NoSourceError:
         return None
     arguments["checks"] = repr(result.check)
-    for key, value, default in (
-        ("seed", context.seed, 0),
-        ("level", context.level, "quick"),
-        ("factor", context.factor, 10.0),
-    ):
-        if value != default:
-            arguments[key] = repr(value)
+    default = CheckContext()
+    for key in ("seed", "level", "factor"):
+        if getattr(context, key) != getattr(default, key):
+            arguments[key] = repr(getattr(context, key))
     passed = ["subject", *inputs, *(f"{key}={value}" for key, value in arguments.items())]
     lines = [
         "from __future__ import annotations",
@@ -125,12 +120,7 @@ class _Writer:
         if type(value) in (list, tuple, set):
             assert isinstance(value, list | tuple | set)
             inner = ", ".join(self.value(entry) for entry in value)
-            left, right = {list: ("[", "]"), tuple: ("(", ")"), set: ("{", "}")}[type(value)]
-            return (
-                f"{left}{inner}{',' if len(value) == 1 and left == '(' else ''}{right}"
-                if inner
-                else f"{type(value).__name__}()"
-            )
+            return f"{type(value).__name__}([{inner}])" if type(value) is not list else f"[{inner}]"
         if type(value) is OrderedDict and not value:
             self.imports.add("from collections import OrderedDict")
             return "OrderedDict()"
@@ -153,14 +143,16 @@ class _Writer:
             return self._names[id(tensor)]
         kept = tensor.detach().to("cpu").contiguous()
         name = self._name("tensor", tensor)
-        if kept.numel() <= _LITERAL:
-            listed = self._listed(kept)
+        if kept.numel() <= constants.LISTED_ENTRIES:
+            listed = self.value(kept.reshape(-1).tolist())
             self.lines.append(f"{name} = torch.tensor({listed}, dtype={kept.dtype}).reshape({list(kept.shape)})")
-        elif kept.numel() <= _EMBEDDED:
+        elif kept.numel() <= constants.EMBEDDED_ENTRIES:
             self.imports |= {"import base64", "import zlib"}
             packed = zlib.compress(bytes(kept.reshape(-1).view(torch.uint8).numpy()), 9)
             text = base64.b85encode(packed).decode()
-            parts = "\n".join(f"    {part!r}" for part in textwrap.wrap(text, 96, break_on_hyphens=False))
+            parts = "\n".join(
+                f"    {part!r}" for part in textwrap.wrap(text, constants.TEXT_WIDTH, break_on_hyphens=False)
+            )
             self.lines += [f"{name} = (", parts, ")"]
             source = f"bytearray(zlib.decompress(base64.b85decode({name})))"
             self.lines.append(f"{name} = torch.frombuffer({source}, dtype={kept.dtype}).reshape({list(kept.shape)})")
@@ -179,10 +171,6 @@ class _Writer:
             self.lines.append(f"{name}.requires_grad_()")
         return name
 
-    def _listed(self, tensor: Tensor) -> str:
-        entries = tensor.reshape(-1).tolist()
-        return "[" + ", ".join(self.value(entry) for entry in entries) + "]"
-
     def _definition(self, target: type | types.FunctionType | types.BuiltinFunctionType) -> str:
         module, qualified = target.__module__, target.__qualname__
         if "<lambda>" in qualified:
@@ -193,7 +181,7 @@ class _Writer:
         found = sys.modules.get(module)
         if found is None or not hasattr(found, root):
             raise _NoSourceError
-        if module != "__main__" and _importable(module):
+        if _importable(module):
             self.imports.add(f"import {module}")
             return f"{module}.{qualified}"
         if id(found) in self._names:
@@ -218,18 +206,13 @@ class _Writer:
             source = textwrap.dedent(inspect.getsource(target))
         except (OSError, TypeError):
             raise _NoSourceError from None
-        functions = [target] if isinstance(target, types.FunctionType) else list(_functions(target))
+        functions = [target] if isinstance(target, types.FunctionType) else _functions(target)
         for function in functions:
-            for name, value in inspect.getclosurevars(function).nonlocals.items():
-                if value is target:
-                    continue
-                self.lines.append(f"{name} = {self.value(value)}")
-            for name, value in inspect.getclosurevars(function).globals.items():
+            variables = inspect.getclosurevars(function)
+            for name, value in {**variables.nonlocals, **variables.globals}.items():
                 if isinstance(value, types.ModuleType):
                     self.imports.add(f"import {value.__name__} as {name}")
-                elif isinstance(value, type | types.FunctionType):
-                    self.lines.append(f"{name} = {self._definition(value)}")
-                else:
+                elif value is not target:
                     self.lines.append(f"{name} = {self.value(value)}")
         if isinstance(target, type):
             for base in target.__mro__[1:-1]:
@@ -267,9 +250,7 @@ def _functions(owner: type) -> list[types.FunctionType]:
 
 
 def _importable(module: str) -> bool:
-    if module == "__main__":
-        return False
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError, AttributeError):
+    except (ImportError, ValueError, AttributeError):  # ValueError: of __main__
         return False

@@ -47,7 +47,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """What one check found, for one tensor or for the whole subject.
+    """The outcome of one check, for one tensor or for the whole subject.
 
     Attributes:
         check: The check's name, such as "gradient".
@@ -67,8 +67,8 @@ class CheckResult:
     """
 
     check: str
-    verdict: Verdict
     tensor: str | None = None
+    verdict: Verdict
     reason: str | None = None
     mismatch: Mismatch | None = None
     diagnosis: str | None = None
@@ -125,43 +125,19 @@ class CheckResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain data that JSON can hold (infinities and NaN become strings)."""
-        mismatch = self.mismatch
-        data: dict[str, Any] = {
-            "check": self.check,
-            "tensor": self.tensor,
-            "verdict": self.verdict.value,
-            "reason": self.reason,
-            "mismatch": None,
-            "diagnosis": self.diagnosis,
-            "margin": self.margin,
-            "resolution": self.resolution,
-            "details": dict(self.details),
-            "snippet": self.snippet,
-            "seconds": self.seconds,
-        }
-        if mismatch is not None:
-            data["mismatch"] = {
-                "index": None if mismatch.index is None else list(mismatch.index),
-                "analytic": mismatch.analytic,
-                "numeric": mismatch.numeric,
-                "allowed": mismatch.allowed,
-                "count": mismatch.count,
-                "total": mismatch.total,
-                "share": mismatch.share,
-                "counted": mismatch.counted,
-            }
-        plain = _plain(data)
-        assert isinstance(plain, dict)
-        return plain
+        data = {**vars(self), "verdict": self.verdict.value}
+        if self.mismatch is not None:
+            data["mismatch"] = {**vars(self.mismatch), "share": self.mismatch.share}
+        return {key: _plain(value) for key, value in data.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that one verification found.
+    """The outcome of one verification.
 
     Attributes:
         subject: The subject's name.
-        form: The form in which it was recognised.
+        form: The form in which it was recognized.
         results: One entry for each check and tensor, in the order in which they ran.
         environment: Versions, platform, dtype and device.
         seed: The seed of every draw.
@@ -236,8 +212,6 @@ class Report:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def __str__(self) -> str:
-        from nn_from_scratch.verify.results import report_text
-
         return report_text(self)
 
 
@@ -255,73 +229,52 @@ def _plain(value: Any) -> Any:
 
 
 def report_text(report: Report) -> str:
-    """The verdict, then what is wrong, undecided and not applicable, then how to reproduce it.
-
-    Args:
-        report: The report to describe.
-    """
+    """The verdict, then what is wrong, undecided and not applicable, then how to reproduce it."""
     counts = report.counts
     summary = ", ".join(
         f"{counts[verdict.value]} {verdict}"
         for verdict in Verdict
-        if counts[verdict.value] or verdict.value == "correct"
+        if counts[verdict.value] or verdict is Verdict.CORRECT
     )
+    margin = "" if report.worst_margin is None else f"; worst |difference| / allowed {report.worst_margin:.2g}"
     lines = [
         f"{report.subject} ({report.form}): {str(report.verdict).upper()}",
-        f"  {summary} in {report.seconds:.2g} s",
+        f"  {summary} in {report.seconds:.2g} s{margin}",
     ]
-    margin = report.worst_margin
-    if margin is not None:
-        lines[-1] += f"; worst |difference| / allowed {margin:.2g}"
+    by_verdict = {verdict: [r for r in report.results if r.verdict is verdict] for verdict in Verdict}
     for verdict in (Verdict.WRONG, Verdict.UNDECIDED):
-        lines += _findings([result for result in report.results if result.verdict is verdict])
-    skipped = [result for result in report.results if result.verdict is Verdict.NOT_APPLICABLE]
-    lines += [f"  not applicable: {result.label}: {result.reason}" for result in skipped]
+        lines += _grouped(by_verdict[verdict])
+    lines += [f"  not applicable: {result.label}: {result.reason}" for result in by_verdict[Verdict.NOT_APPLICABLE]]
     lines += [f"  note: {note}" for note in report.notes]
     environment = ", ".join(f"{key} {value}" for key, value in report.environment.items())
     lines.append(f"  seed {report.seed}, level {report.level}; {environment}")
-    snippets = [r.snippet for r in report.results if r.verdict is Verdict.WRONG and r.snippet]
-    if snippets:
-        lines += ["  to reproduce:", *(f"    {line}".rstrip() for line in snippets[0].splitlines())]
+    snippet = next((result.snippet for result in by_verdict[Verdict.WRONG] if result.snippet), None)
+    if snippet is not None:
+        lines += ["  to reproduce:", *(f"    {line}".rstrip() for line in snippet.splitlines())]
     return "\n".join(lines)
 
 
-def _findings(results: list[CheckResult]) -> list[str]:
-    """What is wrong, or undecided; what says the same, or concerns a gradient already shown as wrong, in one line."""
+def _grouped(results: list[CheckResult]) -> list[str]:
+    """Results of one verdict; those that say the same, or concern a gradient already shown as wrong, in one line."""
     lines: list[str] = []
     wrong_gradients = {r.tensor for r in results if r.check == "gradient" and r.verdict is Verdict.WRONG and r.mismatch}
     shown: set[int] = set()
     for result in results:
         if id(result) in shown:
             continue
+        same, following = [result], []
         if result.check == "gradient" and result.tensor in wrong_gradients:
-            same: list[CheckResult] = []
             following = [r for r in results if r.tensor == result.tensor and r is not result and r.mismatch is not None]
-        else:
-            # Results with numbers of their own are told one by one.
-            alike = [
-                r
-                for r in results
-                if r.mismatch is None and (r.reason, r.diagnosis) == (result.reason, result.diagnosis)
-            ]
-            same, following = (alike if result.mismatch is None else []), []
-        shown.update(id(r) for r in (result, *same, *following))
-        labels = list(dict.fromkeys(r.label for r in same)) or [result.label]
-        lines.append(f"  {str(result.verdict).upper()}: {', '.join(labels)}")
-        lines += _result_lines(result)
+        elif result.mismatch is None:  # results with numbers of their own are told one by one
+            said = (result.reason, result.diagnosis)
+            same = [r for r in results if r.mismatch is None and (r.reason, r.diagnosis) == said]
+        shown.update(id(r) for r in (*same, *following))
+        lines.append(f"  {str(result.verdict).upper()}: {', '.join(dict.fromkeys(r.label for r in same))}")
+        lines += [f"    {text}" for text in (result.reason, result.mismatch) if text]
+        if result.diagnosis:
+            lines.append(f"    diagnosis: {result.diagnosis}")
+        if result.resolution is not None and result.verdict is Verdict.UNDECIDED:
+            lines.append(f"    resolution {result.resolution:.2g}")
         if following:
             lines.append(f"    also wrong there: {', '.join(dict.fromkeys(r.label for r in following))}")
-    return lines
-
-
-def _result_lines(result: CheckResult) -> list[str]:
-    lines = []
-    if result.reason:
-        lines.append(f"    {result.reason}")
-    if result.mismatch is not None:
-        lines.append(f"    {result.mismatch}")
-    if result.diagnosis:
-        lines.append(f"    diagnosis: {result.diagnosis}")
-    if result.resolution is not None and result.verdict is Verdict.UNDECIDED:
-        lines.append(f"    resolution {result.resolution:.2g}")
     return lines

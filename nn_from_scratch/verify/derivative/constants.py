@@ -22,8 +22,6 @@ BATCHED_TABLE_ROWS = 6
 FIRST_ROW_TO_STOP_AT = 3
 # The error of a row over the best one from which a table diverges: `SAFE` in Numerical Recipes, section 5.7.
 DIVERGES = 2.0
-# The share of rounding in the error from which it can be what diverges.
-FLOOR_MATTERS = 0.01
 # Differences of a smooth function shrink by 4 from row to row, at a kink not at all: this lies between.
 CONVERGES = 0.7
 # Differences below this many rounding floors need not shrink: the largest of some standard errors of two values each.
@@ -63,7 +61,7 @@ DERIVATIVE_TARGET = 1e-10
 SIGN_PATTERNS = 4
 # The distance of the five points that measure noise, in steps: third differences of a smooth function are 1e-15 there.
 NOISE_SPACING = 1e-5
-# How far, by which ratio, the first change of a forward that does not move is looked for: 4**30 is 1e18, float64's range.
+# How far, by which ratio, the first change of a forward that does not move is looked for: to 4**30, 1e18.
 ABSORPTION_STEPS = 30
 ABSORPTION_GROWTH = 4.0
 # The relative rounding of the coarsest dtype that is met, bfloat16's 2**-7 with a margin.

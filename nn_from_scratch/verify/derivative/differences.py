@@ -129,7 +129,7 @@ def ridders(
             break
         if level >= constants.FIRST_ROW_TO_STOP_AT:
             diverges = best is not None and best.settled and error > constants.DIVERGES * best.error
-            if (diverges and best.floor > constants.FLOOR_MATTERS * best.error) or (not settled and change > before):
+            if diverges or (not settled and change > before):
                 break
     return best
 

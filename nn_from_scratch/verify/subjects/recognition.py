@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.verify.protocol import Subject
+from nn_from_scratch.verify.protocol import Subject, SubjectOptions
 from nn_from_scratch.verify.subjects.arguments import Arguments, argument_names
 from nn_from_scratch.verify.subjects.autograd import adapt_function
 from nn_from_scratch.verify.subjects.engine import EngineModule, adapt_engine
@@ -35,14 +35,7 @@ FORMS: Mapping[str, str] = {
 def as_subject(
     obj: object,
     *inputs: object,
-    keywords: Mapping[str, object] | None = None,
-    parameters: Mapping[str, Tensor] | None = None,
-    mapping: Mapping[str, str] | None = None,
-    names: Sequence[str] | None = None,
-    differentiable: Collection[str] | None = None,
-    cache: bool | None = None,
-    form: str | None = None,
-    name: str | None = None,
+    **options: Any,
 ) -> Subject:
     """Bring something with a hand-written backward into the shape that the verifier works with.
 
@@ -50,16 +43,7 @@ def as_subject(
         obj: the subject, in one of the `FORMS`; what follows the protocol already is returned as it is.
         inputs: what to call it with: tensors or arrays of any shape and dtype, other values, and nested
             tuples, lists and dictionaries of these.
-        keywords: further arguments by name.
-        parameters: for a callable: tensors that it captures, by name, beside those that are found.
-        mapping: for a layer object: the dotted path of each parameter to that of its gradient, such as
-            `{"kernel": "kernel_update"}`.
-        names: what to call the inputs; by default what the subject's signature calls them.
-        differentiable: the names of the inputs whose gradients are verified; by default those that require
-            grad, or all real floating-point ones where none does.
-        cache: for a pair: whether the forward returns `(y, cache)`; by default the signatures say so.
-        form: one of the `FORMS`, where the subject could be taken for several.
-        name: what messages call it.
+        options: the fields of `SubjectOptions`.
 
     Returns:
         The subject. It holds copies of the inputs, and never changes them.
@@ -70,27 +54,24 @@ def as_subject(
     """
     if isinstance(obj, Subject):
         return obj
-    recognised = form if form is not None else _form_of(obj)
+    given = SubjectOptions(**options)
+    recognised = given.form if given.form is not None else _form_of(obj)
     if recognised is None or recognised not in FORMS:
-        found = _found(obj) if form is None else f"form={form!r}"
+        found = _found(obj) if given.form is None else f"form={given.form!r}"
         known = "; ".join(f"{key}: {text}" for key, text in FORMS.items())
         raise SubjectError(f"the subject is {found}, but these forms are known: {known}")
-    label = name if name is not None else _name_of(obj)
-    for option, given, owner in (
-        ("parameters", parameters, "autograd"),
-        ("mapping", mapping, "layer object"),
-        ("cache", cache, "pair"),
-    ):
-        if given is not None and recognised != owner:
+    label = given.name if given.name is not None else _name_of(obj)
+    for option, owner in (("parameters", "autograd"), ("mapping", "layer object"), ("cache", "pair")):
+        if getattr(given, option) is not None and recognised != owner:
             raise SubjectError(
                 f"{option}= is for subjects of the form {owner!r}, but {label} is of the form {recognised!r}"
             )
     called, skip = _signature(obj, recognised)
     arguments = Arguments(
         inputs,
-        keywords or {},
-        names=names if names is not None else argument_names(called, len(inputs), skip=skip),
-        differentiable=differentiable,
+        given.keywords or {},
+        names=given.names if given.names is not None else argument_names(called, len(inputs), skip=skip),
+        differentiable=given.differentiable,
         subject=label,
     )
     if recognised == "engine module":
@@ -99,12 +80,12 @@ def as_subject(
         return adapt_module(obj, arguments, name=label)  # type: ignore[arg-type]
     if recognised == "pair":
         pair: Any = obj
-        return adapt_pair(pair[0], pair[1], arguments, target=obj, name=label, cache=cache)
+        return adapt_pair(pair[0], pair[1], arguments, target=obj, name=label, cache=given.cache)
     if recognised == "layer object":
-        return adapt_layer(obj, arguments, name=label, mapping=mapping)
+        return adapt_layer(obj, arguments, name=label, mapping=given.mapping)
     function_class = _function_class(obj)
     function: Any = obj if function_class is None else function_class.apply
-    return adapt_function(function, arguments, target=obj, name=label, parameters=parameters)
+    return adapt_function(function, arguments, target=obj, name=label, parameters=given.parameters)
 
 
 def _function_class(obj: object) -> type[torch.autograd.Function] | None:

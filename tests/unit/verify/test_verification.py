@@ -11,7 +11,7 @@ from torch import Tensor
 from nn_from_scratch.errors import ArgumentError, SubjectError, WrongGradientError
 from nn_from_scratch.verify import Report, Verdict, check, check_names
 from nn_from_scratch.verify.context import TimeLimitReached
-from nn_from_scratch.verify.deadlines import Worker
+from nn_from_scratch.verify.deadlines import LimitedThread
 
 
 class Double(torch.autograd.Function):
@@ -140,7 +140,7 @@ def test_the_time_limit_holds_for_each_check_by_itself() -> None:
 
 
 def test_a_late_thread_is_stopped_and_replaced() -> None:
-    worker = Worker()
+    worker = LimitedThread()
     ended = threading.Event()
 
     def endless() -> None:
@@ -161,7 +161,7 @@ def test_what_a_task_raises_reaches_the_caller() -> None:
     def fails() -> None:
         raise KeyError("inside")
 
-    worker = Worker()
+    worker = LimitedThread()
     with pytest.raises(KeyError, match="inside"):
         worker.run(fails, limit=5)
     worker.close()

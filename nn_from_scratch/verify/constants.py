@@ -1,0 +1,29 @@
+"""Every number of the verifier's core, with its unit and where it comes from.
+
+Those of the numerical derivative, the contract checks and the diagnosis stand in files of this name in their folders.
+"""
+
+from __future__ import annotations
+
+# Estimated errors above which a difference is wrong. Measured: `python -m tests.bench.verifier_figures --only alarms`
+# finds no |difference| above three of them in right functions.
+FACTOR = 10.0
+# The smallest magnitude of a random signed number, of [0.5, 1.5): no entry is so small that its error could hide.
+SMALLEST_DRAW = 0.5
+
+# Seconds that one check may take by default: what a person waits for one test.
+TIME_LIMIT = 60.0
+# Seconds that a check which looks at its deadline by itself gets to say what it has found.
+GRACE = 0.5
+# Numbers in all inputs together from which torch's own threads pay for their start. Measured: on a busy machine,
+# thousands of passes over smaller inputs took 25 s with two threads and 0.7 s with one.
+MIN_NUMBERS_FOR_THREADS = 100_000
+
+# Entries up to which a snippet writes a tensor as a list (a few lines), and as compressed text (a screen or two).
+LISTED_ENTRIES = 64
+EMBEDDED_ENTRIES = 16384
+# Characters of that text in a line: with quotes and indentation it stays within 120.
+TEXT_WIDTH = 96
+
+# Digits of a percentage, and the most it gets so as not to be rounded up to 100 %: all that a float has.
+PERCENT_DIGITS = range(3, 16)
