@@ -39,6 +39,11 @@ class Mismatch:
     total: int
     counted: Counted = "all"
 
+    @classmethod
+    def of_projection(cls, analytic: float, numeric: float, allowed: float, *, total: int) -> Mismatch:
+        """Two projections onto a direction over so many entries, which are not looked at one by one."""
+        return cls(index=None, analytic=analytic, numeric=numeric, allowed=allowed, count=None, total=total)
+
     @property
     def difference(self) -> float:
         """|analytic - numeric| at the worst entry; infinite when exactly one of them is NaN or infinite."""

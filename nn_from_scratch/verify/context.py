@@ -26,12 +26,7 @@ class TimeLimitReached(BaseException):
 
 
 def stable_seed(seed: int, *names: object) -> int:
-    """A 63-bit seed that depends on the seed and the names alone, the same in every process.
-
-    Args:
-        seed: The seed of the whole verification.
-        names: What the draw is for, such as the check's and the tensor's name.
-    """
+    """A 63-bit seed that depends on the seed of the verification and the names alone, the same in every process."""
     text = "\x1f".join([str(seed), *(str(name) for name in names)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
@@ -69,7 +64,6 @@ class CheckContext:
             shape: The shape to draw.
             names: What the draw is for; it determines the values together with the seed.
             dtype: The dtype of the result (drawn in float64 whatever it is); real or complex.
-            device: The device of the result.
         """
         parts = (2,) if dtype.is_complex else ()
         r = torch.rand((*shape, *parts), generator=self.generator(*names), dtype=torch.float64).mul_(2).sub_(1)
@@ -78,12 +72,7 @@ class CheckContext:
         return drawn.to(device=device, dtype=dtype)
 
     def cotangents(self, outputs: Mapping[str, Tensor], *names: object) -> dict[str, Tensor]:
-        """Draw a signed cotangent for each floating-point output, of its shape, dtype and device.
-
-        Args:
-            outputs: The subject's outputs by name; the others (integers, masks) get none.
-            names: What the draw is for.
-        """
+        """Draw a signed cotangent for each output but integers and masks, of its shape, dtype and device."""
         return {
             name: self.signed(y.shape, "cotangent", name, *names, dtype=y.dtype, device=y.device)
             for name, y in outputs.items()

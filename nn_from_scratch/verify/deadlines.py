@@ -100,9 +100,6 @@ def threads_for(inputs: Sequence[object]) -> Iterator[None]:
 
     A verification is thousands of passes over small tensors. Where other programs keep the processors busy, each pass
     would wait for the slowest of torch's threads.
-
-    Args:
-        inputs: Of the subject; only tensors and arrays count.
     """
     sizes = (
         x.numel() if isinstance(x, torch.Tensor) else x.size for x in inputs if isinstance(x, torch.Tensor | np.ndarray)

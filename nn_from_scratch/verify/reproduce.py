@@ -27,13 +27,7 @@ __all__ = ["Call", "snippet"]
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """What `check` was called with.
-
-    Attributes:
-        subject: The object to check.
-        inputs: What it is called with.
-        arguments: Further keyword arguments of `check` that are not at their default.
-    """
+    """What `check` was called with: the object, its inputs, and keyword arguments that are not at their default."""
 
     subject: object
     inputs: tuple[object, ...]
@@ -49,15 +43,8 @@ def snippet(call: Call, result: CheckResult, context: CheckContext) -> str | Non
 
     The subject is imported (by name, or from its file), or written out if it is a local function that needs
     nothing from around it, or put together from what it holds if it is an object. Inputs are written out; very
-    large ones are replaced by random ones of the same shape, mean and spread, and the snippet says so.
-
-    Args:
-        call: What `check` was called with.
-        result: The finding.
-        context: Seed, level and factor.
-
-    Returns:
-        The source, or None if the subject or an argument can be written down in no way.
+    large ones are replaced by random ones of the same shape, mean and spread, and the snippet says so. None if the
+    subject or an argument can be written down in no way.
     """
     writer = _Writer()
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any, get_args
 
@@ -69,7 +69,7 @@ def check(
             `reference=`, `resolution=` or `entry_seconds=`.
 
     Returns:
-        The report. `report.passed` is True only if something was checked and everything that was is correct.
+        The report; its `passed` is True only if something was checked and everything that was is correct.
 
     Raises:
         ArgumentError: If an argument has a value that makes no sense.
@@ -95,16 +95,20 @@ def check(
         results: list[CheckResult] = []
         for name, function in selected.items():
             results += _results_of(name, function, ready, context, thread, time_limit)
-    return Report(
-        subject=ready.name,
-        form=ready.form,
-        results=tuple(_reproducible(result, call, context) for result in results),
-        environment=environment(ready),
-        seed=seed,
-        level=level,
-        seconds=time.monotonic() - began,
-        notes=(*ready.notes, *_left_out(ready, given), *_conventions(results)),
-    )
+        for place, result in enumerate(results):
+            if result.verdict is Verdict.WRONG and result.snippet is None:
+                results[place] = result.with_fields(snippet=snippet(call, result, context))
+        conventions = [f"{r.label}: {r.reason}" for r in results if r.verdict is Verdict.CORRECT and r.reason]
+        return Report(
+            subject=ready.name,
+            form=ready.form,
+            results=tuple(results),
+            environment=environment(ready),
+            seed=seed,
+            level=level,
+            seconds=time.monotonic() - began,
+            notes=(*ready.notes, *_left_out(ready, given), *conventions),
+        )
 
 
 def _results_of(
@@ -144,16 +148,6 @@ def _selected(checks: str | Collection[str] | None) -> dict[str, _Check]:
     if not chosen:
         raise ArgumentError(f"checks={checks!r} selects no check; it should leave at least one.")
     return chosen
-
-
-def _reproducible(result: CheckResult, call: Call, context: CheckContext) -> CheckResult:
-    if result.verdict is not Verdict.WRONG or result.snippet is not None:
-        return result
-    return result.with_fields(snippet=snippet(call, result, context))
-
-
-def _conventions(results: Sequence[CheckResult]) -> list[str]:
-    return [f"{r.label}: {r.reason}" for r in results if r.verdict is Verdict.CORRECT and r.reason]
 
 
 def _left_out(subject: Subject, options: Mapping[str, object]) -> list[str]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+import torch
+
 from nn_from_scratch.verify import Verdict, check
 from tests.gradcheck.test_rejects import PLANTED, inputs, verdicts
 from tests.unit.verify.planted import CATALOGUE, PlantedFault
 
-__all__ = ["Diagnoses", "blind_spots", "diagnoses", "passed_by_fast_mode"]
+__all__ = ["Diagnoses", "blind_spots", "diagnoses", "outcome_of", "passed_by_fast_mode"]
 
 
 def blind_spots() -> list[tuple[str, str, bool, bool]]:
     """Each fault that slow gradcheck is known to pass: its name, the check, found by us, passed by gradcheck."""
-    import torch
-
     rows = []
     for planted in PLANTED:
         ours = any(r.verdict is Verdict.WRONG for r in verdicts(planted.check, planted.make(), inputs(planted)))
@@ -27,8 +27,6 @@ def blind_spots() -> list[tuple[str, str, bool, bool]]:
 
 def passed_by_fast_mode() -> int:
     """How many of them gradcheck's fast mode passes."""
-    import torch
-
     return sum(
         torch.autograd.gradcheck(p.make(), (inputs(p).requires_grad_(),), fast_mode=True, raise_exception=False)
         for p in PLANTED
@@ -51,11 +49,11 @@ class Diagnoses:
 
 
 def diagnoses(*, seed: int = 1) -> Diagnoses:
-    """Verify every planted fault, and hold the name in the report against what was planted."""
+    """Verify every planted fault, and compare the name in the report with what was planted."""
     outcomes: Counter[str] = Counter()
     names: dict[str, list[str]] = {"unnamed": [], "wrong": [], "missed": []}
     for fault in CATALOGUE:
-        outcome = _outcome(fault, seed)
+        outcome = outcome_of(fault, seed)
         outcomes[outcome] += 1
         if outcome != "right":
             names[outcome].append(str(fault))
@@ -68,7 +66,8 @@ def diagnoses(*, seed: int = 1) -> Diagnoses:
     )
 
 
-def _outcome(fault: PlantedFault, seed: int) -> str:
+def outcome_of(fault: PlantedFault, seed: int) -> str:
+    """What the report says of a planted fault: "right", "unnamed", "wrong" (the name) or "missed"."""
     values = tuple(value.requires_grad_(not fault.needs_pair) for value in fault.inputs(seed))
     pair = (lambda *xs: (fault.reference(*xs), xs), lambda g, cache: fault.backward(g, *cache))
     report = check(pair if fault.needs_pair else fault.function(), *values, checks="gradient", names=fault.names)

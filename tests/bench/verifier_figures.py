@@ -35,6 +35,7 @@ __all__ = [
     "detects",
     "false_alarms",
     "networks",
+    "schedule",
     "smallest",
     "speed",
     "with_fault",
@@ -142,7 +143,7 @@ def false_alarms(checks: int, *, seed: int = 0, cases: Sequence[Case] = CASES) -
     counts: Counter[str] = Counter()
     findings: list[str] = []
     began = time.monotonic()
-    for case, scale, drawn, number in _schedule(cases, seed):
+    for case, scale, drawn, number in schedule(cases, seed):
         if sum(counts.values()) >= checks:
             break
         inputs = draw_inputs(case, number, scale, drawn)
@@ -153,8 +154,8 @@ def false_alarms(checks: int, *, seed: int = 0, cases: Sequence[Case] = CASES) -
     return Alarms(counts, tuple(findings), time.monotonic() - began)
 
 
-def _schedule(cases: Sequence[Case], seed: int) -> Iterator[tuple[Case, float, str, int]]:
-    # Scales and draws rotate with the case, so that a short run meets all of them too.
+def schedule(cases: Sequence[Case], seed: int) -> Iterator[tuple[Case, float, str, int]]:
+    """Cases with scales, draws and seeds, which rotate with the case, so that a short run meets all of them too."""
     settings = [(scale, drawn) for scale in SCALES for drawn in DRAWS]
     for turn in range(10**6):
         for position, case in enumerate(cases):

@@ -31,14 +31,7 @@ class Batched:
     tiled: tuple[str, ...]
 
     def outputs(self, xs: Tensor) -> Tensor:
-        """The outputs, as vectors, for several values of the input.
-
-        Args:
-            xs: The values, stacked along a new first dimension K.
-
-        Returns:
-            float64, of shape [K, entries of the output].
-        """
+        """The outputs, [K, entries of the output] in float64, for K values of the input stacked in `xs`."""
         copies = xs.shape[0]
         point = self.varied.point
         values = {**point.values, self.varied.name: xs.reshape(copies * xs.shape[1], *xs.shape[2:])}
@@ -51,8 +44,7 @@ class Batched:
 def batched(varied: VariedOperand) -> Batched | None:
     """Find out by trying whether one input can be stacked along its first dimension.
 
-    Returns:
-        None if the operand is a parameter, has no batch dimension, or samples see each other (as in a batch norm).
+    None if the operand is a parameter, has no batch dimension, or samples see each other (as in a batch norm).
     """
     point, x = varied.point, varied.x
     if varied.operand.role != "input" or x.dim() == 0 or x.numel() == 0 or point.finite is not None:
@@ -85,12 +77,6 @@ def entry_tables(
     samples: Batched, entries: Sequence[int], *, start: float, noise: float
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Ridders' tables for many entries at once, as `differences.ridders` makes them for one.
-
-    Args:
-        samples: The subject.
-        entries: Flat indices into the operand.
-        start: The largest step, relative to the operand's size.
-        noise: The standard error of one value of φ.
 
     Yields:
         Derivative and estimated error per step of the operand's size, for one chunk of entries after the other.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -35,27 +34,12 @@ COMPLEX_STEP = "complex_step"
 def check_complex_step(subject: Subject, context: CheckContext) -> list[CheckResult]:
     """Check the gradient of every differentiable tensor by the complex step.
 
-    Args:
-        subject: The subject.
-        context: Seed, factor and deadline.
-
-    Returns:
-        One result for each differentiable tensor; not applicable where the forward takes no complex input, or is not an
-        analytic function of it.
+    It does not apply where the forward takes no complex input, or is not an analytic function of it.
 
     Raises:
         SubjectError: If the subject's forward raises.
     """
     return check_operands(COMPLEX_STEP, subject, context, _check_operand, needs_float64=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Step:
-    """<v, f'(x) u> by the complex step, and the rounding error of the sum; or why there is none."""
-
-    value: float = 0.0
-    error: float = 0.0
-    refusal: str | None = None
 
 
 def _check_operand(varied: VariedOperand) -> CheckResult:
@@ -69,19 +53,20 @@ def _check_operand(varied: VariedOperand) -> CheckResult:
         return CheckResult.not_applicable(COMPLEX_STEP, reason, name)
     direction = varied.direction("even", "complex")
     step = _complex_step(varied, direction)
-    if step.refusal is not None:
-        return CheckResult.not_applicable(COMPLEX_STEP, step.refusal, name)
+    if isinstance(step, str):
+        return CheckResult.not_applicable(COMPLEX_STEP, step, name)
+    numeric, error = step
     analytic, scale = directional(gradient, direction)
-    allowed = factor * (step.error + constants.COMPLEX_ROUNDING * scale)
-    difference = abs(analytic - step.value)
-    size = max(scale, abs(step.value))
+    allowed = factor * (error + constants.COMPLEX_ROUNDING * scale)
+    difference = abs(analytic - numeric)
+    size = max(scale, abs(numeric))
     resolution = allowed / size if size else 0.0
     margin = difference / allowed if allowed else math.inf if difference else 0.0
     if difference <= allowed:
         return CheckResult.correct(COMPLEX_STEP, name, margin=margin, resolution=resolution)
     measured = confirm(measure(varied, "even", direction))
     if not measured.wrong:
-        if measured.resolved and abs(step.value - analytic) > 2 * measured.allowed:
+        if measured.resolved and abs(numeric - analytic) > 2 * measured.allowed:
             reason = "the forward is not an analytic function of complex input: it contradicts finite differences"
             return CheckResult.not_applicable(COMPLEX_STEP, reason, name)
         reason = "the complex step disagrees by less than finite differences can confirm"
@@ -90,42 +75,31 @@ def _check_operand(varied: VariedOperand) -> CheckResult:
         COMPLEX_STEP,
         name,
         reason="the complex step and finite differences agree on another derivative",
-        mismatch=Mismatch(
-            index=None,
-            analytic=analytic,
-            numeric=step.value,
-            allowed=allowed,
-            count=None,
-            total=varied.x.numel(),
-        ),
+        mismatch=Mismatch.of_projection(analytic, numeric, allowed, total=varied.x.numel()),
         margin=margin,
         resolution=resolution,
     )
 
 
-def _complex_step(varied: VariedOperand, direction: Tensor) -> _Step:
+def _complex_step(varied: VariedOperand, direction: Tensor) -> tuple[float, float] | str:
+    """<v, f'(x) u> by the complex step, and the rounding error of the sum; or why there is none."""
     point = varied.point
-    values = {key: _as_complex(value) for key, value in point.values.items()}
+    values = {key: x.to(torch.complex128) if x.is_floating_point() else x for key, x in point.values.items()}
     x = values[varied.name]
     varied.context.require_time()
     moved = {**values, varied.name: torch.complex(x.real, constants.COMPLEX_STEP * direction.to(x.real.dtype))}
     try:
         outputs = point.subject.forward(moved)
     except SubjectError as error:
-        return _Step(refusal=f"the forward takes no complex input: {error}")
+        return f"the forward takes no complex input: {error}"
     found = _flattened(outputs, point.named_outputs)
     if found is None:
-        return _Step(refusal="the forward drops the imaginary part of its input")
+        return "the forward drops the imaginary part of its input"
     tolerance = constants.SAME_VALUE * float(point.outputs.abs().max())
     if not bool(((found.real - point.outputs).abs() <= tolerance).all()) or not all_finite(found.imag):
-        return _Step(refusal="the forward gives other values for complex input")
+        return "the forward gives other values for complex input"
     terms = varied.cotangent * (found.imag / constants.COMPLEX_STEP)
-    rounding = constants.COMPLEX_ROUNDING * float(torch.linalg.vector_norm(terms))
-    return _Step(value=float(terms.sum()), error=rounding)
-
-
-def _as_complex(value: Tensor) -> Tensor:
-    return value.to(torch.complex128) if value.is_floating_point() else value
+    return float(terms.sum()), constants.COMPLEX_ROUNDING * float(torch.linalg.vector_norm(terms))
 
 
 def _flattened(outputs: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> Tensor | None:

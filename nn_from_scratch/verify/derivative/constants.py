@@ -39,9 +39,7 @@ NEAR_FLOOR = 8.0
 START_RATIO = 32.0
 # Tables at most: 32**8 goes from the first start to the rounding of float64. Measured: two leave near ties undecided.
 TABLES = 9
-# Tables in a row that bring nothing before the search ends: one may be an accident.
-IDLE_TABLES = 2
-# The error, as a share of the best one so far, below which a table counts as progress: one binary digit.
+# The search ends with a table whose error is not below this share of the best one so far: it gains one binary digit.
 MUCH_BETTER = 0.5
 # Starts that are tried, and their ratio, until the forward is finite on both sides: down to 2**-72, far below eps.
 FINITE_STARTS = 24

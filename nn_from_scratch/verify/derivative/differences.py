@@ -31,7 +31,7 @@ Probes = Callable[[float], Sequence[float]]
 Number = TypeVar("Number", float, Tensor)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Derivative:
     """A numerical derivative.
 
@@ -58,6 +58,10 @@ class Derivative:
         """Smaller for a better one."""
         return (not self.settled, self.error)
 
+    def agrees_with(self, other: Derivative) -> bool:
+        """Whether the two differ by no more than their estimated errors explain."""
+        return abs(self.value - other.value) <= constants.AGREEMENT * (self.error + other.error)
+
     @property
     def at_floor(self) -> bool:
         """Whether the error is about what rounding alone causes, so that other steps cannot improve it."""
@@ -70,11 +74,9 @@ class Derivative:
 
 
 def extrapolated(first: Number, above: Sequence[Number], *, odd: bool) -> list[Number]:
-    """The next row of a Ridders table.
+    """The next row of a Ridders table, from the difference quotient for half of the step and the row above.
 
     Args:
-        first: The difference quotient for half of the previous step.
-        above: The previous row.
         odd: Whether the error is a series of odd powers of the step, else of even ones.
     """
     row = [first]
@@ -122,9 +124,7 @@ def ridders(
             jump = max(abs(even[m]) for even in evens)
             error = max(abs(row[m] - row[m - 1]), abs(row[m] - above[m - 1])) + jump + floor
             if best is None or (not settled, error) < best.rank:
-                best = Derivative(
-                    value=row[m], error=error, floor=floor, jump=jump, step=h, start=start, settled=settled
-                )
+                best = Derivative(row[m], error, floor=floor, jump=jump, step=h, start=start, settled=settled)
         if best is not None and best.settled and best.at_floor:
             break
         if level >= constants.FIRST_ROW_TO_STOP_AT:
@@ -165,7 +165,6 @@ def differentiate(
         return at_once
     best: Derivative | None = None
     growing = shrinking = False
-    idle = 0
     for _ in range(constants.TABLES):
         if start < constants.START and start < finest():
             break
@@ -175,21 +174,16 @@ def differentiate(
             found = ridders(delta, start, level, probes)
             if found is not None and found.settled and level > constants.SUSPICIOUS_NOISE * rounding:
                 found = replace(found, settled=_steady(delta, found, level))
-        if growing and found is not None and best is not None and not _agree(found, best):
+        # Larger steps may only make a derivative more exact, and not look at another part of the function.
+        if growing and found is not None and best is not None and not found.agrees_with(best):
             break
-        noisy = found is not None and found.settled and found.noisy
-        improved = found is not None and (best is None or found.rank < best.rank)
-        much = found is not None and (
-            best is None or found.rank < (not best.settled, constants.MUCH_BETTER * best.error)
-        )
-        idle = 0 if much or found is None or not found.settled else idle + 1
-        if improved:
+        much = (not best.settled, constants.MUCH_BETTER * best.error) if best is not None else (True, math.inf)
+        stalled = best is not None and found is not None and found.settled and found.rank >= much
+        if best is None or (found is not None and found.rank < best.rank):
             best = found
-        if best is not None and best.settled and best.error <= target(best.value):
+        if stalled or (best is not None and best.settled and best.error <= target(best.value)):
             break
-        if idle >= constants.IDLE_TABLES or ((growing or shrinking) and not improved and noisy):
-            break
-        if noisy and not shrinking:
+        if found is not None and found.settled and found.noisy and not shrinking:
             growing, start = True, start * constants.START_RATIO
         elif growing:
             break
@@ -239,11 +233,6 @@ def noise_differences(values: Sequence[Number]) -> tuple[Number, Number, Number]
         (b - 3 * c + 3 * d - e) / third,
         (a - 4 * b + 6 * c - 4 * d + e) / math.sqrt(70),
     )
-
-
-def _agree(wide: Derivative, narrow: Derivative) -> bool:
-    """Whether larger steps only make a derivative more exact, and do not look at another part of the function."""
-    return abs(wide.value - narrow.value) <= constants.AGREEMENT * (narrow.error + wide.error)
 
 
 def _finite_start(delta: Callable[[float], float]) -> float | None:

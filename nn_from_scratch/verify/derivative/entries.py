@@ -49,7 +49,6 @@ def entry_gradient(
     """Differentiate <v, f> with respect to every entry, one by one.
 
     Args:
-        varied: The operand.
         start: The largest step, relative to the operand's size.
         seconds: How long it may take; decided after a few entries.
         entries: Flat indices to look at instead of all.
@@ -117,7 +116,6 @@ def locate(varied: VariedOperand, gradient: Tensor | None, *, start: float, seco
     """Find the entries in which a gradient is wrong.
 
     Args:
-        varied: The operand.
         gradient: What the backward returned; None stands for zero. It may have another shape than the operand.
         start: A largest step that suits the function, relative to the operand's size.
         seconds: How long it may take.

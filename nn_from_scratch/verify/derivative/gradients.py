@@ -28,14 +28,7 @@ def check_gradient(subject: Subject, context: CheckContext) -> list[CheckResult]
 
     For each tensor, directional derivatives <VJP(v), u> are compared with those of φ(t) = <v, f(x + t u)> by Ridders'
     method, for random dense signed u and v; the tolerance is a multiple of the estimated error. About 10 to 30 forward
-    passes a direction, whatever the number of entries.
-
-    Args:
-        subject: The subject.
-        context: Seed, level, tolerance factor, options (`resolution`, `entry_seconds`) and deadline.
-
-    Returns:
-        One result for each differentiable tensor.
+    passes a direction, whatever the number of entries. Options: `resolution`, `entry_seconds`.
 
     Raises:
         SubjectError: If the subject's forward raises, or it has no floating-point output.
@@ -55,8 +48,6 @@ def check_operands(
 
     Args:
         check: The name of the check.
-        subject: The subject.
-        context: Seed, level, factor, options and deadline.
         check_operand: The check of one operand.
         needs_float64: Whether the check does not apply to a subject that takes no float64.
     """

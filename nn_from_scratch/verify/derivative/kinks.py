@@ -68,11 +68,7 @@ class _Slopes:
 
 
 def bounds_at_kink(varied: VariedOperand) -> Bounds:
-    """Compare a gradient at a kink with the one-sided derivatives.
-
-    Args:
-        varied: The operand, at a point at which some outputs have a kink along some directions.
-    """
+    """Compare a gradient with the one-sided derivatives, where some outputs have a kink along some directions."""
     share = 0.0
     unclear: Bounds | None = None
     last = Bounds(verdict="inside")
@@ -100,13 +96,8 @@ def bounds_at_kink(varied: VariedOperand) -> Bounds:
 def entries_outside(varied: VariedOperand, *, seconds: float) -> Mismatch | None:
     """The entries of a gradient at a kink that are outside of the one-sided derivatives all by themselves.
 
-    Args:
-        varied: The operand.
-        seconds: How long it may take; decided after a few entries.
-
-    Returns:
-        The worst entry, with the nearest value that would be allowed; None if there is none (entries that are wrong
-        only together, as when a tie is counted twice), or it would take too long.
+    The worst one has the nearest value that would be allowed. None if there is none (entries that are wrong only
+    together, as when a tie is counted twice), or if it would take longer than `seconds`, which a few entries tell.
     """
     x, gradient = varied.x, varied.gradient
     analytic = torch.zeros(x.numel(), dtype=torch.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cmath
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -62,14 +62,7 @@ class LinearizationPoint:
 
     def rounding(self, row: int) -> float:
         """The standard error of <v, y> from the rounding of the outputs, for one cotangent."""
-        v, y = self.cotangents[row], self.outputs
-        if len(self.named_outputs) > 1:
-            return float(torch.linalg.vector_norm(v * self.noise))
-        (output,) = self.named_outputs.values()
-        own = float(torch.linalg.vector_norm(v * y))
-        others = float(torch.linalg.vector_norm(y)) * float(torch.linalg.vector_norm(v)) / max(y.numel(), 1) ** 0.5
-        eps = constants.OUTPUT_ROUNDINGS * torch.finfo(output.dtype).eps
-        return eps * math.hypot(own, constants.SHARE_OF_MEAN_OUTPUT * others)
+        return float(torch.linalg.vector_norm(self.cotangents[row] * self.noise))
 
     def nondeterminism(self, row: int) -> float:
         """How much <v, y> differs between two identical calls, for one cotangent; 0 for a deterministic subject."""
@@ -85,16 +78,15 @@ class LinearizationPoint:
 
 
 def working_values(subject: Subject) -> tuple[dict[str, Tensor], str | None]:
-    """The starting values in float64, or in their own dtype if the subject takes no float64.
-
-    Returns:
-        The values by operand, and why they are not in float64 (None if they are).
-    """
+    """The starting values in float64, or in their own dtype and why the subject takes no float64."""
     native = starting_values(subject)
     floating = [value for value in native.values() if value.is_floating_point() or value.is_complex()]
     if all(value.dtype in (torch.float64, torch.complex128) for value in floating):
         return native, None
-    double = {name: _promoted(value) for name, value in native.items()}
+    double = dict(native)
+    for name, value in native.items():
+        if value.is_floating_point() or value.is_complex():
+            double[name] = value.to(torch.complex128 if value.is_complex() else torch.float64)
     try:
         outputs = subject.forward(double)
     except SubjectError as error:
@@ -108,25 +100,17 @@ def working_values(subject: Subject) -> tuple[dict[str, Tensor], str | None]:
 
 
 def point_at(subject: Subject, values: Mapping[str, Tensor], context: CheckContext) -> LinearizationPoint:
-    """Run the subject forward and backward at some values, with random signed cotangents.
-
-    Args:
-        subject: The subject.
-        values: The value of every operand, in the working dtype.
-        context: Seeds the cotangents; at level "full" there is a second one.
+    """Run the subject forward and backward at some values, with a random signed cotangent (two at level "full").
 
     Raises:
         SubjectError: If the subject raises, or has no floating-point output.
     """
-    run = subject.run(values)
-    outputs = {name: y.clone() for name, y in _floating(subject, run.outputs).items()}
-    rows = [_balanced(context.cotangents(outputs), outputs)]
-    if context.level == "full":
-        rows.append(_equalized(rows[0], outputs))
-    rows = [{name: _masked(v, outputs[name]) for name, v in row.items()} for row in rows]
-    gradients = [run.backward(copied(rows[0]))]
-    gradients += [subject.run(values).backward(copied(row)) for row in rows[1:]]
-    return _assembled(subject, values, outputs, rows, gradients)
+
+    def draw(outputs: Mapping[str, Tensor]) -> list[Mapping[str, Tensor]]:
+        balanced = _balanced(context.cotangents(outputs), outputs)
+        return [balanced, _equalized(balanced, outputs)] if context.level == "full" else [balanced]
+
+    return _linearized(subject, values, draw, differentiated=True)
 
 
 def point_with(
@@ -135,35 +119,35 @@ def point_with(
     """A point with given cotangents; an output without one has cotangent zero.
 
     Args:
-        subject: The subject.
-        values: The value of every operand, in the working dtype.
-        cotangents: By output.
         differentiated: Whether to run the backward; else the point has no analytic gradient.
 
     Raises:
         SubjectError: If the subject raises, or has no floating-point output.
     """
-    run = subject.run(values) if differentiated else None
-    outputs = _floating(subject, subject.forward(values) if run is None else run.outputs)
-    outputs = outputs if run is None else {name: y.clone() for name, y in outputs.items()}
-    row = {
-        name: _masked(cotangents[name].to(y), y) if name in cotangents else torch.zeros_like(y)
-        for name, y in outputs.items()
-    }
-    gradients = [] if run is None else [run.backward(copied(row))]
-    return _assembled(subject, values, outputs, [row], gradients)
+
+    def draw(outputs: Mapping[str, Tensor]) -> list[Mapping[str, Tensor]]:
+        return [{n: cotangents[n].to(y) if n in cotangents else torch.zeros_like(y) for n, y in outputs.items()}]
+
+    return _linearized(subject, values, draw, differentiated=differentiated)
 
 
-def _assembled(
+def _linearized(
     subject: Subject,
     values: Mapping[str, Tensor],
-    outputs: Mapping[str, Tensor],
-    rows: Sequence[Mapping[str, Tensor]],
-    gradients: Sequence[Mapping[str, Tensor | None]],
+    draw: Callable[[Mapping[str, Tensor]], list[Mapping[str, Tensor]]],
+    *,
+    differentiated: bool,
 ) -> LinearizationPoint:
-    y = flatten(outputs)
-    flat = [flatten(row) for row in rows]
-    cotangents = flat[0].unsqueeze(0) if len(flat) == 1 else torch.stack(flat)
+    run = subject.run(values) if differentiated else None
+    returned = subject.forward(values) if run is None else run.outputs
+    outputs = {name: y.clone() for name, y in returned.items() if y.is_floating_point() or y.is_complex()}
+    if not outputs:
+        raise SubjectError(f"{subject.name} returned no floating-point tensor, which a gradient needs.")
+    rows = [{name: _masked(v, outputs[name]) for name, v in row.items()} for row in draw(outputs)]
+    gradients = []
+    if run is not None:
+        gradients = [run.backward(copied(rows[0])), *(subject.run(values).backward(copied(row)) for row in rows[1:])]
+    y, cotangents = flatten(outputs), torch.stack([flatten(row) for row in rows])
     finite: Tensor | None = None
     if not all_finite(y):
         finite = torch.isfinite(y)
@@ -187,7 +171,9 @@ def magnitude(x: Tensor) -> float:
 
 def flatten(outputs: Mapping[str, Tensor]) -> Tensor:
     """All floating-point tensors of a dictionary as one float64 vector; complex entries become pairs."""
-    parts = [_real(y) for y in outputs.values() if y.is_floating_point() or y.is_complex()]
+    floating = [y for y in outputs.values() if y.is_floating_point() or y.is_complex()]
+    real = [torch.view_as_real(y.resolve_conj()) if y.is_complex() else y for y in floating]
+    parts = [y.reshape(-1).to(torch.float64) for y in real]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -197,27 +183,9 @@ def all_finite(tensor: Tensor) -> bool:
     return cmath.isfinite(total) or bool(torch.isfinite(tensor).all())
 
 
-def _floating(subject: Subject, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    floating = {name: y for name, y in outputs.items() if y.is_floating_point() or y.is_complex()}
-    if not floating:
-        raise SubjectError(f"{subject.name} returned no floating-point tensor, which a gradient needs.")
-    return floating
-
-
 def copied(cotangents: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies, so that a backward that writes into its cotangent spoils no other pass."""
     return {name: v.clone() for name, v in cotangents.items()}
-
-
-def _real(y: Tensor) -> Tensor:
-    real = torch.view_as_real(y.resolve_conj()) if y.is_complex() else y
-    return real.reshape(-1).to(torch.float64)
-
-
-def _promoted(value: Tensor) -> Tensor:
-    if value.is_complex():
-        return value.to(torch.complex128)
-    return value.to(torch.float64) if value.is_floating_point() else value
 
 
 def _rounding(y: Tensor) -> Tensor:

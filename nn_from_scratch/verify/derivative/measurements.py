@@ -101,36 +101,20 @@ class Measurement:
         return replace(self, allowed=allowed)
 
 
-def measure(
-    varied: VariedOperand, name: str, direction: Tensor, *, probe: DirectionalProbe | None = None
-) -> Measurement:
-    """Measure the derivative along one direction.
-
-    Args:
-        varied: The operand.
-        name: The direction's name.
-        direction: u.
-        probe: A probe in that direction with values already computed.
-    """
+def measure(varied: VariedOperand, name: str, u: Tensor, *, probe: DirectionalProbe | None = None) -> Measurement:
+    """Measure the derivative along one direction, perhaps with a probe that has values already."""
     gradient = varied.gradient
     if gradient is not None and varied.point.finite is not None:
         # The backward of an output that is not finite may be 0 * inf = NaN: such entries say nothing.
-        direction = torch.where(torch.isfinite(gradient), direction, 0.0)
+        u = torch.where(torch.isfinite(gradient), u, 0.0)
         gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
         probe = None
-    analytic, scale = directional(gradient, direction)
-    probe = probe or DirectionalProbe(varied, direction)
+    analytic, scale = directional(gradient, u)
+    probe = probe or DirectionalProbe(varied, u)
     numeric = probe.derivative(scale)
-    rounding = varied.gradient_eps * scale * probe.coarseness
-    error = 0.0 if numeric is None else numeric.error
-    return Measurement(
-        direction=name,
-        probe=probe,
-        analytic=analytic,
-        numeric=numeric,
-        allowed=varied.context.factor * (rounding + error),
-        scale=scale,
-    )
+    error = varied.gradient_eps * scale * probe.coarseness + (0.0 if numeric is None else numeric.error)
+    allowed = varied.context.factor * error
+    return Measurement(direction=name, probe=probe, analytic=analytic, numeric=numeric, allowed=allowed, scale=scale)
 
 
 def measure_all(varied: VariedOperand, *names: object) -> list[Measurement]:

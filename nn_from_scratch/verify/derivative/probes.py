@@ -269,12 +269,7 @@ class DirectionalProbe:
         return min(constants.QUANTIZATION_STEPS_IN_START * self.quantization_step, constants.START)
 
     def derivative(self, scale: float = 0.0) -> Derivative | None:
-        """φ'(0); None if φ is finite nowhere near 0.
-
-        Args:
-            scale: The size that a derivative along this direction has, from the analytic gradient; it says which error
-                is good enough.
-        """
+        """φ'(0); None if φ is finite nowhere near 0. The size that it should have says which error is good enough."""
         return differentiate(
             self.change,
             self.noise,
@@ -308,12 +303,7 @@ def _signs(count: int, device: torch.device) -> Tensor:
 
 
 def directional(gradient: Tensor | None, direction: Tensor) -> tuple[float, float]:
-    """<g, u> summed in float64, and the root of the sum of the squares of its terms.
-
-    Args:
-        gradient: The gradient, of the direction's shape; None stands for zero.
-        direction: u, in float64.
-    """
+    """<g, u> summed in float64, and the root of the sum of the squares of its terms; None stands for zero."""
     if gradient is None:
         return 0.0, 0.0
     terms = gradient.detach().to(torch.float64).mul(direction)

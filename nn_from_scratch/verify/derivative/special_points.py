@@ -42,12 +42,7 @@ def report_wrong(varied: VariedOperand, measurement: Measurement) -> CheckResult
 
 
 def unresolved(varied: VariedOperand, measured: Sequence[Measurement]) -> CheckResult:
-    """No projection is resolved at this point: look at points close by, and at the one-sided derivatives here.
-
-    Args:
-        varied: The operand.
-        measured: What was measured at the point itself.
-    """
+    """No projection is resolved at this point: look at points close by, and at the one-sided derivatives here."""
     finest = best(measured)
     if finest.numeric is None:
         return undecided(varied, "on no segment around this point does the forward give finite outputs", finest)
@@ -81,27 +76,17 @@ def _at_kink(varied: VariedOperand, moved: Sequence[Measurement], measured: Meas
     if bounds.verdict == "unclear" or measured.probe.low_precision:
         outside = "several of them in one output, and the gradient is outside of the one-sided derivatives"
         return undecided(varied, f"{share}, {outside}: {interval} (it is right nearby)", measured)
-    return CheckResult.wrong(
-        GRADIENT,
-        varied.name,
-        reason=f"{share}, and the gradient is not between the one-sided derivatives: {interval}, though it is right "
-        "at points nearby",
-        mismatch=_mismatch_outside(varied, bounds),
-    )
+    outside = f"and the gradient is not between the one-sided derivatives: {interval}, though it is right at points"
+    reason = f"{share}, {outside} nearby"
+    return CheckResult.wrong(GRADIENT, varied.name, reason=reason, mismatch=_mismatch_outside(varied, bounds))
 
 
 def _mismatch_outside(varied: VariedOperand, bounds: Bounds) -> Mismatch:
     seconds = min(constants.KINK_SECONDS, constants.SHARE_FOR_LOCATING * varied.context.remaining)
     found = entries_outside(varied, seconds=seconds)
     nearest = min(max(bounds.analytic, bounds.low), bounds.high)
-    return found or Mismatch(
-        index=None,
-        analytic=bounds.analytic,
-        numeric=nearest,
-        allowed=constants.BOUND_SLACK * max(abs(nearest), bounds.high - bounds.low),
-        count=None,
-        total=varied.x.numel(),
-    )
+    allowed = constants.BOUND_SLACK * max(abs(nearest), bounds.high - bounds.low)
+    return found or Mismatch.of_projection(bounds.analytic, nearest, allowed, total=varied.x.numel())
 
 
 def _measured_nearby(varied: VariedOperand, *, low_precision: bool) -> list[Measurement] | None:
@@ -181,14 +166,8 @@ def _wrong(measured: Measurement, reason: str | None = None) -> CheckResult:
     """The gradient disagrees in this measurement, beyond doubt."""
     varied, numeric = measured.probe.varied, measured.numeric
     assert numeric is not None
-    projected = Mismatch(
-        index=None,
-        analytic=measured.analytic,
-        numeric=numeric.value,
-        allowed=measured.allowed,
-        count=None,
-        total=varied.x.numel(),
-    )
+    total = varied.x.numel()
+    projected = Mismatch.of_projection(measured.analytic, numeric.value, measured.allowed, total=total)
     found = wrong_gradient(varied, start=numeric.start, projected=projected, reason=reason)
     details = {**_details(measured), **found.details}
     return found.with_fields(margin=measured.margin, resolution=measured.resolution, details=details)
