@@ -48,7 +48,7 @@ def snippet(call: Call, result: CheckResult, context: CheckContext) -> str | Non
     """
     writer = _Writer()
     try:
-        subject = writer.subject(call.subject)
+        subject = writer.value(call.subject)
         inputs = [writer.value(value) for value in call.inputs]
         arguments = {key: writer.value(value) for key, value in call.arguments.items()}
     except _NoSourceError:
@@ -82,19 +82,11 @@ class _Writer:
         self._names: dict[int, str] = {}
         self._kept: list[object] = []
 
-    def subject(self, target: object) -> str:
-        """An expression for the subject."""
-        if isinstance(target, tuple):
-            return f"({', '.join(self.subject(part) for part in target)})"
-        owner = getattr(target, "__self__", None)
-        if getattr(target, "__name__", "") == "apply" and isinstance(owner, type):
-            return f"{self._definition(owner)}.apply"
-        if isinstance(target, type | types.FunctionType | types.BuiltinFunctionType):
-            return self._definition(target)
-        return self._object(target)
-
     def value(self, value: object) -> str:
-        """An expression for an input or an argument."""
+        """An expression for the subject, an input or an argument."""
+        owner = getattr(value, "__self__", None)
+        if getattr(value, "__name__", "") == "apply" and isinstance(owner, type):
+            return f"{self._definition(owner)}.apply"
         if isinstance(value, Tensor):
             return self._tensor(value)
         if isinstance(value, np.ndarray):
@@ -107,7 +99,7 @@ class _Writer:
         if type(value) in (list, tuple, set):
             assert isinstance(value, list | tuple | set)
             inner = ", ".join(self.value(entry) for entry in value)
-            return f"{type(value).__name__}([{inner}])" if type(value) is not list else f"[{inner}]"
+            return f"[{inner}]" if isinstance(value, list) else f"{type(value).__name__}([{inner}])"
         if type(value) is OrderedDict and not value:
             self.imports.add("from collections import OrderedDict")
             return "OrderedDict()"

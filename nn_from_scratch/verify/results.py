@@ -193,19 +193,9 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data that JSON can hold."""
-        return {
-            "subject": self.subject,
-            "form": self.form,
-            "verdict": self.verdict.value,
-            "counts": self.counts,
-            "worst_margin": _plain(self.worst_margin),
-            "seed": self.seed,
-            "level": self.level,
-            "seconds": self.seconds,
-            "environment": dict(self.environment),
-            "notes": list(self.notes),
-            "results": [result.to_dict() for result in self.results],
-        }
+        summary = {"verdict": self.verdict.value, "counts": self.counts, "worst_margin": self.worst_margin}
+        results = [result.to_dict() for result in self.results]
+        return {key: _plain(value) for key, value in {**vars(self), **summary, "results": results}.items()}
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """The report as JSON text."""

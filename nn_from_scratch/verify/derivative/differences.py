@@ -128,7 +128,8 @@ def ridders(
         if best is not None and best.settled and best.at_floor:
             break
         if level >= constants.FIRST_ROW_TO_STOP_AT:
-            diverges = best is not None and best.settled and error > constants.DIVERGES * best.error
+            noisy = best is not None and best.settled and best.floor > constants.FLOOR_MATTERS * best.error
+            diverges = noisy and best is not None and error > constants.DIVERGES * best.error
             if diverges or (not settled and change > before):
                 break
     return best

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from nn_from_scratch.verify.results import CheckResult
 __all__ = ["GRADIENT", "wrong_gradient"]
 
 GRADIENT = "gradient"
+
+Named = Mapping[str, Tensor]
 
 
 def wrong_gradient(
@@ -62,8 +64,33 @@ def _explained(varied: VariedOperand, gradient: Tensor | None, location: Locatio
     numeric, allowed = location.numeric, location.allowed
     if numeric is None or allowed is None or not bool(torch.isfinite(allowed).any()):
         return None
-    point = varied.point
-    recomputed = _Recomputed(varied=varied, start=start)
+    point, context = varied.point, varied.context
+
+    def at(cotangents: Named, values: Named, *, differentiated: bool) -> VariedOperand | None:
+        """The operand at other values, with another cotangent; None where the subject does not go."""
+        placed = {**point.values, **{name: value.to(point.values[name]) for name, value in values.items()}}
+        if placed[varied.name].shape != varied.x.shape:
+            return None
+        try:
+            moved = point_with(point.subject, placed, cotangents, differentiated=differentiated)
+        except SubjectError:
+            return None
+        return replace(varied, point=moved, row=0) if moved.finite is None else None
+
+    def analytic(cotangents: Named, values: Named) -> Tensor | None:
+        moved = at(cotangents, values, differentiated=True)
+        return None if moved is None else moved.gradient
+
+    def numeric_gradient(cotangents: Named, values: Named) -> Tensor | None:
+        moved = at(cotangents, values, differentiated=False)
+        if moved is None:
+            return None
+        try:
+            found = entry_gradient(moved, start=start, seconds=constants.SHARE_FOR_RECOMPUTING * context.remaining)
+        except SubjectError:
+            return None
+        return found.value if found is not None and bool(torch.isfinite(found.value).all()) else None
+
     known = DiagnosisContext(
         name=varied.name,
         role=varied.operand.role,
@@ -71,8 +98,8 @@ def _explained(varied: VariedOperand, gradient: Tensor | None, location: Locatio
         tensors=point.values,
         outputs=point.named_outputs,
         cotangent=point.named_cotangents[varied.row],
-        gradient_at=recomputed.analytic,
-        numeric_at=recomputed.numeric,
+        gradient_at=analytic,
+        numeric_at=numeric_gradient,
     )
     # An entry without a numerical value is predicted by anything.
     allowed = torch.where(torch.isfinite(allowed), allowed, constants.UNBOUNDED)
@@ -80,42 +107,6 @@ def _explained(varied: VariedOperand, gradient: Tensor | None, location: Locatio
         return explain(gradient, numeric, tolerance=allowed, context=known)
     except ArgumentError:
         return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Recomputed:
-    """The gradients of an operand for other cotangents and at other values, as the diagnosis asks for them."""
-
-    varied: VariedOperand
-    start: float
-
-    def analytic(self, cotangents: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor | None:
-        moved = self._at(cotangents, values, differentiated=True)
-        return None if moved is None else moved.gradient
-
-    def numeric(self, cotangents: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor | None:
-        moved = self._at(cotangents, values, differentiated=False)
-        if moved is None:
-            return None
-        seconds = constants.SHARE_FOR_RECOMPUTING * moved.context.remaining
-        try:
-            found = entry_gradient(moved, start=self.start, seconds=seconds)
-        except SubjectError:
-            return None
-        return found.value if found is not None and bool(torch.isfinite(found.value).all()) else None
-
-    def _at(
-        self, cotangents: Mapping[str, Tensor], values: Mapping[str, Tensor], *, differentiated: bool
-    ) -> VariedOperand | None:
-        here = self.varied.point
-        placed = {**here.values, **{name: value.to(here.values[name]) for name, value in values.items()}}
-        if placed[self.varied.name].shape != self.varied.x.shape:
-            return None
-        try:
-            point = point_with(here.subject, placed, cotangents, differentiated=differentiated)
-        except SubjectError:
-            return None
-        return replace(self.varied, point=point, row=0) if point.finite is None else None
 
 
 def _batch_size(point: LinearizationPoint) -> int | None:

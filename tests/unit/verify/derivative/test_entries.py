@@ -9,10 +9,7 @@ from nn_from_scratch.verify.derivative.entries import entry_gradient, locate
 from nn_from_scratch.verify.derivative.linearization import point_at, working_values
 from nn_from_scratch.verify.derivative.probes import VariedOperand
 from nn_from_scratch.verify.subjects import as_subject
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+from tests.unit.verify.derivative.functions import draw
 
 
 def first_of(function: object, *inputs: Tensor) -> VariedOperand:

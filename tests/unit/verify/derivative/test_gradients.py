@@ -9,43 +9,9 @@ from torch import Tensor
 
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.derivative.gradients import check_gradient
-from nn_from_scratch.verify.results import CheckResult, Verdict
+from nn_from_scratch.verify.results import Verdict
 from nn_from_scratch.verify.subjects import as_subject
-
-Vjp = Callable[[Tensor, Tensor], Tensor]
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def custom(forward: Callable[[Tensor], Tensor], vjp: Vjp) -> Callable[..., Any]:
-    class Custom(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            ctx.save_for_backward(x)
-            return forward(x)
-
-        @staticmethod
-        def backward(ctx: Any, g: Tensor) -> Tensor:
-            return vjp(g, *ctx.saved_tensors)
-
-    return Custom.apply
-
-
-def altered(forward: Callable[[Tensor], Tensor], fault: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
-    def vjp(g: Tensor, x: Tensor) -> Tensor:
-        with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
-            (right,) = torch.autograd.grad(forward(leaf), leaf, g)
-        return fault(right)
-
-    return custom(forward, vjp)
-
-
-def only(subject: object, x: Tensor, **options: Any) -> CheckResult:
-    (result,) = check_gradient(as_subject(subject, x), CheckContext(**options))
-    return result
+from tests.unit.verify.derivative.functions import altered, custom, draw, only
 
 
 @pytest.mark.parametrize("epsilon", [0.0009, 1e-6, 1e-8])
@@ -64,7 +30,7 @@ def test_tiny_entries_beside_large_ones_are_seen(fault: Callable[[Tensor], Tenso
 
 def test_one_wrong_entry_in_a_hundred_thousand_is_found_by_its_index() -> None:
     at = torch.arange(100_000) == 777
-    result = only(altered(torch.sin, lambda g: torch.where(at, 3 * g, g)), draw(100_000), options={"entry_seconds": 6})
+    result = only(altered(torch.sin, lambda g: torch.where(at, 3 * g, g)), draw(100_000), options={"entry_seconds": 60})
     assert result.verdict is Verdict.WRONG
     assert result.mismatch is not None
     assert result.mismatch.index == (777,)

@@ -9,32 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.derivative.gradients import check_gradient
-from nn_from_scratch.verify.results import CheckResult, Verdict
-from nn_from_scratch.verify.subjects import as_subject
+from nn_from_scratch.verify.results import Verdict
+from tests.unit.verify.derivative.functions import custom, only
 
 DRAW = torch.randn(12, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 ZEROS = torch.zeros(6, dtype=torch.float64)
-
-
-def custom(forward: Callable[[Tensor], Tensor], vjp: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Any]:
-    class Custom(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            ctx.save_for_backward(x)
-            return forward(x)
-
-        @staticmethod
-        def backward(ctx: Any, g: Tensor) -> Tensor:
-            return vjp(g, *ctx.saved_tensors)
-
-    return Custom.apply
-
-
-def only(subject: object, x: Tensor, **options: Any) -> CheckResult:
-    (result,) = check_gradient(as_subject(subject, x), CheckContext(**options))
-    return result
 
 
 def only_there(x: Tensor) -> Tensor:
