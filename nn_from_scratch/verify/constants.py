@@ -11,10 +11,8 @@ FACTOR = 10.0
 # The smallest magnitude of a random signed number, of [0.5, 1.5): no entry is so small that its error could hide.
 SMALLEST_DRAW = 0.5
 
-# Seconds that one check may take by default: what a person waits for one test.
-TIME_LIMIT = 60.0
-# Seconds that a check which looks at its deadline by itself gets to say what it has found.
-GRACE = 0.5
+TIME_LIMIT = 60.0  # Seconds that one check may take by default: what a person waits for one test.
+GRACE = 0.5  # Seconds that a check which looks at its deadline by itself gets to say what it has found.
 # Numbers in all inputs together from which torch's own threads pay for their start. Measured: on a busy machine,
 # thousands of passes over smaller inputs took 25 s with two threads and 0.7 s with one.
 MIN_NUMBERS_FOR_THREADS = 100_000
@@ -22,8 +20,7 @@ MIN_NUMBERS_FOR_THREADS = 100_000
 # Entries up to which a snippet writes a tensor as a list (a few lines), and as compressed text (a screen or two).
 LISTED_ENTRIES = 64
 EMBEDDED_ENTRIES = 16384
-# Characters of that text in a line: with quotes and indentation it stays within 120.
-TEXT_WIDTH = 96
+TEXT_WIDTH = 96  # Characters of that text in a line: with quotes and indentation it stays within 120.
 
 # Digits of a percentage, and the most it gets so as not to be rounded up to 100 %: all that a float has.
 PERCENT_DIGITS = range(3, 16)

@@ -25,12 +25,12 @@ def test_a_relative_error_of_1e_8_is_found_with_certainty(name: str, fault: str)
         assert not figures.detects(right, inputs(10 * seed), seed)
 
 
-def test_no_right_function_is_accused_and_few_are_undecided() -> None:
+def test_no_right_function_is_reported_wrong_and_few_are_undecided() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = figures.false_alarms(600)
-    assert found.counts["wrong"] == 0, found.findings
-    assert found.undecided_share <= 0.005, found.findings
+    assert found.counts["wrong"] == 0, found.not_correct
+    assert found.undecided_share <= 0.005, found.not_correct
 
 
 def test_at_least_sixty_functions_take_part() -> None:

@@ -126,7 +126,7 @@ class Alarms:
     """The outcome of checks of right subjects: counts by verdict, and what was not correct."""
 
     counts: Counter[str]
-    findings: tuple[str, ...]
+    not_correct: tuple[str, ...]
     seconds: float
 
     @property
@@ -141,7 +141,7 @@ class Alarms:
 def false_alarms(checks: int, *, seed: int = 0, cases: Sequence[Case] = CASES) -> Alarms:
     """Check right functions over scales, draws and seeds until there are so many results."""
     counts: Counter[str] = Counter()
-    findings: list[str] = []
+    not_correct: list[str] = []
     began = time.monotonic()
     for case, scale, drawn, number in schedule(cases, seed):
         if sum(counts.values()) >= checks:
@@ -150,8 +150,8 @@ def false_alarms(checks: int, *, seed: int = 0, cases: Sequence[Case] = CASES) -
         for result in check_gradient(as_subject(case.function, *inputs), CheckContext(seed=number)):
             counts[result.verdict.value] += 1
             if result.verdict is not Verdict.CORRECT:
-                findings.append(f"{case.name}, scale {scale:g}, {drawn}, seed {number}: {result}")
-    return Alarms(counts, tuple(findings), time.monotonic() - began)
+                not_correct.append(f"{case.name}, scale {scale:g}, {drawn}, seed {number}: {result}")
+    return Alarms(counts, tuple(not_correct), time.monotonic() - began)
 
 
 def schedule(cases: Sequence[Case], seed: int) -> Iterator[tuple[Case, float, str, int]]:
@@ -255,8 +255,8 @@ def _print_alarms(checks: int, seed: int) -> None:
         f"false alarms: {found.counts['wrong']} of {found.total} checks of {len(CASES)} right functions; "
         f"undecided {found.counts['undecided']} ({100 * found.undecided_share:.2g} %); {found.seconds:.0f} s"
     )
-    for finding in found.findings:
-        _print(f"  {finding}")
+    for result in found.not_correct:
+        _print(f"  {result}")
     for name, results in networks():
         verdicts = Counter(str(result.verdict) for result in results)
         worst = max(result.resolution or 0.0 for result in results)

@@ -10,7 +10,7 @@ relative rounding error of a dtype. None of them decides on its own what is righ
 
 from __future__ import annotations
 
-# --- differences: Ridders' table ---
+# Differences: Ridders' table.
 
 # The largest first step. Measured: smaller ones lose digits to rounding, larger ones find faults of 1e-9 no better.
 START = 0.1
@@ -18,8 +18,7 @@ START = 0.1
 TABLE_ROWS = 7
 # The same where all rows are computed, wanted or not: one fewer, as the last is rarely the best.
 BATCHED_TABLE_ROWS = 6
-# A table is not abandoned before this row: two differences have to be there to compare.
-FIRST_ROW_TO_STOP_AT = 3
+FIRST_ROW_TO_STOP_AT = 3  # A table is not abandoned before this row: two differences have to be there to compare.
 # The error of a row over the best one from which a table diverges: `SAFE` in Numerical Recipes, section 5.7.
 DIVERGES = 2.0
 # The share of rounding in the best error from which such a row ends the table; below it, later rows mostly are better.
@@ -33,10 +32,9 @@ LOST_IN_NOISE = 8.0
 DIFFERENCE_ROUNDING = 2.0**-51
 # Errors in rounding floors: here nothing is left to gain by other steps (the floor itself, and a spread of two).
 AT_FLOOR = 3.0
-# And here rounding still is what limits the error: as LOST_IN_NOISE.
-NEAR_FLOOR = 8.0
+NEAR_FLOOR = 8.0  # And here rounding still is what limits the error: as LOST_IN_NOISE.
 
-# --- differences: the search for steps at which a table settles ---
+# Differences: the search for steps at which a table settles.
 
 # The ratio of the starts of successive tables: half of a table's own range of steps, 2**6, so that they overlap.
 START_RATIO = 32.0
@@ -49,12 +47,11 @@ FINITE_STARTS = 24
 FINITE_START_RATIO = 8.0
 # Measured noise over the rounding of the outputs from which it may be an oscillation instead: four standard errors.
 SUSPICIOUS_NOISE = 4.0
-# Steps between those of a table, in steps; no power of 2, so that no period fits both.
-STEPS_BETWEEN = (0.3, 0.13)
+STEPS_BETWEEN = (0.3, 0.13)  # Steps between those of a table, in steps; no power of 2, so that no period fits both.
 # Estimated errors within which two derivatives agree: as `factor`, by which a difference counts as wrong.
 AGREEMENT = 10.0
 
-# --- probes ---
+# Probes.
 
 # The relative error of a derivative that is good enough: a tenth of what is left of 16 digits after six rows.
 DERIVATIVE_TARGET = 1e-10
@@ -65,8 +62,7 @@ NOISE_SPACING = 1e-5
 # How far, by which ratio, the first change of a forward that does not move is looked for: to 4**30, 1e18.
 ABSORPTION_STEPS = 30
 ABSORPTION_GROWTH = 4.0
-# The relative rounding of the coarsest dtype that is met, bfloat16's 2**-7 with a margin.
-COARSEST_EPS = 1e-2
+COARSEST_EPS = 1e-2  # The relative rounding of the coarsest dtype that is met, bfloat16's 2**-7 with a margin.
 # Relative changes at which outputs are compared, from far below float32's rounding to bfloat16's.
 QUANTIZATION_STEPS = (1e-11, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 # Where the next steps of a staircase are looked for, in steps: eight apart, so that every output takes one.
@@ -74,7 +70,7 @@ NEXT_QUANTIZATION_STEPS = (8, 16)
 # Quantization steps in the start of a table: its smallest step, 2**-6 of it, then still averages over 16 of them.
 QUANTIZATION_STEPS_IN_START = 1e3
 
-# --- linearization: rounding to expect of outputs, weights of cotangents ---
+# Linearization: rounding to expect of outputs, weights of cotangents.
 
 # The rounding error of an output, in eps of its size: its own half and those of the few sums inside.
 OUTPUT_ROUNDINGS = 2.0
@@ -85,30 +81,25 @@ SMALLEST_ENTRY_SHARE = 1e-3
 # The smallest output, as a share of the largest, that is weighed up: weights must not overflow.
 SMALLEST_OUTPUT_SHARE = 1e-100
 
-# --- measurements: what a projection may differ by, and whether it says anything ---
+# Measurements: what a projection may differ by, and whether it says anything.
 
 # The rounding error of an entry of a gradient, in eps: a handful of operations each of half an eps.
 GRADIENT_ROUNDINGS = 4.0
-# The relative error below which a projection is resolved: a wrong factor of 0.1 % must not hide.
-RESOLUTION = 1e-3
-# The same for dtypes coarser than float64, which leave three digits fewer.
-LOW_PRECISION_RESOLUTION = 1e-2
-# The relative resolution at which one direction is enough at level "quick".
-ENOUGH = 1e-9
+RESOLUTION = 1e-3  # The relative error below which a projection is resolved: a wrong factor of 0.1 % must not hide.
+LOW_PRECISION_RESOLUTION = 1e-2  # The same for dtypes coarser than float64, which leave three digits fewer.
+ENOUGH = 1e-9  # The relative resolution at which one direction is enough at level "quick".
 # A derivative is negligible below this many roundings of φ: hundreds of terms of half an eps add up like a root.
 NEGLIGIBLE_ROUNDINGS = 64.0
 # What may then be allowed: this share of φ, or this many roundings of it (a start of 1e-4 sizes leaves as much).
 NEGLIGIBLE_SHARE = 1e-6
 NEGLIGIBLE_ALLOWED_ROUNDINGS = 1e4
-# What does not move φ, in eps of |u| |v|: as NEGLIGIBLE_ROUNDINGS.
-STATIONARY_ROUNDINGS = 64.0
+STATIONARY_ROUNDINGS = 64.0  # What does not move φ, in eps of |u| |v|: as NEGLIGIBLE_ROUNDINGS.
 
-# --- confirmation: what makes a disagreement certain ---
+# Confirmation: what makes a disagreement certain.
 
 # Starts, in that of the first table, that have to give the same derivative; no two have steps in common.
 OTHER_STARTS = (0.8, 0.62, 0.47, 1.27, 0.11)
-# How many of them have to disagree with the gradient: most.
-CONFIRMATIONS = 3
+CONFIRMATIONS = 3  # How many of them have to disagree with the gradient: most.
 # Fresh directions, one of which has to disagree: half of the entries of a single wrong block may cancel in one.
 FRESH_DIRECTIONS = 2
 # Distances, in steps of the first table, at which noise is measured, half a decade apart.
@@ -123,45 +114,38 @@ CLOSE_START_ROUNDINGS = 64.0
 CLOSE_START_RATIO = 16.0
 CLOSE_TABLES = 6
 CLOSE_START_LIMIT = 0.05
-# The smallest start: below it the operand's own rounding is a percent of the step.
-SMALLEST_START = 1e-11
+SMALLEST_START = 1e-11  # The smallest start: below it the operand's own rounding is a percent of the step.
 # How far the cotangent moves from one of five backwards to the next, relative to itself: far beyond its rounding.
 COTANGENT_MOVE = 0.1
 # Noise of a gradient beyond which it is not rounding, in eps of its largest entry and in eps of the mean cotangent.
 MOST_GRADIENT_NOISE = 1e5
 MOST_COTANGENT_NOISE = 1e4
 
-# --- entries: which ones are wrong ---
+# Entries: which ones are wrong.
 
 # The error of a batched or single table that is good enough, relative to the entry or in rounding floors.
 USEFUL_ERROR = 1e-4
 USEFUL_FLOORS = 10.0
-# The relative error that is asked of an entry whose first table was not good enough.
-ENTRY_TARGET = 1e-8
-# Entries after which the time of all is estimated.
-TIMED_ENTRIES = 8
+ENTRY_TARGET = 1e-8  # The relative error that is asked of an entry whose first table was not good enough.
+TIMED_ENTRIES = 8  # Entries after which the time of all is estimated.
 # Entries of the sample that estimates the share of wrong ones: to a standard error of 6 % at most.
 SAMPLED_ENTRIES = 64
 # Bisection ends after so many entries or so many halvings: 32 entries take 17 halvings each in 1e5, twice over.
 MOST_ENTRIES_FOUND = 32
 MOST_BISECTIONS = 1000
-# Entries from which a trial of batching pays: it costs four passes, two tables of an entry.
-WORTH_A_BATCH = 16
+WORTH_A_BATCH = 16  # Entries from which a trial of batching pays: it costs four passes, two tables of an entry.
 # The trial: copies, by how much of itself each is moved, and the difference that counts as none, in output roundings.
 TRIAL_COPIES = 3
 TRIAL_MOVE = 0.1
 TRIAL_ROUNDINGS = 16.0
-# Numbers in a batched pass at most: 16 MB in float64.
-NUMBERS_IN_A_BATCH = 2_000_000
-# What an entry without a numerical value may differ by: anything, but finite.
-UNBOUNDED = 1e300
+NUMBERS_IN_A_BATCH = 2_000_000  # Numbers in a batched pass at most: 16 MB in float64.
+UNBOUNDED = 1e300  # What an entry without a numerical value may differ by: anything, but finite.
 
-# --- kinks: one-sided derivatives ---
+# Kinks: one-sided derivatives.
 
 # The first of three steps of a one-sided difference: after two extrapolations its error is step**3, its noise eps/step.
 KINK_STEP = 1e-5
-# The same where the forward rounds to float32 or coarser.
-LOW_PRECISION_KINK_STEP = 0.03
+LOW_PRECISION_KINK_STEP = 0.03  # The same where the forward rounds to float32 or coarser.
 # The relative error of a one-sided slope at least: a fifth power of the step, and the rounding of the operand over it.
 SLOPE_TOLERANCE = 1e-6
 # That rounding, in eps, and the noise of the outputs, in output roundings: 7 differences with weights up to 8/3.
@@ -169,8 +153,7 @@ SLOPE_ROUNDINGS = 64.0
 SLOPE_NOISE = 16.0
 # By how much slopes have to approach each other from step to step: a half where the function is smooth on that side.
 SLOPE_CONVERGES = 0.75
-# The share of the outputs without a slope from which nothing can be said.
-MOST_UNKNOWN = 0.5
+MOST_UNKNOWN = 0.5  # The share of the outputs without a slope from which nothing can be said.
 # How much entries that move together still differ, so that no other symmetry holds them at a tie.
 TOGETHER_SPREAD = 0.1
 # Slack of an interval, relative: the sums' rounding, with a wide margin below anything a backward gets wrong.
@@ -181,10 +164,9 @@ NEARBY_DISTANCE = 1e-4
 NEARBY_STEP_SHARE = 1e-3
 # Directions in which an output has to be convex (or concave) each time; it is by chance once in 2**15.
 CONVEXITY_DIRECTIONS = 16
-# Pairs of directions whose derivatives have to add up.
-ADDITIVITY_PAIRS = 3
+ADDITIVITY_PAIRS = 3  # Pairs of directions whose derivatives have to add up.
 
-# --- special points: where to look instead ---
+# Special points: where to look instead.
 
 # Points close by: how entries move ("even" or "relative" to their own size) and how far.
 MOVES = (("even", 1e-3), ("relative", 1e-3), ("even", 1e-6))
@@ -192,26 +174,22 @@ MOVES = (("even", 1e-3), ("relative", 1e-3), ("even", 1e-6))
 LOW_PRECISION_MOVES = (("even", 0.3), ("relative", 0.3), ("even", 0.03))
 # Differences between identical calls, in roundings of φ, from which a forward is nondeterministic.
 NONDETERMINISTIC = 4.0
-# Entries that are NaN or infinite for which a derivative is looked for.
-NOT_FINITE_ENTRIES = 4
-# The size of a derivative that may be 0, in roundings of φ.
-ZERO_DERIVATIVE_ROUNDINGS = 1e6
+NOT_FINITE_ENTRIES = 4  # Entries that are NaN or infinite for which a derivative is looked for.
+ZERO_DERIVATIVE_ROUNDINGS = 1e6  # The size of a derivative that may be 0, in roundings of φ.
 
-# --- the complex step ---
+# The complex step.
 
 # So small that its square vanishes beside 1: the method has no truncation error (Squire and Trapp 1998).
 COMPLEX_STEP = 1e-20
-# The relative rounding error of both sides: 64 eps, as NEGLIGIBLE_ROUNDINGS.
-COMPLEX_ROUNDING = 64.0 * 2.0**-52
+COMPLEX_ROUNDING = 64.0 * 2.0**-52  # The relative rounding error of both sides: 64 eps, as NEGLIGIBLE_ROUNDINGS.
 # How far the real part may be from the real forward, relative to the largest output: other algorithms, same function.
 SAME_VALUE = 1e-9
 
-# --- seconds, and shares of the time that is left for a check ---
+# Seconds, and shares of the time that is left for a check.
 
 # For locating the entries of a wrong gradient and naming its fault, by level (the option `entry_seconds`).
 LOCATING_SECONDS = {"quick": 10.0, "full": 60.0}
-# For the same at a kink.
-KINK_SECONDS = 5.0
+KINK_SECONDS = 5.0  # For the same at a kink.
 # For the whole numerical gradient of a right one at level "full", and the entries up to which it is looked at.
 WHOLE_GRADIENT_SECONDS = 20.0
 WHOLE_GRADIENT_ENTRIES = 4096

@@ -3,7 +3,7 @@
 φ is known through its change Δ(t) = φ(t) - φ(0). Central differences D(h) = (Δ(h) - Δ(-h)) / 2h of a smooth
 function contain even powers of h alone, and are extrapolated in a table (Ridders 1982, "Accurate computation
 of F'(x) and F'(x) F''(x)"; Press et al., "Numerical Recipes", section 5.7). The difference of an entry to its
-two neighbours estimates its error. That estimate is blind in two ways, and both are looked for:
+two neighbors estimates its error. That estimate is blind in two ways, and both are looked for:
 
 - Close to a kink, D(h) is the same for every h and wrong by half the jump of the slope. The even part
   S(h) = (Δ(h) + Δ(-h)) / 2h sees exactly that: it is an odd series in h for a smooth function, and half the jump

@@ -187,7 +187,7 @@ def _widened(varied: VariedOperand, direction: Tensor, slopes: _Slopes) -> _Slop
     u = (direction * step).to(varied.x.dtype)
     for count in constants.NEARBY_POINTS:
         for k in range(count):
-            r = varied.draw("neighbour", count, k)
+            r = varied.draw("nearby", count, k)
             near = torch.add(varied.x, (r * (constants.NEARBY_DISTANCE * varied.size)).to(varied.x.dtype))
             slope = (varied.outputs(near + u) - varied.outputs(near - u)) / (2 * step)
             low, high = torch.fmin(low, slope), torch.fmax(high, slope)

@@ -38,7 +38,7 @@ def test_a_forward_that_takes_no_complex_input_does_not_apply() -> None:
 
 
 @pytest.mark.parametrize("function", [lambda x: x.abs() * 2, lambda x: (x * x.conj()).real, lambda x: x.conj() * 1.0])
-def test_a_forward_that_is_not_analytic_accuses_nobody(function: Any) -> None:
+def test_a_forward_that_is_not_analytic_is_not_reported_wrong(function: Any) -> None:
     (result,) = results(function, draw(5))
     assert result.verdict is Verdict.NOT_APPLICABLE
 
