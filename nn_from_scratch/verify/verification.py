@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -26,6 +27,7 @@ from nn_from_scratch.verify.subjects import as_subject
 __all__ = ["check", "check_names", "environment", "machine"]
 
 _Check = Callable[[Subject, CheckContext], "CheckResult | list[CheckResult]"]
+_Run = Callable[[CheckContext], "CheckResult | list[CheckResult]"]
 
 _FIRST = "reference_value"
 
@@ -94,7 +96,7 @@ def check(
             raise SubjectError("the subject's forward did not return in time.") from None
         results: list[CheckResult] = []
         for name, function in selected.items():
-            results += _results_of(name, function, ready, context, thread, time_limit)
+            results += _results_of(name, partial(function, ready), context, thread, time_limit)
         for place, result in enumerate(results):
             if result.verdict is Verdict.WRONG and result.snippet is None:
                 results[place] = result.with_fields(snippet=snippet(call, result, context))
@@ -112,17 +114,12 @@ def check(
 
 
 def _results_of(
-    name: str,
-    function: _Check,
-    subject: Subject,
-    context: CheckContext,
-    thread: LimitedThread,
-    limit: float | None,
+    name: str, run: _Run, context: CheckContext, thread: LimitedThread, limit: float | None
 ) -> list[CheckResult]:
     began = time.monotonic()
     timed = replace(context, deadline=None if limit is None else began + limit)
     try:
-        found = thread.run(lambda: function(subject, timed), limit=limit)
+        found = thread.run(lambda: run(timed), limit=limit)
     except TimeLimitReached:
         reason = f"it did not return within the time limit of {limit:g} s"
         found = CheckResult.undecided(name, reason, details={"time_limit": limit})

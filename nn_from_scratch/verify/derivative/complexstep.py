@@ -18,10 +18,9 @@ from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.comparison import Mismatch
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.derivative import constants
-from nn_from_scratch.verify.derivative.confirmation import confirm
 from nn_from_scratch.verify.derivative.gradients import check_operands
 from nn_from_scratch.verify.derivative.linearization import all_finite
-from nn_from_scratch.verify.derivative.measurements import measure
+from nn_from_scratch.verify.derivative.measurements import confirm, measure
 from nn_from_scratch.verify.derivative.probes import VariedOperand, directional
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.results import CheckResult

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 # Differences: Ridders' table.
 
-# The largest first step. Measured: smaller ones lose digits to rounding, larger ones find faults of 1e-9 no better.
+# The largest first step. Measured: a quarter leaves a right function undecided, four times as much misses a fault.
 START = 0.1
-# Rows of a table; each halves the step. Three rows cannot extrapolate (measured), and from the sixth on rounding wins.
+# Rows of a table; each halves the step. Measured: three leave faults unseen, 14 change nothing, as rounding wins.
 TABLE_ROWS = 7
 # The same where all rows are computed, wanted or not: one fewer, as the last is rarely the best.
 BATCHED_TABLE_ROWS = 6
@@ -25,6 +25,7 @@ DIVERGES = 2.0
 # Measured: without it 4 % more forward passes.
 FLOOR_MATTERS = 0.01
 # Differences of a smooth function shrink by 4 from row to row, at a kink not at all: this lies between.
+# Measured: a quarter misses faults, four times as much leaves right functions undecided.
 CONVERGES = 0.7
 # Differences below this many rounding floors need not shrink: the largest of some standard errors of two values each.
 LOST_IN_NOISE = 8.0
@@ -38,7 +39,7 @@ NEAR_FLOOR = 8.0  # And here rounding still is what limits the error: as LOST_IN
 
 # The ratio of the starts of successive tables: half of a table's own range of steps, 2**6, so that they overlap.
 START_RATIO = 32.0
-# Tables at most: 32**8 goes from the first start to the rounding of float64. Measured: two leave near ties undecided.
+# Tables at most: 32**8 goes from the first start to the rounding of float64. Measured: four leave nine undecided.
 TABLES = 9
 # The search ends with a table whose error is not below this share of the best one so far: it gains one binary digit.
 MUCH_BETTER = 0.5

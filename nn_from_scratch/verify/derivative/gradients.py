@@ -10,10 +10,9 @@ import torch
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.context import CheckContext, TimeLimitReached
 from nn_from_scratch.verify.derivative import constants
-from nn_from_scratch.verify.derivative.confirmation import confirm
 from nn_from_scratch.verify.derivative.entries import entry_gradient
 from nn_from_scratch.verify.derivative.linearization import all_finite, point_at, working_values
-from nn_from_scratch.verify.derivative.measurements import Measurement, best, measure, measure_all
+from nn_from_scratch.verify.derivative.measurements import Measurement, best, confirm, measure, measure_all
 from nn_from_scratch.verify.derivative.probes import VariedOperand
 from nn_from_scratch.verify.derivative.special_points import correct, not_finite, report_wrong, undecided, unresolved
 from nn_from_scratch.verify.derivative.wrong_gradient import GRADIENT, wrong_gradient

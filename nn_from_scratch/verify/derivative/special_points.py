@@ -12,10 +12,9 @@ import torch
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.comparison import Mismatch, percent
 from nn_from_scratch.verify.derivative import constants
-from nn_from_scratch.verify.derivative.confirmation import confirm
 from nn_from_scratch.verify.derivative.kinks import Bounds, bounds_at_kink, entries_outside, is_differentiable
 from nn_from_scratch.verify.derivative.linearization import all_finite, point_at
-from nn_from_scratch.verify.derivative.measurements import Measurement, best, measure_all
+from nn_from_scratch.verify.derivative.measurements import Measurement, best, confirm, measure_all
 from nn_from_scratch.verify.derivative.probes import DirectionalProbe, VariedOperand
 from nn_from_scratch.verify.derivative.wrong_gradient import GRADIENT, wrong_gradient
 from nn_from_scratch.verify.results import CheckResult

@@ -4,8 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.derivative.batches import batched
-from nn_from_scratch.verify.derivative.entries import entry_gradient, locate
+from nn_from_scratch.verify.derivative.entries import batched, entry_gradient, locate
 from nn_from_scratch.verify.derivative.linearization import point_at, working_values
 from nn_from_scratch.verify.derivative.probes import VariedOperand
 from nn_from_scratch.verify.subjects import as_subject
