@@ -27,7 +27,7 @@ FLOOR_MATTERS = 0.01
 # Differences of a smooth function shrink by 4 from row to row, at a kink not at all: this lies between.
 # Measured: a quarter misses faults, four times as much leaves right functions undecided.
 CONVERGES = 0.7
-# Differences below this many rounding floors need not shrink: the largest of some standard errors of two values each.
+# Differences below this many rounding floors need not shrink: four standard errors of two values each.
 LOST_IN_NOISE = 8.0
 # The relative rounding error of a difference of two float64 numbers: half an eps for each, and as much for each sum.
 DIFFERENCE_ROUNDING = 2.0**-51
@@ -58,7 +58,7 @@ AGREEMENT = 10.0
 DERIVATIVE_TARGET = 1e-10
 # Cotangents of other signs that look for kinks; jumps of slopes that cancel in all four patterns are improbable.
 SIGN_PATTERNS = 4
-# The distance of the five points that measure noise, in steps: third differences of a smooth function are 1e-15 there.
+# The distance of the five points that measure noise, in starts: a third difference, (1e-6)**3, is below eps there.
 NOISE_SPACING = 1e-5
 # How far, by which ratio, the first change of a forward that does not move is looked for: to 4**30, 1e18.
 ABSORPTION_STEPS = 30
@@ -87,11 +87,12 @@ SMALLEST_OUTPUT_SHARE = 1e-100
 # The rounding error of an entry of a gradient, in eps: a handful of operations each of half an eps.
 GRADIENT_ROUNDINGS = 4.0
 RESOLUTION = 1e-3  # The relative error below which a projection is resolved: a wrong factor of 0.1 % must not hide.
-LOW_PRECISION_RESOLUTION = 1e-2  # The same for dtypes coarser than float64, which leave three digits fewer.
+# The same for dtypes coarser than float64: float16's eps**(2/3), the best that a central difference can do.
+LOW_PRECISION_RESOLUTION = 1e-2
 ENOUGH = 1e-9  # The relative resolution at which one direction is enough at level "quick".
-# A derivative is negligible below this many roundings of φ: hundreds of terms of half an eps add up like a root.
+# A derivative is negligible below this many roundings of φ: those of 4096 intermediate terms, which add up like a root.
 NEGLIGIBLE_ROUNDINGS = 64.0
-# What may then be allowed: this share of φ, or this many roundings of it (a start of 1e-4 sizes leaves as much).
+# What may then be allowed: a part in a million of φ, or what its rounding leaves of a difference with a step of 1e-4.
 NEGLIGIBLE_SHARE = 1e-6
 NEGLIGIBLE_ALLOWED_ROUNDINGS = 1e4
 STATIONARY_ROUNDINGS = 64.0  # What does not move φ, in eps of |u| |v|: as NEGLIGIBLE_ROUNDINGS.
@@ -105,9 +106,9 @@ CONFIRMATIONS = 3  # How many of them have to disagree with the gradient: most.
 FRESH_DIRECTIONS = 2
 # Distances, in steps of the first table, at which noise is measured, half a decade apart.
 NOISE_DISTANCES = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)
-# By how much the third differences of a smooth function grow at least for that: 3**3 = 27, less what rounding adds.
+# By how much the third differences of a smooth function grow at least for that: by 27, as the cube; this is less.
 GROWTH_OF_SMOOTH = 8.0
-# The quantization step (relative) from which a gradient of 0 is not contradicted: float32's rounding is finer.
+# The relative quantization step from which a gradient of 0 is not contradicted: coarser than float32's, 1.2e-7.
 WIDE_QUANTIZATION_STEP = 1e-6
 # The start of the closest table, in `factor` roundings over the difference: six rows divide it by 2**6.
 CLOSE_START_ROUNDINGS = 64.0
@@ -115,10 +116,11 @@ CLOSE_START_ROUNDINGS = 64.0
 CLOSE_START_RATIO = 16.0
 CLOSE_TABLES = 6
 CLOSE_START_LIMIT = 0.05
-SMALLEST_START = 1e-11  # The smallest start: below it the operand's own rounding is a percent of the step.
+SMALLEST_START = 1e-11  # The smallest start: the last step, 2**-6 of it, still is 700 roundings of the operand.
 # How far the cotangent moves from one of five backwards to the next, relative to itself: far beyond its rounding.
 COTANGENT_MOVE = 0.1
-# Noise of a gradient beyond which it is not rounding, in eps of its largest entry and in eps of the mean cotangent.
+# Noise of a gradient beyond which it is not rounding, in eps of its largest entry and in eps of the mean cotangent:
+# a backward whose sums have a condition number of 1e5 is not excused.
 MOST_GRADIENT_NOISE = 1e5
 MOST_COTANGENT_NOISE = 1e4
 
@@ -131,10 +133,10 @@ ENTRY_TARGET = 1e-8  # The relative error that is asked of an entry whose first 
 TIMED_ENTRIES = 8  # Entries after which the time of all is estimated.
 # Entries of the sample that estimates the share of wrong ones: to a standard error of 6 % at most.
 SAMPLED_ENTRIES = 64
-# Bisection ends after so many entries or so many halvings: 32 entries take 17 halvings each in 1e5, twice over.
+# Bisection ends after so many entries or so many halvings: 32 entries of 1e5 take 17 halvings each, and as many again.
 MOST_ENTRIES_FOUND = 32
 MOST_BISECTIONS = 1000
-WORTH_A_BATCH = 16  # Entries from which a trial of batching pays: it costs four passes, two tables of an entry.
+WORTH_A_BATCH = 16  # Entries from which batching is tried: fewer take no noticeable time one by one.
 # The trial: copies, by how much of itself each is moved, and the difference that counts as none, in output roundings.
 TRIAL_COPIES = 3
 TRIAL_MOVE = 0.1
@@ -147,12 +149,13 @@ UNBOUNDED = 1e300  # What an entry without a numerical value may differ by: anyt
 # The first of three steps of a one-sided difference: after two extrapolations its error is step**3, its noise eps/step.
 KINK_STEP = 1e-5
 LOW_PRECISION_KINK_STEP = 0.03  # The same where the forward rounds to float32 or coarser.
-# The relative error of a one-sided slope at least: a fifth power of the step, and the rounding of the operand over it.
+# The relative error of a one-sided slope at least: far above its rounding (1e-9), far below what a convention changes.
 SLOPE_TOLERANCE = 1e-6
-# That rounding, in eps, and the noise of the outputs, in output roundings: 7 differences with weights up to 8/3.
+# That rounding, in eps, as NEGLIGIBLE_ROUNDINGS; and the noise of the outputs, in output roundings: their weights 8/3,
+# 1 and 1/12, of two outputs each, add up to 7.5, and twice that is allowed.
 SLOPE_ROUNDINGS = 64.0
 SLOPE_NOISE = 16.0
-# By how much slopes have to approach each other from step to step: a half where the function is smooth on that side.
+# By how much slopes have to approach each other from step to step: a half for a smooth side, 0.71 for |t|**1.5.
 SLOPE_CONVERGES = 0.75
 MOST_UNKNOWN = 0.5  # The share of the outputs without a slope from which nothing can be said.
 # How much entries that move together still differ, so that no other symmetry holds them at a tie.
@@ -173,16 +176,17 @@ ADDITIVITY_PAIRS = 3  # Pairs of directions whose derivatives have to add up.
 MOVES = (("even", 1e-3), ("relative", 1e-3), ("even", 1e-6))
 # The same where rounding hides whatever is closer than a percent.
 LOW_PRECISION_MOVES = (("even", 0.3), ("relative", 0.3), ("even", 0.03))
-# Differences between identical calls, in roundings of φ, from which a forward is nondeterministic.
+# Differences between identical calls, in roundings of φ, from which a forward is nondeterministic: four errors.
 NONDETERMINISTIC = 4.0
 NOT_FINITE_ENTRIES = 4  # Entries that are NaN or infinite for which a derivative is looked for.
-ZERO_DERIVATIVE_ROUNDINGS = 1e6  # The size of a derivative that may be 0, in roundings of φ.
+# The size of a derivative that may be 0, in roundings of φ: RESOLUTION of it is what a step of 1e-3 leaves.
+ZERO_DERIVATIVE_ROUNDINGS = 1e6
 
 # The complex step.
 
 # So small that its square vanishes beside 1: the method has no truncation error (Squire and Trapp 1998).
 COMPLEX_STEP = 1e-20
-COMPLEX_ROUNDING = 64.0 * 2.0**-52  # The relative rounding error of both sides: 64 eps, as NEGLIGIBLE_ROUNDINGS.
+COMPLEX_ROUNDING = 64.0 * 2.0**-52  # The relative rounding error of each side: 64 eps, as NEGLIGIBLE_ROUNDINGS.
 # How far the real part may be from the real forward, relative to the largest output: other algorithms, same function.
 SAME_VALUE = 1e-9
 
@@ -190,11 +194,11 @@ SAME_VALUE = 1e-9
 
 # For locating the entries of a wrong gradient and naming its fault, by level (the option `entry_seconds`).
 LOCATING_SECONDS = {"quick": 10.0, "full": 60.0}
-KINK_SECONDS = 5.0  # For the same at a kink.
+KINK_SECONDS = 5.0  # The same at a kink, where each entry takes twelve passes.
 # For the whole numerical gradient of a right one at level "full", and the entries up to which it is looked at.
 WHOLE_GRADIENT_SECONDS = 20.0
 WHOLE_GRADIENT_ENTRIES = 4096
-# No part may take all of the time: these add up to less than 1 in every order in which they are spent.
+# No part may take all of the time: the whole gradient and locating are spent one after the other, the rest within them.
 SHARE_FOR_LOCATING = 0.4
 SHARE_FOR_ENTRIES = 0.5
 SHARE_FOR_RECOMPUTING = 0.25
