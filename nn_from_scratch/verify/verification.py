@@ -66,9 +66,9 @@ def check(
         seed: Determines every draw.
         time_limit: Seconds that a single check may take; None for no limit.
         factor: A difference is wrong above this many error estimates.
-        options: What else is to be said of the subject (`keywords=`, `parameters=`, `mapping=`, `names=`,
-            `differentiable=`, `cache=`, `form=`, `name=`; see `SubjectOptions`), and options of single checks, such as
-            `reference=`, `resolution=` or `entry_seconds=`.
+        options: What else is to be said of the subject: `keywords=`, `parameters=`, `mapping=`, `names=`,
+            `differentiable=`, `cache=`, `form=`, `name=` (see `protocol.SubjectOptions`); and options of single checks,
+            such as `reference=`, `resolution=` or `entry_seconds=`.
 
     Returns:
         The report; its `passed` is True only if something was checked and everything that was is correct.
