@@ -59,6 +59,7 @@ DERIVATIVE_TARGET = 1e-10
 # Cotangents of other signs that look for kinks; jumps of slopes that cancel in all four patterns are improbable.
 SIGN_PATTERNS = 4
 # The distance of the five points that measure noise, in starts: a third difference, (1e-6)**3, is below eps there.
+# Measured: a quarter leaves a right function undecided, four times as much misses a fault.
 NOISE_SPACING = 1e-5
 # How far, by which ratio, the first change of a forward that does not move is looked for: to 4**30, 1e18.
 ABSORPTION_STEPS = 30

@@ -13,40 +13,17 @@ from nn_from_scratch.errors import ArgumentError, SubjectError, WrongGradientErr
 from nn_from_scratch.verify import Report, Verdict, check, check_names
 from nn_from_scratch.verify.context import TimeLimitReached
 from nn_from_scratch.verify.deadlines import LimitedThread
+from tests.unit.verify.derivative.functions import custom
 
 
-class Double(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return 2 * x
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        return 2 * g
+def never(g: Tensor, x: Tensor) -> Tensor:
+    while True:
+        time.sleep(0.01)
 
 
-class Half(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return 2 * x
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        return g
-
-
-class Endless(torch.autograd.Function):
-    started = threading.Event()
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return 2 * x
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        Endless.started.set()
-        while True:
-            time.sleep(0.01)
+double = custom(lambda x: 2 * x, lambda g, x: 2 * g)
+half = custom(lambda x: 2 * x, lambda g, x: g)
+endless = custom(lambda x: 2 * x, never)
 
 
 def x() -> Tensor:
@@ -54,13 +31,13 @@ def x() -> Tensor:
 
 
 def test_a_right_subject_passes_every_check() -> None:
-    report = check(Double.apply, x())
+    report = check(double, x())
     assert report.passed, str(report)
     assert {result.check for result in report.results} == set(check_names())
 
 
 def test_a_wrong_subject_is_wrong_and_raises_its_report() -> None:
-    report = check(Half.apply, x())
+    report = check(half, x())
     assert report.verdict is Verdict.WRONG
     with pytest.raises(WrongGradientError, match="WRONG: gradient of"):
         report.raise_if_wrong()
@@ -82,11 +59,11 @@ def test_two_runs_with_one_seed_give_the_same_results() -> None:
     ],
 )
 def test_checks_are_selected_by_name(checks: Any, expected: set[str]) -> None:
-    assert {result.check for result in check(Double.apply, x(), checks=checks).results} == expected
+    assert {result.check for result in check(double, x(), checks=checks).results} == expected
 
 
 def test_checks_are_left_out_by_a_minus() -> None:
-    found = {result.check for result in check(Double.apply, x(), checks="-gradient").results}
+    found = {result.check for result in check(double, x(), checks="-gradient").results}
     assert found == set(check_names()) - {"gradient"}
 
 
@@ -102,7 +79,7 @@ def test_checks_are_left_out_by_a_minus() -> None:
 )
 def test_arguments_that_make_no_sense_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        check(Double.apply, x(), **arguments)
+        check(double, x(), **arguments)
 
 
 def test_something_that_is_no_subject_is_refused_with_the_forms_that_are_known() -> None:
@@ -120,7 +97,7 @@ def test_a_forward_that_raises_is_a_subject_error_that_quotes_it() -> None:
 
 def test_a_backward_that_never_returns_is_undecided_in_time() -> None:
     began = time.monotonic()
-    report = check(Endless.apply, x(), checks="gradient", time_limit=0.3)
+    report = check(endless, x(), checks="gradient", time_limit=0.3)
     assert time.monotonic() - began < 10
     assert report.verdict is Verdict.UNDECIDED
     assert report.results[0].reason == "it did not return within the time limit of 0.3 s"
@@ -136,7 +113,7 @@ def test_a_forward_that_never_returns_is_an_error_in_time() -> None:
 
 
 def test_the_time_limit_holds_for_each_check_by_itself() -> None:
-    report = check(Endless.apply, x(), checks="gradient,complex_step", time_limit=0.2)
+    report = check(endless, x(), checks="gradient,complex_step", time_limit=0.2)
     assert [result.verdict for result in report.results] == [Verdict.UNDECIDED, Verdict.UNDECIDED]
 
 
@@ -144,7 +121,7 @@ def test_a_late_thread_is_stopped_and_replaced() -> None:
     worker = LimitedThread()
     ended = threading.Event()
 
-    def endless() -> None:
+    def late() -> None:
         try:
             while True:
                 time.sleep(0.005)
@@ -152,7 +129,7 @@ def test_a_late_thread_is_stopped_and_replaced() -> None:
             ended.set()
 
     with pytest.raises(TimeLimitReached):
-        worker.run(endless, limit=0.05)
+        worker.run(late, limit=0.05)
     assert ended.wait(5)
     assert worker.run(lambda: 3, limit=5) == 3
     worker.close()
@@ -170,7 +147,7 @@ def test_what_a_task_raises_reaches_the_caller() -> None:
 
 def test_gradients_are_recorded_whatever_mode_the_caller_is_in() -> None:
     with torch.no_grad():
-        assert check(Double.apply, x(), checks="gradient").passed
+        assert check(double, x(), checks="gradient").passed
 
 
 def test_without_a_limit_the_checks_run_in_the_callers_thread() -> None:
@@ -185,7 +162,7 @@ def test_without_a_limit_the_checks_run_in_the_callers_thread() -> None:
 
 
 def test_the_report_knows_its_circumstances_and_is_json() -> None:
-    report = check(Half.apply, x(), checks="gradient", seed=5, level="full")
+    report = check(half, x(), checks="gradient", seed=5, level="full")
     data = json.loads(report.to_json())
     assert (data["seed"], data["level"], data["verdict"]) == (5, "full", "wrong")
     assert {"python", "torch", "platform", "dtype", "device", "threads"} <= set(data["environment"])
