@@ -49,4 +49,4 @@ def test_what_is_kept_for_the_next_call_lies_where_its_tensors_do() -> None:
         found.append(layer.weight.grad)
         layer.weight.grad = None
     assert found[0] is not None and found[1] is not None
-    assert torch.equal(*found) and found[0].device.type == "cpu"
+    assert torch.equal(found[0], found[1]) and found[0].device.type == "cpu"
