@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.diagnosis.explanation import Explanation
-from nn_from_scratch.verify.diagnosis.probes import Probes
+from nn_from_scratch.verify.diagnosis.probing import Probes
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
 __all__ = ["wrong_operand"]

@@ -9,13 +9,21 @@ from types import MappingProxyType
 from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.verify.diagnosis import broadcast, calls, cotangent, layout, pointwise, region, scale
 from nn_from_scratch.verify.diagnosis.context import Diagnosis, DiagnosisContext
 from nn_from_scratch.verify.diagnosis.explanation import Explanation, carries, fits
+from nn_from_scratch.verify.diagnosis.factors import say
+from nn_from_scratch.verify.diagnosis.hypotheses import (
+    broadcast,
+    calls,
+    pointwise,
+    rearrangement,
+    region,
+    scale,
+    substitutions,
+)
 from nn_from_scratch.verify.diagnosis.operands import wrong_operand
-from nn_from_scratch.verify.diagnosis.probes import Probes, known_faults
+from nn_from_scratch.verify.diagnosis.probing import Probes, known_faults
 from nn_from_scratch.verify.diagnosis.problem import Problem, pose
-from nn_from_scratch.verify.diagnosis.quantities import say
 
 __all__ = ["explain"]
 
@@ -31,12 +39,12 @@ _READINGS: tuple[Callable[[Problem], Iterator[Explanation]], ...] = (
     broadcast.summed_away,
     broadcast.reduced,
     broadcast.wrong_axes,
-    layout.permuted,
-    layout.flipped,
-    layout.rolled,
-    layout.shifted,
-    layout.reshaped,
-    layout.reordered,
+    rearrangement.permuted,
+    rearrangement.flipped,
+    rearrangement.rolled,
+    rearrangement.shifted,
+    rearrangement.reshaped,
+    rearrangement.reordered,
     pointwise.distorted,
     pointwise.clipped,
     pointwise.factor_of_tensor,
@@ -49,13 +57,13 @@ _READINGS: tuple[Callable[[Problem], Iterator[Explanation]], ...] = (
 """Hypotheses that only look at what is given."""
 
 _EXPERIMENTS: tuple[Callable[[Problem, Probes], Iterator[Explanation]], ...] = (
-    cotangent.ignored,
+    substitutions.ignored,
     known_faults,
-    cotangent.replaced,
+    substitutions.replaced,
     wrong_operand,
-    cotangent.one_output,
-    cotangent.one_slice,
-    cotangent.independent,
+    substitutions.one_output,
+    substitutions.one_slice,
+    substitutions.independent,
 )
 """Hypotheses that need further gradients; left out where something simpler than any of them fits."""
 

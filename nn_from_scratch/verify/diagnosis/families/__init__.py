@@ -3,10 +3,10 @@
 from nn_from_scratch.verify.diagnosis.families.contraction import contraction
 from nn_from_scratch.verify.diagnosis.families.elementwise import elementwise
 from nn_from_scratch.verify.diagnosis.families.loss import loss
-from nn_from_scratch.verify.diagnosis.families.normalisation import normalisation
+from nn_from_scratch.verify.diagnosis.families.normalization import normalisation
+from nn_from_scratch.verify.diagnosis.families.operation import Family, Fault
 from nn_from_scratch.verify.diagnosis.families.pooling import pooling
 from nn_from_scratch.verify.diagnosis.families.reduction import reduction
-from nn_from_scratch.verify.diagnosis.families.rule import Family, Fault
 from nn_from_scratch.verify.diagnosis.families.softmax import softmax
 
 __all__ = ["FAMILIES", "Family", "Fault"]

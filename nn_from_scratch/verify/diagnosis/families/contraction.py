@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.families.rule import Family, Fault, Forward
+from nn_from_scratch.verify.diagnosis.families.operation import Family, Fault, Forward
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
 __all__ = ["contraction"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.families.rule import Family, Fault, with_gradient
+from nn_from_scratch.verify.diagnosis.families.operation import Family, Fault, with_gradient
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
 __all__ = ["softmax"]

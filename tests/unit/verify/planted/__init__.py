@@ -8,7 +8,7 @@ from tests.unit.verify.planted.activations import ACTIVATIONS
 from tests.unit.verify.planted.convolutions import CONVOLUTIONS
 from tests.unit.verify.planted.fault import PlantedFault
 from tests.unit.verify.planted.linear import LINEAR
-from tests.unit.verify.planted.normalisations import NORMALISATIONS
+from tests.unit.verify.planted.normalizations import NORMALISATIONS
 from tests.unit.verify.planted.pooling import POOLING
 from tests.unit.verify.planted.softmax_and_losses import SOFTMAX_AND_LOSSES
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.diagnosis.explanation import Explanation
+from nn_from_scratch.verify.diagnosis.factors import say
+from nn_from_scratch.verify.diagnosis.hypotheses.scale import simple_factor
 from nn_from_scratch.verify.diagnosis.patterns import IndexSet, bounding_sets, describe, product_mask
 from nn_from_scratch.verify.diagnosis.problem import Estimate, Problem, plain
-from nn_from_scratch.verify.diagnosis.quantities import say
-from nn_from_scratch.verify.diagnosis.scale import simple_factor
 
 __all__ = ["conjugated", "regional", "where_condition"]
 

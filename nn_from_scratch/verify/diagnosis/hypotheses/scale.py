@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.diagnosis.explanation import Explanation
+from nn_from_scratch.verify.diagnosis.factors import Factor, recognise, say
 from nn_from_scratch.verify.diagnosis.problem import Estimate, Problem
-from nn_from_scratch.verify.diagnosis.quantities import Factor, recognise, say
 
 __all__ = ["common_factor", "factor", "sign", "simple_factor", "zero"]
 

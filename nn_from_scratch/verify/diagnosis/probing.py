@@ -15,7 +15,7 @@ from torch import Tensor
 from nn_from_scratch.verify.diagnosis.context import Cotangents
 from nn_from_scratch.verify.diagnosis.explanation import Explanation
 from nn_from_scratch.verify.diagnosis.families import FAMILIES, Family
-from nn_from_scratch.verify.diagnosis.families.rule import gradient_of, outputs_of
+from nn_from_scratch.verify.diagnosis.families.operation import gradient_of, outputs_of
 from nn_from_scratch.verify.diagnosis.problem import Problem, plain
 
 __all__ = ["Probes", "known_faults"]

@@ -94,5 +94,5 @@ def test_the_other_gradients_are_right_and_the_autograd_function_gives_the_wrong
 
 
 def test_every_kind_of_the_catalogue_is_documented() -> None:
-    page = Path(__file__).parents[3].joinpath("docs", "faults.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[4].joinpath("docs", "faults.md").read_text(encoding="utf-8")
     assert [fault.kind for fault in CATALOGUE if f"`{fault.kind}`" not in page] == []

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.calls import term_faults
 from nn_from_scratch.verify.diagnosis.context import Cotangents
 from nn_from_scratch.verify.diagnosis.explanation import Explanation
-from nn_from_scratch.verify.diagnosis.probes import Probes
+from nn_from_scratch.verify.diagnosis.hypotheses.calls import term_faults
+from nn_from_scratch.verify.diagnosis.probing import Probes
 from nn_from_scratch.verify.diagnosis.problem import Problem, plain
 
 __all__ = ["ignored", "independent", "one_output", "one_slice", "replaced"]

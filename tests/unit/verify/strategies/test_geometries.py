@@ -197,7 +197,7 @@ def test_the_documentation_shows_what_is_printed() -> None:
         return ours.shape != theirs.shape or not torch.allclose(ours, theirs)
 
     smallest = find(convolutions(), forgets_dilation_along_the_width, settings=MANY)
-    text = (Path(__file__).parents[3] / "docs" / "strategies.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[4] / "docs" / "strategies.md").read_text(encoding="utf-8")
     assert f"```python\n{smallest.snippet()}\n```" in text
 
 

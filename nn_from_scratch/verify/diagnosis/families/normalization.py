@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.families.rule import Family, Fault, Forward, scale_gradient
+from nn_from_scratch.verify.diagnosis.families.operation import Family, Fault, Forward, scale_gradient
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
 __all__ = ["normalisation"]
