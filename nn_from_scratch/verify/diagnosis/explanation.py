@@ -1,101 +1,118 @@
-"""One possible explanation of a wrong gradient, and how it is held against the gradient.
+"""Hypotheses, the explanations that they propose, and how an explanation is compared with the gradient.
 
-An explanation predicts the analytic gradient. It *fits* if the prediction meets every entry that it speaks
-of, within the error allowed there. A fit may be chance: a scalar is always some factor times another
-scalar. So it also has to carry *evidence*, in bits: an entry gives log2(distance between the prediction and
-the true gradient / allowed error), since an entry that the true gradient would explain as well tells
-nothing; each value that was fitted to the gradient costs the most telling entry.
+An explanation predicts the analytic gradient. It fits if the prediction meets every entry that it speaks of, within
+the error allowed there. That may be chance: a scalar is always some factor times another scalar. So it also has to
+carry *evidence*, in bits: an entry gives log2(distance between the prediction and the true gradient / allowed error),
+since an entry that the true gradient would explain as well tells nothing; each value that was fitted to the gradient
+costs the most telling entry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.problem import Estimate, Problem
+from nn_from_scratch.verify.diagnosis.constants import BITS_PER_COMPLEXITY, MOST_BITS_PER_ENTRY, NEEDED_BITS, TINY
+from nn_from_scratch.verify.diagnosis.probing import Probes
+from nn_from_scratch.verify.diagnosis.problem import Problem, UncertainTensor
 
-__all__ = ["Explanation", "carries", "fits"]
-
-_BITS_PER_ENTRY = 30.0
-_NEEDED_BITS = 10.0
-_BITS_PER_STEP = 2.0
-_PROBE = 509
+__all__ = ["HYPOTHESES", "Explanation", "Hypothesis", "experiment", "hypothesis"]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """One hypothesis with its prediction.
+    """One possible fault with the gradient that it would give.
 
     Attributes:
         kind: The diagnosis' identifier.
-        family: What to call several explanations of this sort that fit equally well.
         claim: Completes the sentence "The gradient of x ...".
-        complexity: How much has to be assumed; the simplest explanation that fits wins.
-        prediction: What the observed tensor should be, and the allowed error. None for an explanation that
-            only says where the gradient is right and where it is wrong, and that has checked this itself.
-        observed: What the prediction is held against; the analytic gradient if None.
-        speaks: Entries that the prediction speaks of; all if None.
+        complexity: How much has to be assumed (see `constants`); the simplest explanation that fits is named.
+        prediction: What the observed tensor should be, and the allowed error. None for an explanation that only says
+            where the gradient is right and where it is wrong, and that has checked this itself.
+        observed: What the prediction is compared with; the analytic gradient if None.
+        speaks: Entries that the prediction speaks of (bool); all if None.
         fitted: How many values were read off the analytic gradient.
-        scalable: Whether it may be combined with a wrong sign or a named factor.
         details: Figures for the diagnosis.
     """
 
     kind: str
-    family: str
     claim: str
     complexity: float
-    prediction: Estimate | None
+    prediction: UncertainTensor | None
     observed: Tensor | None = None
     speaks: Tensor | None = None
     fitted: int = 0
-    scalable: bool = True
     details: Mapping[str, object] = field(default_factory=dict)
 
-
-def fits(problem: Problem, explanation: Explanation) -> bool:
-    """Whether the prediction meets the gradient in every entry that it speaks of."""
-    if explanation.prediction is None:
-        return True
-    observed = problem.analytic if explanation.observed is None else explanation.observed
-    prediction = explanation.prediction
-    if observed.shape != prediction.value.shape or not observed.numel():
-        return False
-    speaks = explanation.speaks
-    if observed.numel() > _PROBE:
-        # Most hypotheses fail everywhere; a few entries show it.
-        step = observed.numel() // _PROBE
-        few = prediction.rearranged(lambda t: t.reshape(-1)[::step])
-        heard = None if speaks is None else speaks.reshape(-1)[::step]
-        if not _near(observed.reshape(-1)[::step], few, heard):
+    def fits(self, problem: Problem) -> bool:
+        """Whether the prediction meets the gradient in every entry that it speaks of, and not by chance."""
+        if self.prediction is None:
+            return True
+        observed = problem.analytic if self.observed is None else self.observed
+        value, allowed = self.prediction.value, self.prediction.allowed
+        if observed.shape != value.shape or not observed.numel():
             return False
-    return _near(observed, prediction, speaks)
-
-
-def _near(observed: Tensor, prediction: Estimate, speaks: Tensor | None) -> bool:
-    right = (observed - prediction.value).abs() <= prediction.allowed
-    return bool(right.all() if speaks is None else (right | ~speaks).all())
-
-
-def carries(problem: Problem, explanation: Explanation) -> bool:
-    """Whether a fit is more than chance: the evidence outweighs what the explanation assumes."""
-    if explanation.prediction is None:
-        return True
-    prediction = explanation.prediction
-    distance = prediction.value.abs()
-    if explanation.observed is None and prediction.value.shape == problem.numeric.shape:
-        distance = (prediction.value - problem.numeric).abs()
-    if explanation.speaks is not None:
-        distance = distance[explanation.speaks]
-        allowed = prediction.allowed[explanation.speaks]
-    else:
-        allowed = prediction.allowed
-    floor = torch.finfo(torch.float64).tiny
-    bits = (distance / allowed.clamp(min=floor)).clamp(1.0, 2.0**_BITS_PER_ENTRY).log2().flatten()
-    if explanation.fitted:
-        if bits.numel() <= explanation.fitted:
+        right = (observed - value).abs() <= allowed
+        if not bool(right.all() if self.speaks is None else (right | ~self.speaks).all()):
             return False
-        bits = bits.sort(descending=True).values[explanation.fitted :]
-    return float(bits.sum()) >= _NEEDED_BITS + _BITS_PER_STEP * explanation.complexity
+        comparable = self.observed is None and value.shape == problem.numeric.shape
+        distance = (value - problem.numeric if comparable else value).abs()
+        if self.speaks is not None:
+            distance, allowed = distance[self.speaks], allowed[self.speaks]
+        bits = (distance / allowed.clamp(min=TINY)).clamp(1.0, 2.0**MOST_BITS_PER_ENTRY).log2().flatten()
+        told = bits.sort(descending=True).values[self.fitted :]
+        return float(told.sum()) >= NEEDED_BITS + BITS_PER_COMPLEXITY * self.complexity
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A function that proposes explanations of a wrong gradient.
+
+    Attributes:
+        group: The kind of a diagnosis where several explanations of this group fit equally well.
+        simplest: The least complexity of its explanations. The search tries the hypotheses in this order, and leaves
+            out those that can propose nothing as simple as what fits.
+        propose: The function.
+        scalable: Whether its explanations may be combined with a wrong sign or a factor that has a name.
+        experimental: Whether it needs gradients of other experiments; it is left out where a plain explanation fits.
+    """
+
+    group: str
+    simplest: float
+    propose: Callable[[Problem, Probes], Iterator[Explanation]]
+    scalable: bool
+    experimental: bool
+
+
+HYPOTHESES: list[Hypothesis] = []
+"""All that are registered, by the decorators below."""
+
+_Given = Callable[[Problem], Iterator[Explanation]]
+_Experiment = Callable[[Problem, Probes], Iterator[Explanation]]
+
+
+def hypothesis(group: str, *, simplest: float, scalable: bool = True) -> Callable[[_Given], _Given]:
+    """Register a function from a problem to explanations, which looks only at what the problem states.
+
+    Args:
+        group, simplest, scalable: See `Hypothesis`.
+    """
+
+    def register(propose: _Given) -> _Given:
+        given = Hypothesis(group, simplest, lambda problem, probes: propose(problem), scalable, False)
+        HYPOTHESES.append(given)
+        return propose
+
+    return register
+
+
+def experiment(group: str, *, simplest: float, scalable: bool = True) -> Callable[[_Experiment], _Experiment]:
+    """Register a function from a problem and its probes to explanations; the arguments are those of `hypothesis`."""
+
+    def register(propose: _Experiment) -> _Experiment:
+        HYPOTHESES.append(Hypothesis(group, simplest, propose, scalable, True))
+        return propose
+
+    return register

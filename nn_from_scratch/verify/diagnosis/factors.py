@@ -1,4 +1,4 @@
-"""Numbers that have a name in this experiment: N, H·W, the number of uses, constants of formulas."""
+"""The factor between two gradients, and its name in this experiment: N, H·W, the number of uses, a constant."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nn_from_scratch.verify.diagnosis.problem import Problem
+from torch import Tensor
 
-__all__ = ["Factor", "recognise", "say"]
+from nn_from_scratch.verify.diagnosis.constants import COMMON_FACTORS, MOST_LISTED, TINY
+from nn_from_scratch.verify.diagnosis.problem import Problem, UncertainTensor
+
+__all__ = ["Factor", "any_factor", "special_factor"]
 
 _CONSTANTS = (
     (1 / math.log(2.0), "1/ln 2, the step between logarithms to base e and to base 2"),
@@ -16,9 +19,6 @@ _CONSTANTS = (
     (math.sqrt(2.0), "the square root of 2"),
     (math.pi, "π"),
 )
-
-_SMALL = (2.0, 3.0, 4.0)
-"""Factors of so many causes that they need no name, and that some axis has as its size by chance."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,72 @@ class Factor:
     Attributes:
         value: The factor, with its sign.
         names: What has this size, or its inverse, in the experiment.
-        known: Whether the value was recognised, and not just fitted.
+        known: Whether the value was recognized, and not just fitted.
     """
 
     value: float
     names: tuple[str, ...] = ()
     known: bool = False
+
+    def __str__(self) -> str:
+        """Such as "is too large by a factor of 4, which is here N, the batch size"."""
+        if self.value == -1:
+            return "has the wrong sign"
+        size = abs(self.value)
+        words = f"is too {'large' if size > 1 else 'small'} by a factor of {max(size, 1 / size):.6g}"
+        if self.names:
+            words += ", which is here " + ", and also ".join(self.names[:MOST_LISTED])
+        return words + (", and has the wrong sign" if self.value < 0 else "")
+
+    @property
+    def details(self) -> dict[str, object]:
+        """Figures for a diagnosis."""
+        return {"factor": self.value, "names": self.names}
+
+
+def any_factor(observed: Tensor, truth: UncertainTensor, problem: Problem) -> Factor | None:
+    """The factor c of observed = c·truth, or None if no c meets every entry.
+
+    The best is the least-squares one, weighted with the allowed errors. All c that are consistent with each entry on
+    its own form an interval, and a number inside it that has a name is as good as the best.
+    """
+    interval = _interval(observed, truth)
+    return None if interval is None else _named(problem, *interval)
+
+
+def special_factor(
+    observed: Tensor, truth: UncertainTensor, problem: Problem, speaks: Tensor | None = None
+) -> Factor | None:
+    """The same, but -1 wherever it may be that, and None where it may be 1.
+
+    With `speaks` (bool, of the same shape), the other entries may be anything.
+    """
+    if speaks is not None:
+        observed, truth = observed[speaks], truth.rearranged(lambda t: t[speaks])
+    interval = _interval(observed, truth)
+    if interval is None or interval[0] <= 1 <= interval[2]:
+        return None
+    return Factor(-1.0, known=True) if interval[0] <= -1 <= interval[2] else _named(problem, *interval)
+
+
+def _interval(observed: Tensor, truth: UncertainTensor) -> tuple[float, float, float] | None:
+    """The least, the best and the greatest factor; None if there is none."""
+    weight = 1 / truth.allowed.clamp(min=TINY)
+    scale = (truth.value * weight).abs().max().clamp(min=TINY)
+    weighted = truth.value * weight / scale
+    power = (weighted * weighted).sum()
+    if not power > 0 or not observed.isfinite().all():
+        return None
+    best = float(((observed * weight / scale) * weighted).sum() / power)
+    if best == 0:
+        return None
+    slack = truth.scaled(best).allowed
+    usable = truth.value.abs() > 2 * truth.allowed
+    if not ((observed - best * truth.value).abs() <= 2 * slack).all() or not usable.any():
+        return None
+    center, width = (observed / truth.value)[usable], (slack / truth.value.abs())[usable]
+    least, greatest = float((center - width).max()), float((center + width).min())
+    return (least, best, greatest) if least <= greatest else None
 
 
 @dataclass(frozen=True)
@@ -98,10 +158,10 @@ def _with_derived(problem: Problem) -> Iterator[_Quantity]:
             yield _Quantity(math.sqrt(n), f"the square root of {quantity.name}", strong=False)
 
 
-def recognise(problem: Problem, least: float, best: float, greatest: float) -> Factor:
+def _named(problem: Problem, least: float, best: float, greatest: float) -> Factor:
     """The one known number inside an interval, with its names; the best, unnamed, if none or several are."""
     inside: dict[float, list[_Quantity]] = {}
-    for quantity in (*_with_derived(problem), *(_Quantity(value, "", strong=False) for value in _SMALL)):
+    for quantity in (*_with_derived(problem), *(_Quantity(value, "", strong=False) for value in COMMON_FACTORS)):
         n = quantity.value
         for value in (n, -n, 1 / n, -1 / n):
             if n > 1 and least <= value <= greatest:
@@ -110,17 +170,6 @@ def recognise(problem: Problem, least: float, best: float, greatest: float) -> F
         return Factor(best)
     ((value, quantities),) = inside.items()
     named = [quantity for quantity in quantities if quantity.name]
-    if max(abs(value), 1 / abs(value)) in _SMALL and not any(quantity.strong for quantity in named):
+    if max(abs(value), 1 / abs(value)) in COMMON_FACTORS and not any(quantity.strong for quantity in named):
         return Factor(value, known=True)
     return Factor(value, tuple(dict.fromkeys(quantity.name for quantity in named)), known=True)
-
-
-def say(factor: Factor) -> str:
-    """A phrase such as "is too large by a factor of 4, which is here N, the batch size"."""
-    if factor.value == -1:
-        return "has the wrong sign"
-    size = abs(factor.value)
-    words = f"is too {'large' if size > 1 else 'small'} by a factor of {max(size, 1 / size):.6g}"
-    if factor.names:
-        words += ", which is here " + ", and also ".join(factor.names[:3])
-    return words + (", and has the wrong sign" if factor.value < 0 else "")

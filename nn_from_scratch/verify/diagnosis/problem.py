@@ -1,48 +1,181 @@
-"""The wrong gradient and the true one, brought into one form that every hypothesis reads."""
+"""The problem that a diagnosis solves: a wrong gradient, the true one, and what is known of both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, ShapeError
-from nn_from_scratch.verify.diagnosis.context import DiagnosisContext
+from nn_from_scratch.verify.diagnosis.constants import (
+    CLEARLY_NONZERO,
+    EXPERIMENTS,
+    GUESSED_ERROR,
+    GUESSED_FLOOR,
+    LARGEST_ERROR,
+    LARGEST_GUESSED_ERROR,
+    ROUNDING,
+    SORTED_ERROR,
+    TINY,
+)
 
-__all__ = ["Estimate", "Problem", "plain", "pose"]
+__all__ = ["Cotangents", "Diagnosis", "DiagnosisContext", "GradientAt", "Problem", "UncertainTensor", "plain", "pose"]
 
-_ROUNDING = 8 * torch.finfo(torch.float64).eps
+Cotangents = Mapping[str, Tensor]
+
+
+class GradientAt(Protocol):
+    """A gradient of the same tensor in another experiment.
+
+    `cotangents` has one tensor for each output, by name; `values` replaces some of the tensors by name, and
+    the others keep the value that they have in `DiagnosisContext.tensors`. Gives None where the experiment
+    cannot be done.
+    """
+
+    def __call__(self, cotangents: Cotangents, values: Mapping[str, Tensor]) -> Tensor | None:
+        """The gradient in that experiment."""
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A tensor that is known up to an error: `allowed` is the error of each entry (float64, same shape)."""
+class Diagnosis:
+    """The name of a fault that explains a whole wrong gradient.
+
+    Attributes:
+        kind: A stable identifier in kebab case, such as `sign` or `factor`; `docs/faults.md` lists them all.
+            `layout`, `ambiguous` and the like stand for several explanations that these values cannot tell
+            apart.
+        sentence: One sentence for the terminal.
+        details: Figures behind the sentence, such as `factor`, `names`, `axes`, `alternatives`.
+    """
+
+    kind: str
+    sentence: str
+    details: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnosisContext:
+    """What is known about the experiment that gave a wrong gradient; everything is optional.
+
+    The more is known, the more faults have a name. Tensors may have any floating dtype and device.
+
+    Attributes:
+        name: The tensor whose gradient is wrong, a key of `tensors`.
+        role: Whether that tensor is an input or a parameter.
+        batch_size: N; the axis 0 of an input is named N if it has this size.
+        axes: Names of the gradient's axes, such as ("N", "C", "H", "W").
+        tensors: The value of every tensor that the subject depends on, by name, in the subject's order.
+        outputs: The subject's outputs, by name.
+        cotangent: The cotangent, or one for each output by name.
+        kernel_size: Of a convolution or pooling, one entry for each spatial axis; inferred from shapes if
+            None.
+        stride: Likewise.
+        padding: Likewise.
+        dilation: Likewise.
+        constants: Named numbers of the subject (`eps`, `slope`), tried wherever such a number is needed.
+        uses: How often the tensor is used in one forward pass.
+        numeric_for_ones: The true gradient for cotangents of ones.
+        gradient_for_other_cotangent: The subject's gradient for a different cotangent at the same point.
+        previous_gradient: The subject's gradient from its previous call, which had other inputs or
+            cotangents.
+        initial_grad: What `.grad` held before the backward; `analytic` and `numeric` are then what `.grad`
+            holds, and should hold, after it.
+        contributions: Named parts of the true gradient that add up to it (one for each use, output or
+            sample).
+        known_gradients: Other true gradients that this one may have been mistaken for, by a phrase that
+            completes "the gradient is ...", such as "the gradient of the other pending forward".
+        numeric_gradients: The true gradients of the other tensors, by name.
+        gradient_at: The subject's own gradient in another experiment.
+        numeric_at: The true gradient in another experiment.
+        experiments: How many calls of `numeric_at` and `gradient_at` one diagnosis may make, at most.
+    """
+
+    name: str | None = None
+    role: Literal["input", "parameter"] | None = None
+    batch_size: int | None = None
+    axes: tuple[str, ...] | None = None
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    outputs: Mapping[str, Tensor] = field(default_factory=dict)
+    cotangent: Tensor | Cotangents | None = None
+    kernel_size: tuple[int, ...] | None = None
+    stride: tuple[int, ...] | None = None
+    padding: tuple[int, ...] | None = None
+    dilation: tuple[int, ...] | None = None
+    constants: Mapping[str, float] = field(default_factory=dict)
+    uses: int | None = None
+    numeric_for_ones: Tensor | None = None
+    gradient_for_other_cotangent: Tensor | None = None
+    previous_gradient: Tensor | None = None
+    initial_grad: Tensor | None = None
+    contributions: Mapping[str, Tensor] = field(default_factory=dict)
+    known_gradients: Mapping[str, Tensor] = field(default_factory=dict)
+    numeric_gradients: Mapping[str, Tensor] = field(default_factory=dict)
+    gradient_at: GradientAt | None = None
+    numeric_at: GradientAt | None = None
+    experiments: int = EXPERIMENTS
+
+    def __post_init__(self) -> None:
+        if self.name is not None and self.tensors and self.name not in self.tensors:
+            raise ArgumentError(f"name is {self.name!r}, but None or one of {sorted(self.tensors)} is expected")
+        if self.experiments < 0:
+            raise ArgumentError(f"experiments is {self.experiments}, but an integer of at least 0 is expected")
+
+    @property
+    def cotangents(self) -> Cotangents:
+        """The cotangents by output name; empty if none are known."""
+        if self.cotangent is None:
+            return {}
+        if isinstance(self.cotangent, Tensor):
+            return {next(iter(self.outputs), "y"): self.cotangent}
+        return self.cotangent
+
+    @property
+    def only_cotangent(self) -> Tensor | None:
+        """The cotangent of a subject with a single output."""
+        cotangents = self.cotangents
+        return next(iter(cotangents.values())) if len(cotangents) == 1 else None
+
+
+@dataclass(frozen=True)
+class UncertainTensor:
+    """A tensor (float64) that is known up to an error: `allowed` is the largest error of each entry."""
 
     value: Tensor
     allowed: Tensor
 
-    def rearranged(self, move: Callable[[Tensor], Tensor]) -> Estimate:
-        """The same after a map that moves or adds entries; the error of a sum is at most their sum."""
-        return Estimate(move(self.value), move(self.allowed))
+    def rearranged(self, move: Callable[..., Tensor], *arguments: object) -> UncertainTensor:
+        """The same after a map that moves or adds entries; the error of a sum is at most the sum of the errors."""
+        return UncertainTensor(move(self.value, *arguments), move(self.allowed, *arguments))
 
-    def scaled(self, factor: float) -> Estimate:
+    def scaled(self, factor: float) -> UncertainTensor:
         """The same times a constant, with the rounding of the product allowed for."""
         value = factor * self.value
-        return Estimate(value, abs(factor) * self.allowed + _ROUNDING * value.abs())
+        return UncertainTensor(value, abs(factor) * self.allowed + ROUNDING * value.abs())
 
-    def replaced(self, value: Tensor) -> Estimate:
+    def where(self, region: Tensor, other: UncertainTensor) -> UncertainTensor:
+        """The other inside a region (bool, same shape), this one elsewhere."""
+        return UncertainTensor(
+            torch.where(region, other.value, self.value), torch.where(region, other.allowed, self.allowed)
+        )
+
+    def replaced(self, value: Tensor) -> UncertainTensor:
         """Another value of the same shape, each entry as well known as here relative to the largest entry."""
-        largest = self.value.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
+        largest = self.value.abs().max().clamp(min=TINY)
         growth = (value.abs().max() / largest).nan_to_num(1.0, 1.0, 1.0).clamp(min=1.0)
-        return Estimate(value, self.allowed * growth)
+        return UncertainTensor(value, self.allowed * growth)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One wrong gradient.
+    """One wrong gradient, in the form that every hypothesis reads.
 
     Attributes:
         analytic: What the backward returned, float64 on the CPU.
@@ -52,7 +185,7 @@ class Problem:
     """
 
     analytic: Tensor
-    truth: Estimate
+    truth: UncertainTensor
     context: DiagnosisContext
     complex: bool = False
 
@@ -60,6 +193,19 @@ class Problem:
     def numeric(self) -> Tensor:
         """The numeric gradient."""
         return self.truth.value
+
+    @cached_property
+    def cotangent(self) -> Tensor | None:
+        """The cotangent of a subject with a single real output, float64 on the CPU."""
+        g = self.context.only_cotangent
+        return None if g is None or g.is_complex() else plain(g)
+
+    @cached_property
+    def unary(self) -> tuple[str, Tensor, Tensor] | None:
+        """The name of the tensor, its value, and the cotangent, where all are known and real: y = f(x)."""
+        name, g = self.context.name, self.context.only_cotangent
+        known = name in self.context.tensors and g is not None and not self.complex
+        return (name, self.context.tensors[name], g) if known and name is not None and g is not None else None
 
     @cached_property
     def same_shape(self) -> bool:
@@ -74,7 +220,7 @@ class Problem:
     @cached_property
     def telling(self) -> Tensor:
         """Right entries that are not zero on both sides: only these show that something is right there."""
-        return ~self.wrong & (self.numeric.abs() > 4 * self.truth.allowed)
+        return ~self.wrong & (self.numeric.abs() > CLEARLY_NONZERO * self.truth.allowed)
 
     @cached_property
     def finite(self) -> bool:
@@ -84,17 +230,17 @@ class Problem:
     @cached_property
     def same_values(self) -> bool:
         """Whether the sorted magnitudes agree up to a factor, as they do if the values are only in wrong places."""
-        if not self.finite or self.analytic.numel() != self.numeric.numel() or not self.numeric.numel():
+        if not self.finite or self.analytic.numel() != self.numeric.numel():
             return False
         ours, theirs = (t.abs().flatten().sort().values for t in (self.analytic, self.numeric))
-        ratio = (ours.max() / theirs.max()).nan_to_num(1.0, 1.0, 1.0).clamp(min=1e-300)
-        return bool(((ours / ratio - theirs).abs() <= 4 * self.truth.allowed.max()).all())
+        ratio = (ours.max() / theirs.max()).nan_to_num(1.0, 1.0, 1.0).clamp(min=TINY)
+        return bool(((ours / ratio - theirs).abs() <= SORTED_ERROR * self.truth.allowed.max()).all())
 
-    def known(self, value: Tensor) -> Estimate:
+    def known(self, value: Tensor) -> UncertainTensor:
         """A tensor of any shape as a prediction that is about as exact as the true gradient."""
         if value.shape == self.numeric.shape:
             return self.truth.replaced(value)
-        return Estimate(value, self.truth.allowed.max().expand_as(value))
+        return UncertainTensor(value, self.truth.allowed.max().expand_as(value))
 
     def axis(self, index: int) -> str:
         """How a sentence calls one axis of the numeric gradient."""
@@ -133,33 +279,28 @@ def plain(tensor: Tensor) -> Tensor:
 
 
 def pose(analytic: Tensor, numeric: Tensor, tolerance: Tensor | float | None, context: DiagnosisContext) -> Problem:
-    """Bring both gradients and the allowed error into one form.
-
-    Raises:
-        ArgumentError: The tolerance is negative or not finite, or the numeric gradient is not finite.
-        ShapeError: The tolerance does not broadcast to the numeric gradient.
-    """
+    """Bring both gradients and the allowed error into one form; raises as `explain` does."""
     left, right = plain(analytic), plain(numeric)
     if not right.isfinite().all():
-        raise ArgumentError("explain: numeric must be finite, and it has an infinite or NaN entry.")
-    largest = right.abs().max() if right.numel() else torch.zeros((), dtype=torch.float64)
+        raise ArgumentError("numeric has an infinite or NaN entry, but finite ones are expected")
+    largest = right.abs().max()
     if tolerance is None:
         real = analytic.dtype if analytic.dtype.is_floating_point else torch.float64
-        relative = min(8 * torch.finfo(real).eps ** 0.5, 0.05)
-        allowed = relative * (right.abs() + 0.1 * largest)
+        relative = min(GUESSED_ERROR * torch.finfo(real).eps ** 0.5, LARGEST_GUESSED_ERROR)
+        allowed = relative * (right.abs() + GUESSED_FLOOR * largest)
     else:
         given = plain(torch.as_tensor(tolerance))
         if not (given.isfinite() & (given >= 0)).all():
-            raise ArgumentError("explain: tolerance must be finite and at least 0 in every entry.")
+            worst = float(given[~(given.isfinite() & (given >= 0))][0])
+            raise ArgumentError(f"tolerance is {worst:g} in an entry, but a finite number of at least 0 is expected")
         if given.dim() and numeric.is_complex():
             given = given.unsqueeze(-1)
         try:
             allowed = given.expand(right.shape).clone()
         except RuntimeError:
             raise ShapeError(
-                f"explain: tolerance has the shape {tuple(given.shape)} and must broadcast to numeric's, "
-                f"{tuple(right.shape)}."
+                f"tolerance has the shape {tuple(given.shape)}, but one that broadcasts to numeric's, "
+                f"{tuple(right.shape)}, is expected"
             ) from None
-    # An entry of which nothing is known may come with any large number; its square has to stay finite.
-    allowed = allowed.clamp(max=1e100)
-    return Problem(left, Estimate(right, allowed + _ROUNDING * largest), context, numeric.is_complex())
+    allowed = allowed.clamp(max=LARGEST_ERROR) + ROUNDING * largest
+    return Problem(left, UncertainTensor(right, allowed), context, numeric.is_complex())

@@ -1,75 +1,23 @@
-"""Holding every hypothesis against a wrong gradient, and choosing the simplest that explains it."""
+"""Comparing every hypothesis with a wrong gradient, and choosing the simplest explanation that fits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 from types import MappingProxyType
 
 from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.verify.diagnosis.context import Diagnosis, DiagnosisContext
-from nn_from_scratch.verify.diagnosis.explanation import Explanation, carries, fits
-from nn_from_scratch.verify.diagnosis.factors import say
-from nn_from_scratch.verify.diagnosis.hypotheses import (
-    broadcast,
-    calls,
-    pointwise,
-    rearrangement,
-    region,
-    scale,
-    substitutions,
-)
-from nn_from_scratch.verify.diagnosis.operands import wrong_operand
-from nn_from_scratch.verify.diagnosis.probing import Probes, known_faults
-from nn_from_scratch.verify.diagnosis.problem import Problem, pose
+from nn_from_scratch.verify.diagnosis.constants import MOST_LISTED, PLAIN, SECOND_FAULT
+from nn_from_scratch.verify.diagnosis.explanation import Explanation, Hypothesis
+from nn_from_scratch.verify.diagnosis.factors import special_factor
+from nn_from_scratch.verify.diagnosis.hypotheses import HYPOTHESES
+from nn_from_scratch.verify.diagnosis.probing import Probes
+from nn_from_scratch.verify.diagnosis.problem import Diagnosis, DiagnosisContext, Problem, pose
 
 __all__ = ["explain"]
-
-_READINGS: tuple[Callable[[Problem], Iterator[Explanation]], ...] = (
-    scale.zero,
-    scale.sign,
-    scale.factor,
-    calls.previous_call,
-    calls.accumulated,
-    calls.mistaken,
-    calls.missing_term,
-    broadcast.unsummed,
-    broadcast.summed_away,
-    broadcast.reduced,
-    broadcast.wrong_axes,
-    rearrangement.permuted,
-    rearrangement.flipped,
-    rearrangement.rolled,
-    rearrangement.shifted,
-    rearrangement.reshaped,
-    rearrangement.reordered,
-    pointwise.distorted,
-    pointwise.clipped,
-    pointwise.factor_of_tensor,
-    pointwise.offset,
-    pointwise.scaled_along_axis,
-    region.regional,
-    region.where_condition,
-    region.conjugated,
-)
-"""Hypotheses that only look at what is given."""
-
-_EXPERIMENTS: tuple[Callable[[Problem, Probes], Iterator[Explanation]], ...] = (
-    substitutions.ignored,
-    known_faults,
-    substitutions.replaced,
-    wrong_operand,
-    substitutions.one_output,
-    substitutions.one_slice,
-    substitutions.independent,
-)
-"""Hypotheses that need further gradients; left out where something simpler than any of them fits."""
-
-_SIMPLEST = 1.0
-_SIMPLER_THAN_EXPERIMENTS = 2.0
-_MOST_ALTERNATIVES = 3
 
 
 def explain(
@@ -100,7 +48,7 @@ def explain(
     """
     context = DiagnosisContext() if context is None else context
     if not numeric.numel():
-        raise ArgumentError(f"explain: numeric has the shape {tuple(numeric.shape)} and must have entries.")
+        raise ArgumentError(f"numeric has the shape {tuple(numeric.shape)}, but one with entries is expected")
     subject = "The gradient" if context.name is None else f"The gradient of {context.name!r}"
     if analytic is None:
         if not numeric.any():
@@ -111,53 +59,47 @@ def explain(
         return None
     if not problem.finite:
         return _not_finite(problem, subject)
-    best: list[Explanation] = []
-    for make in _READINGS:
-        best = _simplest(problem, make(problem), best)
-        if best and best[0].complexity <= _SIMPLEST:
-            break
-    if not best or best[0].complexity > _SIMPLER_THAN_EXPERIMENTS:
-        probes = Probes(problem)
-        best = _simplest(problem, (e for run in _EXPERIMENTS for e in run(problem, probes)), best)
-    return _diagnosis(subject, best) if best else None
+    found = _simplest(problem)
+    return _diagnosis(subject, found) if found else None
 
 
-def _simplest(problem: Problem, candidates: Iterable[Explanation], best: list[Explanation]) -> list[Explanation]:
-    """All explanations of the least complexity that fit, together with those found before."""
-    found = list(best)
-    for candidate in candidates:
-        if found and candidate.complexity > found[0].complexity:
+def _simplest(problem: Problem) -> list[tuple[str, Explanation]]:
+    """All explanations of the least complexity that fit, each with its hypothesis' group."""
+    probes, best, found = Probes(problem), math.inf, list[tuple[str, Explanation]]()
+    # Experiments come last, since they cost forward passes.
+    for hypothesis in sorted(HYPOTHESES, key=lambda h: (h.experimental, h.simplest)):
+        if best < hypothesis.simplest or (hypothesis.experimental and best <= PLAIN):
             continue
-        for explanation in _with_factor(problem, candidate):
-            if found and explanation.complexity > found[0].complexity:
-                continue
-            if fits(problem, explanation) and carries(problem, explanation):
-                if found and explanation.complexity < found[0].complexity:
-                    found.clear()
-                found.append(explanation)
-                break
+        for candidate in hypothesis.propose(problem, probes):
+            for explanation in _with_factor(problem, hypothesis, candidate):
+                if explanation.complexity > best:
+                    break
+                if explanation.fits(problem):
+                    if explanation.complexity < best:
+                        best, found = explanation.complexity, []
+                    found.append((hypothesis.group, explanation))
+                    break
     return found
 
 
-def _with_factor(problem: Problem, explanation: Explanation) -> Iterator[Explanation]:
+def _with_factor(problem: Problem, hypothesis: Hypothesis, explanation: Explanation) -> Iterator[Explanation]:
     """The explanation itself, and combined with a wrong sign or with a factor that has a name here."""
     yield explanation
-    if not explanation.scalable or explanation.prediction is None:
-        return
     prediction = explanation.prediction
+    if not hypothesis.scalable or prediction is None:
+        return
     observed = problem.analytic if explanation.observed is None else explanation.observed
     if observed.shape != prediction.value.shape:
         return
-    factor = scale.simple_factor(problem, observed, prediction, explanation.speaks)
-    if factor is None or not factor.known:
-        return
-    yield replace(
-        explanation,
-        claim=f"{explanation.claim}; it also {say(factor)}",
-        complexity=explanation.complexity + 2,
-        prediction=prediction.scaled(factor.value),
-        details={**explanation.details, "factor": factor.value, "names": factor.names},
-    )
+    factor = special_factor(observed, prediction, problem, explanation.speaks)
+    if factor is not None and factor.known:
+        yield replace(
+            explanation,
+            claim=f"{explanation.claim}; it also {factor}",
+            complexity=explanation.complexity + SECOND_FAULT,
+            prediction=prediction.scaled(factor.value),
+            details={**explanation.details, **factor.details},
+        )
 
 
 def _not_finite(problem: Problem, subject: str) -> Diagnosis | None:
@@ -175,22 +117,15 @@ def _not_finite(problem: Problem, subject: str) -> Diagnosis | None:
     )
 
 
-def _diagnosis(subject: str, found: list[Explanation]) -> Diagnosis:
+def _diagnosis(subject: str, found: list[tuple[str, Explanation]]) -> Diagnosis:
     """One sentence for the explanations that fit equally well."""
-    claims = list(dict.fromkeys(explanation.claim for explanation in found))
-    kinds = tuple(dict.fromkeys(explanation.kind for explanation in found))
-    families = {explanation.family for explanation in found}
+    claims = tuple(dict.fromkeys(explanation.claim for _, explanation in found))
+    kinds = tuple(dict.fromkeys(explanation.kind for _, explanation in found))
     if len(claims) == 1:
-        return Diagnosis(kinds[0], f"{subject} {claims[0]}.", _frozen(found[0].details))
-    kind = kinds[0] if len(kinds) == 1 else families.pop() if len(families) == 1 else "ambiguous"
-    shown = ", or ".join(claims[:_MOST_ALTERNATIVES])
-    more = "" if len(claims) <= _MOST_ALTERNATIVES else f", or {len(claims) - _MOST_ALTERNATIVES} others"
-    return Diagnosis(
-        kind,
-        f"{subject} {shown}{more}: these values cannot tell which.",
-        _frozen({"alternatives": kinds, "claims": tuple(claims)}),
-    )
-
-
-def _frozen(details: Mapping[str, object]) -> Mapping[str, object]:
-    return MappingProxyType(dict(details))
+        return Diagnosis(kinds[0], f"{subject} {claims[0]}.", MappingProxyType(dict(found[0][1].details)))
+    groups = {group for group, _ in found}
+    kind = kinds[0] if len(kinds) == 1 else groups.pop() if len(groups) == 1 else "ambiguous"
+    shown = ", or ".join(claims[:MOST_LISTED])
+    more = "" if len(claims) <= MOST_LISTED else f", or {len(claims) - MOST_LISTED} others"
+    sentence = f"{subject} {shown}{more}: these values cannot tell which."
+    return Diagnosis(kind, sentence, MappingProxyType({"alternatives": kinds, "claims": claims}))

@@ -10,7 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.families.operation import Family, Fault, Forward
+from nn_from_scratch.verify.diagnosis.constants import (
+    HALF_STEP,
+    LONGEST_DILATION,
+    LONGEST_STRIDE,
+    MOST_GEOMETRIES,
+    SPECIFIC,
+)
+from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
 __all__ = ["contraction"]
@@ -18,11 +25,8 @@ __all__ = ["contraction"]
 Geometry: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """Stride, padding and dilation, one entry for each spatial axis."""
 
-_LONGEST_STRIDE = 4
-_MOST_GEOMETRIES = 24
 
-
-def contraction(problem: Problem) -> Iterator[Family]:
+def contraction(problem: Problem) -> Iterator[Operation]:
     """Every product of two of the tensors, with a third as bias, whose output has the cotangent's shape."""
     context, g = problem.context, problem.context.only_cotangent
     if g is None or problem.complex or context.name is None:
@@ -35,87 +39,60 @@ def contraction(problem: Problem) -> Iterator[Family]:
             yield from _convolutions(problem, a, b, bias)
 
 
-def _products(a: str, b: str, bias: str | None) -> Iterator[Family]:
-    yield Family("a linear map x·Wᵀ", lambda v, g: F.linear(v[a], v[b], None if bias is None else v[bias]))
+def _products(a: str, b: str, bias: str | None) -> Iterator[Operation]:
+    yield Operation("a linear map x·Wᵀ", lambda v, g: F.linear(v[a], v[b], None if bias is None else v[bias]))
     if bias is not None:
-        yield Family("a matrix product with bias", lambda v, g: v[a] @ v[b] + v[bias])
-    yield Family("a matrix product", lambda v, g: v[a] @ v[b])
+        yield Operation("a matrix product with bias", lambda v, g: v[a] @ v[b] + v[bias])
+    yield Operation("a matrix product", lambda v, g: v[a] @ v[b])
 
 
-def _convolutions(problem: Problem, x: str, w: str, bias: str | None) -> Iterator[Family]:
+def _convolutions(problem: Problem, x: str, w: str, bias: str | None) -> Iterator[Operation]:
     context, g = problem.context, problem.context.only_cotangent
     a, b = context.tensors[x], context.tensors[w]
     dims = a.dim() - 2
     if g is None or dims not in (1, 2, 3) or b.dim() != a.dim() or g.dim() != a.dim() or g.shape[0] != a.shape[0]:
         return
-    forward = (F.conv1d, F.conv2d, F.conv3d)[dims - 1]
-    backward = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[dims - 1]
     if b.shape[0] == g.shape[1] and b.shape[1] and a.shape[1] % b.shape[1] == 0:
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[dims - 1]
         groups = a.shape[1] // b.shape[1]
         rules = {
-            geometry: _convolution(forward, x, w, bias, geometry, groups)
-            for geometry in _geometries(problem, a.shape[2:], b.shape[2:], g.shape[2:])
+            (s, p, d): _applied(convolve, x, w, bias, s, p, d, groups)
+            for s, p, d in _geometries(problem, a.shape[2:], b.shape[2:], g.shape[2:])
         }
         yield from _alternatives("a convolution", rules)
     if b.shape[0] == a.shape[1] and b.shape[1] and g.shape[1] % b.shape[1] == 0:
+        transpose = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[dims - 1]
         groups = g.shape[1] // b.shape[1]
         rules = {}
-        for geometry in _geometries(problem, g.shape[2:], b.shape[2:], a.shape[2:]):
-            extra = _output_padding(geometry, tuple(a.shape[2:]), tuple(b.shape[2:]), tuple(g.shape[2:]))
-            if extra is not None:
-                rules[geometry] = _transposed(backward, x, w, bias, geometry, extra, groups)
+        for s, p, d in _geometries(problem, g.shape[2:], b.shape[2:], a.shape[2:]):
+            # What is left of the output beyond the last window.
+            extra = tuple(
+                wide - ((n - 1) * s[i] - 2 * p[i] + d[i] * (k - 1) + 1)
+                for i, (wide, n, k) in enumerate(zip(g.shape[2:], a.shape[2:], b.shape[2:], strict=True))
+            )
+            if all(0 <= e < max(s[i], d[i]) for i, e in enumerate(extra)):
+                rules[s, p, d] = _applied(transpose, x, w, bias, s, p, extra, groups, d)
         yield from _alternatives("a transposed convolution", rules)
 
 
-def _alternatives(label: str, rules: dict[Geometry, Forward]) -> Iterator[Family]:
+def _applied(function: Callable[..., Tensor], x: str, w: str, bias: str | None, *geometry: object) -> Forward:
+    return lambda v, g: function(v[x], v[w], None if bias is None else v[bias], *geometry)
+
+
+def _alternatives(label: str, rules: dict[Geometry, Forward]) -> Iterator[Operation]:
     """Each geometry as the right one, with the others that give the same output size as faults."""
     for geometry, rule in rules.items():
         faults = tuple(
-            Fault("wrong-geometry", f"has {_compared(other, geometry)}", wrong, 3.5)
+            Fault("wrong-geometry", f"has {_compared(other, geometry)}", wrong, SPECIFIC + HALF_STEP)
             for other, wrong in rules.items()
             if other != geometry
         )
-        yield Family(label, rule, faults)
+        yield Operation(label, rule, faults)
 
 
 def _compared(wrong: Geometry, right: Geometry) -> str:
     words = zip(("stride", "padding", "dilation"), wrong, right, strict=True)
     return " and ".join(f"{word} {w} where it should be {r}" for word, w, r in words if w != r)
-
-
-def _output_padding(
-    geometry: Geometry, narrow: tuple[int, ...], kernel: tuple[int, ...], wide: tuple[int, ...]
-) -> tuple[int, ...] | None:
-    """What is left of the output beyond the last window; None if no such transposed convolution exists."""
-    stride, padding, dilation = geometry
-    extra = tuple(
-        y - ((n - 1) * s - 2 * p + d * (k - 1) + 1)
-        for y, n, s, p, d, k in zip(wide, narrow, stride, padding, dilation, kernel, strict=True)
-    )
-    fitting = all(0 <= e < max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True))
-    return extra if fitting else None
-
-
-def _convolution(
-    function: Callable[..., Tensor], x: str, w: str, bias: str | None, geometry: Geometry, groups: int
-) -> Forward:
-    stride, padding, dilation = geometry
-    return lambda v, g: function(v[x], v[w], None if bias is None else v[bias], stride, padding, dilation, groups)
-
-
-def _transposed(
-    function: Callable[..., Tensor],
-    x: str,
-    w: str,
-    bias: str | None,
-    geometry: Geometry,
-    extra: tuple[int, ...],
-    groups: int,
-) -> Forward:
-    stride, padding, dilation = geometry
-    return lambda v, g: function(
-        v[x], v[w], None if bias is None else v[bias], stride, padding, extra, groups, dilation
-    )
 
 
 def _geometries(problem: Problem, wide: torch.Size, kernel: torch.Size, narrow: torch.Size) -> Iterator[Geometry]:
@@ -124,8 +101,8 @@ def _geometries(problem: Problem, wide: torch.Size, kernel: torch.Size, narrow: 
     axes = [
         [
             (s, p, d)
-            for d in ((1, 2) if context.dilation is None else (context.dilation[i],))
-            for s in (range(1, _LONGEST_STRIDE + 1) if context.stride is None else (context.stride[i],))
+            for d in (range(1, LONGEST_DILATION + 1) if context.dilation is None else (context.dilation[i],))
+            for s in (range(1, LONGEST_STRIDE + 1) if context.stride is None else (context.stride[i],))
             for p in (range(d * (k - 1) // 2 + 2) if context.padding is None else (context.padding[i],))
             if (h + 2 * p - d * (k - 1) - 1) >= 0 and (h + 2 * p - d * (k - 1) - 1) // s + 1 == n
         ]
@@ -133,6 +110,6 @@ def _geometries(problem: Problem, wide: torch.Size, kernel: torch.Size, narrow: 
     ]
     # The same geometry along every axis first: it is the usual one.
     choices = sorted(product(*axes), key=lambda c: (len(set(c)), max(d for _, _, d in c), c))
-    for choice in islice(choices, _MOST_GEOMETRIES):
+    for choice in islice(choices, MOST_GEOMETRIES):
         stride, padding, dilation = zip(*choice, strict=True)
         yield stride, padding, dilation

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.families.operation import Family, Fault, Forward
+from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
 __all__ = ["loss"]
@@ -37,41 +37,34 @@ _REDUCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def loss(problem: Problem) -> Iterator[Family]:
+def loss(problem: Problem) -> Iterator[Operation]:
     """The losses that fit two of the tensors, the first as the prediction."""
-    tensors = problem.context.tensors
-    name = problem.context.name
-    if name is None or problem.complex or len(tensors) < 2 or problem.context.only_cotangent is None:
+    if problem.unary is None:
         return
+    tensors, (name, x, _) = problem.context.tensors, problem.unary
     names = list(tensors)
     for other in names:
         if other == name:
             continue
-        if tensors[other].dtype.is_floating_point and tensors[other].shape == tensors[name].shape:
+        if tensors[other].dtype.is_floating_point and tensors[other].shape == x.shape:
             pair = (name, other) if names.index(name) < names.index(other) else (other, name)
-            yield from _families(_LOSSES, name, *pair)
-            if tensors[name].dim() >= 2:
-                yield from _families({"cross-entropy": _ROWS["cross-entropy"]}, name, *pair)
-        elif tensors[other].dtype == torch.int64 and tensors[other].dim() == tensors[name].dim() - 1:
-            yield from _families(_ROWS, name, name, other)
+            yield from _losses(_LOSSES, name, *pair)
+            if x.dim() >= 2:
+                yield from _losses({"cross-entropy": _ROWS["cross-entropy"]}, name, *pair)
+        elif tensors[other].dtype == torch.int64 and tensors[other].dim() == x.dim() - 1:
+            yield from _losses(_ROWS, name, name, other)
 
 
-def _families(table: Mapping[str, Entrywise], target: str, p: str, t: str) -> Iterator[Family]:
-    for reduction_label, reduction in _REDUCTIONS.items():
+def _losses(table: Mapping[str, Entrywise], target: str, p: str, t: str) -> Iterator[Operation]:
+    for of, reduction in _REDUCTIONS.items():
+        forwards = {label: _forward(entrywise, reduction, p, t) for label, entrywise in table.items()}
         for label, entrywise in table.items():
-            forward = _forward(entrywise, reduction, p, t)
-            whole = f"{reduction_label}{label}"
-            faults = [
-                Fault(
-                    "neighbour",
-                    f"is that of {reduction_label}{other}, while the forward is {whole}",
-                    _forward(f, reduction, p, t),
-                )
-                for other, f in table.items()
-                if other != label and label.removeprefix("half ") != other.removeprefix("half ")
-            ]
-            faults += _faults(entrywise, reduction, target, p, t)
-            yield Family(whole, forward, tuple(faults))
+            others = (
+                Fault("neighbor", f"is that of {of}{other}, while the forward is {of}{label}", forward)
+                for other, forward in forwards.items()
+                if label.removeprefix("half ") != other.removeprefix("half ")
+            )
+            yield Operation(f"{of}{label}", forwards[label], (*others, *_faults(entrywise, reduction, target, p, t)))
 
 
 def _forward(f: Entrywise, reduction: Callable[[Tensor], Tensor], p: str, t: str) -> Forward:
@@ -80,29 +73,18 @@ def _forward(f: Entrywise, reduction: Callable[[Tensor], Tensor], p: str, t: str
 
 def _faults(f: Entrywise, reduction: Callable[[Tensor], Tensor], target: str, p: str, t: str) -> Iterator[Fault]:
     if f in _ROWS.values():
-        yield Fault(
-            "target-missing",
-            "is softmax(x) without the target subtracted from it",
-            lambda v, g: reduction(torch.logsumexp(v[p], 1)),
-        )
+        claim = "is softmax(x) without the target subtracted from it"
+        yield Fault("target-missing", claim, lambda v, g: reduction(torch.logsumexp(v[p], 1)))
         return
     other = t if target == p else p
-    yield Fault(
-        "operand-missing",
-        f"is what it would be if {other!r} was zero: a term with {other!r} is missing",
-        lambda v, g: reduction(f(v[p], torch.zeros_like(v[t])) if target == p else f(torch.zeros_like(v[p]), v[t])),
-    )
+    forward = _forward(f, reduction, p, t)
+    claim = f"is what it would be if {other!r} was zero: a term with {other!r} is missing"
+    yield Fault("operand-missing", claim, lambda v, g: forward({**v, other: torch.zeros_like(v[other])}, g))
     if target == p:
-        yield Fault(
-            "value-for-derivative",
-            "has the value of the loss in each entry where it should have the derivative",
-            lambda v, g: reduction(v[p] * f(v[p], v[t]).detach()),
-        )
-        yield Fault(
-            "operands-exchanged",
-            f"has {p!r} and {t!r} exchanged inside",
-            lambda v, g: reduction(v[p] * _slope(f, v[t], v[p])),
-        )
+        claim = "has the value of the loss in each entry where it should have the derivative"
+        yield Fault("value-for-derivative", claim, lambda v, g: reduction(v[p] * f(v[p], v[t]).detach()))
+        exchanged = f"has {p!r} and {t!r} exchanged inside"
+        yield Fault("operands-exchanged", exchanged, lambda v, g: reduction(v[p] * _slope(f, v[t], v[p])))
 
 
 def _slope(f: Entrywise, p: Tensor, t: Tensor) -> Tensor:

@@ -10,26 +10,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.families.operation import Family, Fault, Forward, scale_gradient
+from nn_from_scratch.verify.diagnosis.constants import LARGEST_NORM_EPSILON, NORM_EPSILONS
+from nn_from_scratch.verify.diagnosis.families.operation import Fault, Operation, scale_gradient
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
-__all__ = ["normalisation"]
+__all__ = ["normalization"]
 
-_EPSILONS = (1e-5, 1e-6, 1e-3, 1e-8, 1e-12, 0.0)
+Axes = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class _Norm:
-    """One normalisation; the fields after `bias` are the ways to get its backward wrong."""
+    """One normalization; the fields after `bias` are what its backward may get wrong."""
 
     x: str
-    axes: tuple[int, ...]
+    axes: Axes
     groups: int | None
-    centred: bool
+    centered: bool
     epsilon: float
     weight: str | None
     bias: str | None
@@ -38,8 +40,8 @@ class _Norm:
     outer: float = 0.0
     unbiased: bool = False
     epsilon_outside: bool = False
-    factor_of_weight: str = "normalised"
-    weight_axes: tuple[int, ...] | None = None
+    factor_of_weight: str = "normalized"
+    weight_axes: Axes | None = None
 
     def __call__(self, values: Mapping[str, Tensor], g: Tensor) -> Tensor:
         x, shape = values[self.x], values[self.x].shape
@@ -50,22 +52,22 @@ class _Norm:
         if self.outer:
             x = scale_gradient(x, self._statistics(x)[1].detach() ** self.outer)
         mean, deviation = self._statistics(x)
-        normalised = (x - scale_gradient(mean, self.through_mean)) / scale_gradient(deviation, self.through_deviation)
-        return self._affine(values, normalised, x, shape)
+        normalized = (x - scale_gradient(mean, self.through_mean)) / scale_gradient(deviation, self.through_deviation)
+        return self._affine(values, normalized, x, shape)
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean = x.mean(self.axes, keepdim=True) if self.centred else torch.zeros_like(x)
+        mean = x.mean(self.axes, keepdim=True) if self.centered else torch.zeros_like(x)
         count = math.prod(x.shape[axis] for axis in self.axes)
         variance = (x - mean).square().sum(self.axes, keepdim=True) / (count - self.unbiased)
         return mean, variance.sqrt() + self.epsilon if self.epsilon_outside else (variance + self.epsilon).sqrt()
 
-    def _affine(self, values: Mapping[str, Tensor], normalised: Tensor, x: Tensor, shape: torch.Size) -> Tensor:
-        y = normalised.reshape(shape)
+    def _affine(self, values: Mapping[str, Tensor], normalized: Tensor, x: Tensor, shape: torch.Size) -> Tensor:
+        y = normalized.reshape(shape)
         if self.weight is not None:
             weight = self._spread(values[self.weight], shape)
             if self.factor_of_weight == "x":
                 y = x.reshape(shape)
-            elif self.factor_of_weight == "centred":
+            elif self.factor_of_weight == "centered":
                 y = (x - x.mean(self.axes, keepdim=True)).reshape(shape)
             elif self.factor_of_weight == "output":
                 y = (y * weight).detach()
@@ -83,7 +85,7 @@ class _Norm:
         return weight.reshape(-1, *[1] * (len(shape) - 2))
 
 
-def normalisation(problem: Problem) -> Iterator[Family]:
+def normalization(problem: Problem) -> Iterator[Operation]:
     """The norms that fit the shapes, for each set of axes and each usual ε."""
     context, g = problem.context, problem.context.only_cotangent
     if g is None or g.dim() < 2 or problem.complex or context.name is None:
@@ -92,8 +94,10 @@ def normalisation(problem: Problem) -> Iterator[Family]:
     x = next((name for name, t in floating.items() if t.shape == g.shape), None)
     if x is None or context.name not in floating:
         return
-    epsilons = tuple(dict.fromkeys((*(abs(c) for c in context.constants.values() if abs(c) < 0.1), *_EPSILONS)))
-    for label, axes, groups, centred in _kinds(g.shape):
+    epsilons = dict.fromkeys(
+        (*(abs(c) for c in context.constants.values() if abs(c) < LARGEST_NORM_EPSILON), *NORM_EPSILONS)
+    )
+    for label, axes, groups, centered in _norms(g.shape):
         size = math.prod(g.shape[axis] for axis in axes) if groups is None else 0
         if size == 1:
             continue
@@ -101,109 +105,85 @@ def normalisation(problem: Problem) -> Iterator[Family]:
         weight = others[0] if others else None
         bias = others[1] if len(others) > 1 else None
         for epsilon in epsilons:
-            norm = _Norm(x, axes, groups, centred, epsilon, weight, bias)
-            faults = _faults_of_x(norm) if context.name == x else _faults_of_weight(norm)
-            yield Family(label, norm, (*faults, *_wrong_axes(norm, g.shape)))
+            norm = _Norm(x, axes, groups, centered, epsilon, weight, bias)
+            yield Operation(label, norm, tuple(_faults(norm, g.shape, of_x=context.name == x)))
 
 
-def _wrong_axes(norm: _Norm, shape: torch.Size) -> Iterator[Fault]:
-    """The statistics of another norm."""
-    for label, axes, groups, centred in _kinds(shape):
-        if groups is None and norm.groups is None and centred == norm.centred and axes != norm.axes:
-            wrong = replace(norm, axes=axes, weight_axes=norm.axes)
-            yield Fault("wrong-axis", f"takes the means over the axes {axes}, as {label} does", wrong)
-
-
-def _kinds(shape: torch.Size) -> Iterator[tuple[str, tuple[int, ...], int | None, bool]]:
+def _norms(shape: torch.Size) -> Iterator[tuple[str, Axes, int | None, bool]]:
     dims = len(shape)
     yield "a batch norm", tuple(axis for axis in range(dims) if axis != 1), None, True
     for count in range(1, dims):
         axes = tuple(range(dims - count, dims))
-        yield f"a layer norm over the last {'axis' if count == 1 else f'{count} axes'}", axes, None, True
-        yield f"an RMS norm over the last {'axis' if count == 1 else f'{count} axes'}", axes, None, False
+        last = "axis" if count == 1 else f"{count} axes"
+        yield f"a layer norm over the last {last}", axes, None, True
+        yield f"an RMS norm over the last {last}", axes, None, False
     if dims >= 3:
         for groups in range(1, shape[1]):
             if shape[1] % groups == 0:
                 yield f"a group norm of {groups} groups", (2,), groups, True
 
 
-def _faults_of_x(norm: _Norm) -> Iterator[Fault]:
-    for kind, claim, changes in (
-        (
-            "statistics-constant",
-            "takes the mean and the deviation for constants",
-            {"through_mean": 0.0, "through_deviation": 0.0},
-        ),
-        (
-            "mean-term-missing",
-            "lacks the term that comes through the mean, -mean(γg)/σ",
-            {"through_mean": 0.0},
-        ),
-        (
-            "deviation-term-missing",
-            "lacks the term that comes through the deviation, -x̂·mean(γg·x̂)/σ",
-            {"through_deviation": 0.0},
-        ),
-        (
-            "mean-term-sign",
-            "has the wrong sign in the term that comes through the mean",
-            {"through_mean": -1.0},
-        ),
-        (
-            "deviation-term-sign",
-            "has the wrong sign in the term that comes through the deviation",
-            {"through_deviation": -1.0},
-        ),
-        ("deviation-missing", "lacks the factor 1/σ", {"outer": 1.0}),
-        ("deviation-squared", "is divided by σ², where it should be divided by σ", {"outer": -1.0}),
-        (
-            "unbiased-variance",
-            "uses the unbiased variance (n - 1), while the forward uses the biased one (n)",
-            {"unbiased": True},
-        ),
-        (
-            "epsilon-outside",
-            "adds ε outside of the square root, while the forward adds it inside",
-            {"epsilon_outside": True},
-        ),
-        ("epsilon-missing", "leaves ε out", {"epsilon": 0.0}),
-        ("weight-missing", f"lacks the factor {norm.weight!r}", {"factor_of_weight": "none"}),
-        (
-            "weight-outside",
-            f"is multiplied by {norm.weight!r} at the end, where the cotangent should be, before the means",
-            {"factor_of_weight": "outside"},
-        ),
-    ):
-        if norm.weight is None and kind.startswith("weight-"):
-            continue
-        if not norm.centred and kind in ("statistics-constant", "mean-term-missing", "mean-term-sign"):
-            continue
-        yield Fault(kind, claim, _changed(norm, **changes))
+_EITHER_WAY: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    (
+        "unbiased-variance",
+        "uses the unbiased variance (n - 1), while the forward uses the biased one (n)",
+        {"unbiased": True},
+    ),
+    (
+        "epsilon-outside",
+        "adds ε outside of the square root, while the forward adds it inside",
+        {"epsilon_outside": True},
+    ),
+    ("epsilon-missing", "leaves ε out", {"epsilon": 0.0}),
+)
+_THROUGH_MEAN: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    (
+        "statistics-constant",
+        "takes the mean and the deviation for constants",
+        {"through_mean": 0.0, "through_deviation": 0.0},
+    ),
+    ("mean-term-missing", "lacks the term that comes through the mean, -mean(γg)/σ", {"through_mean": 0.0}),
+    ("mean-term-sign", "has the wrong sign in the term that comes through the mean", {"through_mean": -1.0}),
+)
+_OF_X: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    (
+        "deviation-term-missing",
+        "lacks the term that comes through the deviation, -x̂·mean(γg·x̂)/σ",
+        {"through_deviation": 0.0},
+    ),
+    (
+        "deviation-term-sign",
+        "has the wrong sign in the term that comes through the deviation",
+        {"through_deviation": -1.0},
+    ),
+    ("deviation-missing", "lacks the factor 1/σ", {"outer": 1.0}),
+    ("deviation-squared", "is divided by σ², where it should be divided by σ", {"outer": -1.0}),
+    *_EITHER_WAY,
+)
+_OF_WEIGHTED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("weight-missing", "lacks the factor {weight!r}", {"factor_of_weight": "none"}),
+    (
+        "weight-outside",
+        "is multiplied by {weight!r} at the end, where the cotangent should be, before the means",
+        {"factor_of_weight": "outside"},
+    ),
+)
+_OF_WEIGHT: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("not-normalized", "uses x where it should use the normalized x̂", {"factor_of_weight": "x"}),
+    ("deviation-missing", "lacks the factor 1/σ in the normalized x̂", {"factor_of_weight": "centered"}),
+    ("output-for-normalized", "uses γ·x̂ where it should use the normalized x̂", {"factor_of_weight": "output"}),
+    *_EITHER_WAY,
+)
 
 
-def _faults_of_weight(norm: _Norm) -> Iterator[Fault]:
-    for kind, claim, changes in (
-        ("not-normalised", "uses x where it should use the normalised x̂", {"factor_of_weight": "x"}),
-        ("deviation-missing", "lacks the factor 1/σ in the normalised x̂", {"factor_of_weight": "centred"}),
-        (
-            "output-for-normalised",
-            "uses γ·x̂ where it should use the normalised x̂",
-            {"factor_of_weight": "output"},
-        ),
-        (
-            "unbiased-variance",
-            "uses the unbiased variance (n - 1), while the forward uses the biased one (n)",
-            {"unbiased": True},
-        ),
-        (
-            "epsilon-outside",
-            "adds ε outside of the square root, while the forward adds it inside",
-            {"epsilon_outside": True},
-        ),
-        ("epsilon-missing", "leaves ε out", {"epsilon": 0.0}),
-    ):
-        yield Fault(kind, claim, _changed(norm, **changes))
-
-
-def _changed(norm: _Norm, **changes: float | bool | str) -> Forward:
-    return replace(norm, **changes)  # type: ignore[arg-type]
+def _faults(norm: _Norm, shape: torch.Size, *, of_x: bool) -> Iterator[Fault]:
+    table = _OF_WEIGHT
+    if of_x:
+        table = (*(_THROUGH_MEAN if norm.centered else ()), *_OF_X, *(_OF_WEIGHTED if norm.weight else ()))
+    for kind, claim, changes in table:
+        yield Fault(kind, claim.format(weight=norm.weight), replace(norm, **changes))
+    # The statistics of another norm.
+    for label, axes, groups, centered in _norms(shape):
+        if groups is None and norm.groups is None and centered == norm.centered and axes != norm.axes:
+            wrong = replace(norm, axes=axes, weight_axes=norm.axes)
+            yield Fault("wrong-axis", f"takes the means over the axes {axes}, as {label} does", wrong)

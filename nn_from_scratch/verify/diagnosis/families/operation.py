@@ -2,7 +2,7 @@
 
 A fault of a backward is written as a *surrogate forward*: a torch function whose gradient is the faulty
 gradient. Holding a mean constant, for example, is `x - x.mean().detach()`. So one function computes right
-and faulty gradients, and a family is a table.
+and faulty gradients, and a family is a table: a fault is added by one line in it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.context import Cotangents
-from nn_from_scratch.verify.diagnosis.problem import plain
+from nn_from_scratch.verify.diagnosis.constants import SPECIFIC
+from nn_from_scratch.verify.diagnosis.problem import Cotangents, DiagnosisContext, plain
 
-__all__ = ["Family", "Fault", "Forward", "gradient_of", "outputs_of", "scale_gradient", "with_gradient"]
+__all__ = ["Fault", "Forward", "Operation", "gradient_of", "output_of", "scale_gradient", "with_gradient"]
 
 Forward: TypeAlias = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 """Values by name and the cotangent (which only some faults read) to the output."""
@@ -25,7 +25,7 @@ Forward: TypeAlias = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Fault:
-    """A known way to get a backward of a family wrong.
+    """A known mistake in the backward of an operation.
 
     Attributes:
         kind: The diagnosis' identifier.
@@ -37,20 +37,19 @@ class Fault:
     kind: str
     claim: str
     surrogate: Forward
-    complexity: float = 3.0
+    complexity: float = SPECIFIC
 
 
 @dataclass(frozen=True)
-class Family:
+class Operation:
     """An operation that the subject may be, and the faults that its backward may have.
 
     Attributes:
         label: How a sentence calls the operation.
         forward: The operation.
         faults: Known faults.
-        rank: Added to the complexity of every fault; a family with a guessed constant ranks behind one
-            without.
-        sure: Entries of the gradient by which the family is recognised; all if None (at a tie of a maximum
+        rank: Added to the complexity of every fault; an operation with a guessed constant ranks behind one without.
+        sure: Entries of the gradient by which the operation is recognized; all if None (at a tie of a maximum
             the true gradient is a matter of convention).
     """
 
@@ -71,42 +70,51 @@ def scale_gradient(x: Tensor, factor: Tensor | float) -> Tensor:
     return x.detach() + factor * (x - x.detach())
 
 
-def gradient_of(forward: Forward, values: Mapping[str, Tensor], target: str, cotangents: Cotangents) -> Tensor | None:
-    """The gradient of <forward(values), cotangent> with respect to one of the values, float64 on the CPU.
+def gradient_of(
+    forward: Forward,
+    context: DiagnosisContext,
+    cotangents: Cotangents | None = None,
+    changed: Mapping[str, Tensor] | None = None,
+) -> Tensor | None:
+    """The gradient of <forward(tensors), cotangent> with respect to the context's tensor, float64 on the CPU.
 
-    None where the forward does not accept the values, its output does not have the cotangent's shape, or it
-    does not depend on the target.
+    Args:
+        forward: The function.
+        context: The tensors, the name of one, and the cotangent.
+        cotangents: Taken in place of the context's.
+        changed: Tensors taken in place of the context's, by name.
+
+    Returns:
+        None where the forward does not accept the tensors, its output does not have the cotangent's shape, or it does
+        not depend on the tensor.
     """
-    if len(cotangents) != 1:
+    cotangents = context.cotangents if cotangents is None else cotangents
+    if len(cotangents) != 1 or context.name is None:
         return None
     g = plain(next(iter(cotangents.values())))
     with torch.inference_mode(False), torch.enable_grad():
-        copies = {name: _leaf(value) for name, value in values.items()}
-        leaf = copies[target].requires_grad_()
+        copies = {name: _leaf(value) for name, value in {**context.tensors, **(changed or {})}.items()}
+        leaf = copies[context.name].requires_grad_()
         y = _attempt(forward, copies, g)
         if y is None or y.shape != g.shape or not y.requires_grad:
             return None
         found: tuple[Tensor | None, ...] = torch.autograd.grad(y, leaf, g, allow_unused=True)
-    gradient = found[0]
-    return None if gradient is None else gradient.detach()
+    return None if found[0] is None else found[0].detach()
 
 
-def outputs_of(forward: Forward, values: Mapping[str, Tensor], g: Tensor) -> Tensor | None:
+def output_of(forward: Forward, values: Mapping[str, Tensor], g: Tensor) -> Tensor | None:
     """The value of a forward in float64, or None where it does not accept the values."""
     with torch.inference_mode(False), torch.no_grad():
         return _attempt(forward, {name: _leaf(value) for name, value in values.items()}, g)
 
 
 def _attempt(forward: Forward, values: Mapping[str, Tensor], g: Tensor) -> Tensor | None:
-    """None for a candidate that does not fit these shapes."""
     try:
         return forward(values, g)
     except (RuntimeError, IndexError, ValueError):
-        return None
+        return None  # a candidate that does not fit these shapes
 
 
 def _leaf(value: Tensor) -> Tensor:
     """A float64 copy; integers stay what they are, since they are indices or masks."""
-    if value.dtype.is_floating_point:
-        return plain(value)
-    return value.detach().cpu().clone()
+    return plain(value) if value.dtype.is_floating_point else value.detach().cpu().clone()

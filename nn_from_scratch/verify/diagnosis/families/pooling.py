@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import product
+import math
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice, product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.families.operation import Family, Fault, Forward, with_gradient
+from nn_from_scratch.verify.diagnosis.constants import (
+    HALF_STEP,
+    LARGEST_POOLING_KERNEL,
+    MOST_GEOMETRIES,
+    SPECIFIC,
+)
+from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation, with_gradient
 from nn_from_scratch.verify.diagnosis.problem import Problem, plain
 
 __all__ = ["pooling"]
 
-_LARGEST_KERNEL = 5
 
-
-def pooling(problem: Problem) -> Iterator[Family]:
+def pooling(problem: Problem) -> Iterator[Operation]:
     """Poolings over the last one or two axes that give the cotangent's shape, and maxima along one axis."""
-    context, name, g = problem.context, problem.context.name, problem.context.only_cotangent
-    if name is None or g is None or problem.complex or name not in context.tensors or not problem.same_shape:
+    if problem.unary is None or not problem.same_shape:
         return
-    x = plain(context.tensors[name])
+    name, x, g = problem.unary[0], plain(problem.unary[1]), problem.unary[2]
     if x.dim() in (3, 4) and g.dim() == x.dim() and g.shape[:2] == x.shape[:2] and g.shape != x.shape:
         for kernel, stride, padding in _geometries(problem, tuple(x.shape[2:]), tuple(g.shape[2:])):
             windows = _Windows(tuple(x.shape), kernel, stride, padding)
-            yield _max_family(name, x, windows)
-            yield _average_family(name, windows)
-    for dim in range(x.dim()):
-        if (
-            g.shape in (x.shape[:dim] + x.shape[dim + 1 :], (*x.shape[:dim], 1, *x.shape[dim + 1 :]))
-            and x.shape[dim] > 1
-        ):
+            yield _max_pooling(name, x, windows)
+            yield _average_pooling(name, windows)
+    for dim, size in enumerate(x.shape):
+        if size > 1 and g.shape in (x.shape[:dim] + x.shape[dim + 1 :], (*x.shape[:dim], 1, *x.shape[dim + 1 :])):
             yield _maximum_along(problem, name, x, dim)
 
 
@@ -40,11 +41,7 @@ class _Windows:
     """The windows of one pooling; 1-D is 2-D with a height of one."""
 
     def __init__(
-        self,
-        shape: tuple[int, ...],
-        kernel: tuple[int, ...],
-        stride: tuple[int, ...],
-        padding: tuple[int, ...],
+        self, shape: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]
     ) -> None:
         flat = len(kernel) == 1
         self.shape = shape
@@ -55,28 +52,22 @@ class _Windows:
 
     def of(self, x: Tensor, fill: float) -> Tensor:
         """The entries of every window, (N, C, K, P)."""
-        (ph, pw) = self.padding
+        ph, pw = self.padding
         padded = F.pad(x.reshape(self.image), (pw, pw, ph, ph), value=fill)
-        n, c = self.image[:2]
-        return F.unfold(padded, self.kernel, stride=self.stride).reshape(n, c, -1, self._positions(padded))
-
-    def _positions(self, padded: Tensor) -> int:
-        h, w = padded.shape[2:]
-        return ((h - self.kernel[0]) // self.stride[0] + 1) * ((w - self.kernel[1]) // self.stride[1] + 1)
+        columns = F.unfold(padded, self.kernel, stride=self.stride)
+        return columns.reshape(*self.image[:2], math.prod(self.kernel), columns.shape[-1])
 
     def back(self, shares: Tensor) -> Tensor:
         """Add (N, C, K, P) shares of the windows to the entries of x that they come from."""
-        n = self.image[0]
-        columns = shares.reshape(n, -1, shares.shape[-1])
-        return F.fold(columns, self.image[2:], self.kernel, padding=self.padding, stride=self.stride).reshape(
-            self.shape
-        )
+        columns = shares.reshape(self.image[0], -1, shares.shape[-1])
+        image = F.fold(columns, self.image[2:], self.kernel, padding=self.padding, stride=self.stride)
+        return image.reshape(self.shape)
 
     def last(self, shares: Tensor) -> Tensor:
         """Like `back`, but a window that comes later overwrites."""
         positions = torch.arange(1, shares.shape[-1] + 1, dtype=shares.dtype).expand_as(shares)
         rank = torch.where(shares != 0, positions, torch.zeros_like(positions))
-        place = torch.arange(1, 1 + int(torch.tensor(self.shape).prod()), dtype=shares.dtype).reshape(self.shape)
+        place = torch.arange(1, 1 + math.prod(self.shape), dtype=shares.dtype).reshape(self.shape)
         source = self.of(place, 0.0).long()
         latest = torch.zeros(place.numel() + 1, dtype=shares.dtype)
         latest = latest.scatter_reduce(0, source.flatten(), rank.flatten(), "amax")
@@ -84,120 +75,96 @@ class _Windows:
         return self.back(torch.where(wins, shares, torch.zeros_like(shares)))
 
 
-def _max_family(name: str, x: Tensor, windows: _Windows) -> Family:
-    entries = windows.of(x, -torch.inf)
+def _max_pooling(name: str, x: Tensor, windows: _Windows) -> Operation:
+    entries, upside_down = windows.of(x, -torch.inf), windows.of(-x, -torch.inf)
     highest = entries == entries.amax(2, keepdim=True)
-    ties = highest & (highest.sum(2, keepdim=True) > 1)
-    first, last = _one(highest, last=False), _one(highest, last=True)
+    lowest = upside_down == upside_down.amax(2, keepdim=True)
+    inside = windows.of(torch.ones_like(x), 0.0)
+    first = _one(highest, 2)
 
     def to(share: Tensor) -> Forward:
         return lambda v, g: with_gradient(v[name], windows.back(share * g.reshape(*g.shape[:2], 1, -1)), g)
 
-    count = highest.shape[2]
-    lowest = _one((e := windows.of(x, torch.inf)) == e.amin(2, keepdim=True), last=False)
-    inside = windows.of(torch.ones_like(x), 0.0)
-    start, end = _one(inside > 0, last=False), _one(inside > 0, last=True)
-    faults = [
-        Fault(
-            "pool-spread",
-            "spreads each window's cotangent over the window, while the forward is a maximum",
-            to(inside / count),
-        ),
-        Fault(
-            "pool-everything",
-            "hands each window's cotangent to every entry of the window, not to the maximum alone",
-            to(inside),
-        ),
-        Fault("pool-minimum", "goes to the minimum of each window, not to its maximum", to(lowest)),
-        Fault("pool-fixed-entry", "goes to the first entry of each window, not to its maximum", to(start)),
-        Fault("pool-fixed-entry", "goes to the last entry of each window, not to its maximum", to(end)),
-        Fault(
-            "overlap-overwritten",
-            "keeps only the last of the overlapping windows where it should add them up",
-            lambda v, g: with_gradient(v[name], windows.last(first * g.reshape(*g.shape[:2], 1, -1)), g),
-        ),
-    ]
-    if ties.any():
-        faults += [
-            Fault(
-                "ties-duplicated",
-                "goes in full to every entry of a tie, so that a tied window counts several times",
-                to(highest.to(x.dtype)),
-            ),
-            Fault(
-                "ties-shared",
-                "is shared evenly among the entries of a tie",
-                to(highest / highest.sum(2, keepdim=True)),
-                3.5,
-            ),
-            Fault("ties-first", "goes to the first entry of a tie alone", to(first), 3.5),
-            Fault("ties-last", "goes to the last entry of a tie alone", to(last), 3.5),
-        ]
-    sure = windows.back(ties.to(x.dtype)) == 0
-    return Family("a max pooling", to(first), tuple(faults), sure=sure)
+    def overwritten(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
+        return with_gradient(v[name], windows.last(first * g.reshape(*g.shape[:2], 1, -1)), g)
+
+    spread = "spreads each window's cotangent over the window, while the forward is a maximum"
+    everything = "passes each window's cotangent to every entry of the window, not to the maximum alone"
+    overlap = "keeps only the last of the overlapping windows where it should add them up"
+    start = "goes to the first entry of each window, not to its maximum"
+    end = "goes to the last entry of each window, not to its maximum"
+    faults = (
+        Fault("pool-spread", spread, to(inside / highest.shape[2])),
+        Fault("pool-everything", everything, to(inside)),
+        Fault("pool-minimum", "goes to the minimum of each window, not to its maximum", to(_one(lowest, 2))),
+        Fault("pool-fixed-entry", start, to(_one(inside > 0, 2))),
+        Fault("pool-fixed-entry", end, to(_one(inside > 0, 2, last=True))),
+        Fault("overlap-overwritten", overlap, overwritten),
+        *_tie_faults(highest, 2, to, "a tied window"),
+    )
+    sure = windows.back(_ties(highest, 2).to(x.dtype)) == 0
+    return Operation("a max pooling", to(first), faults, sure=sure)
 
 
-def _one(mask: Tensor, *, last: bool) -> Tensor:
-    """Of the true entries along axis 2, the first or the last alone, as numbers."""
-    turned = mask.flip(2) if last else mask
-    chosen = turned & (turned.cumsum(2) == 1)
-    return (chosen.flip(2) if last else chosen).to(torch.float64)
+def _one(mask: Tensor, dim: int, *, last: bool = False) -> Tensor:
+    """Of the true entries along an axis, the first or the last alone, as numbers."""
+    turned = mask.flip(dim) if last else mask
+    chosen = turned & (turned.cumsum(dim) == 1)
+    return (chosen.flip(dim) if last else chosen).to(torch.float64)
 
 
-def _average_family(name: str, windows: _Windows) -> Family:
-    def spread(v: dict[str, Tensor], g: Tensor) -> Tensor:
+def _ties(highest: Tensor, dim: int) -> Tensor:
+    return highest & (highest.sum(dim, keepdim=True) > 1)
+
+
+def _tie_faults(highest: Tensor, dim: int, to: Callable[[Tensor], Forward], tie: str) -> Iterator[Fault]:
+    """Where the cotangent of a tie may go; conventions differ, so that none but the first is much of a fault."""
+    if _ties(highest, dim).any():
+        shares = highest.to(torch.float64)
+        claim = f"goes in full to every entry of a tie, so that {tie} counts several times"
+        yield Fault("ties-duplicated", claim, to(shares))
+        for kind, claim, share in (
+            ("ties-shared", "is shared evenly among the entries of a tie", shares / shares.sum(dim, keepdim=True)),
+            ("ties-first", "goes to the first entry of a tie alone", _one(highest, dim)),
+            ("ties-last", "goes to the last entry of a tie alone", _one(highest, dim, last=True)),
+        ):
+            yield Fault(kind, claim, to(share), SPECIFIC + HALF_STEP)
+
+
+def _average_pooling(name: str, windows: _Windows) -> Operation:
+    def spread(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
         return windows.of(v[name], 0.0).mean(2).reshape(g.shape)
 
-    def maximum(v: dict[str, Tensor], g: Tensor) -> Tensor:
+    def maximum(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
         return windows.of(v[name], -torch.inf).amax(2).reshape(g.shape)
 
-    def first(v: dict[str, Tensor], g: Tensor) -> Tensor:
+    def first(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
         return windows.of(v[name], 0.0)[:, :, 0].reshape(g.shape)
 
-    return Family(
-        "an average pooling",
-        spread,  # type: ignore[arg-type]
-        (
-            Fault("neighbour", "is that of max pooling, while the forward is average pooling", maximum),  # type: ignore[arg-type]
-            Fault("pool-fixed-entry", "goes to the first entry of each window, not to all", first),  # type: ignore[arg-type]
-        ),
+    faults = (
+        Fault("neighbor", "is that of max pooling, while the forward is average pooling", maximum),
+        Fault("pool-fixed-entry", "goes to the first entry of each window, not to all", first),
     )
+    return Operation("an average pooling", spread, faults)
 
 
-def _maximum_along(problem: Problem, name: str, x: Tensor, dim: int) -> Family:
+def _maximum_along(problem: Problem, name: str, x: Tensor, dim: int) -> Operation:
     highest = x == x.amax(dim, keepdim=True)
-    count = highest.sum(dim, keepdim=True)
+    first, here = _one(highest, dim), problem.axis(dim)
 
     def to(share: Tensor) -> Forward:
         return lambda v, g: with_gradient(v[name], share * (g if g.dim() == x.dim() else g.unsqueeze(dim)), g)
 
-    first = (highest & (highest.cumsum(dim) == 1)).to(x.dtype)
-    start = torch.zeros_like(x)
-    start.select(dim, 0).fill_(1.0)
-    faults = [
-        Fault("pool-fixed-entry", "goes to the first entry, not to the maximum", to(start)),
-        Fault(
-            "pool-everything",
-            "hands the cotangent to every entry, not to the maximum alone",
-            to(torch.ones_like(x)),
-        ),
-        Fault(
-            "pool-spread",
-            f"is that of the mean along {problem.axis(dim)}, while the forward is the maximum",
-            to(torch.full_like(x, 1 / x.shape[dim])),
-        ),
-    ]
-    if (count > 1).any():
-        faults += [
-            Fault(
-                "ties-duplicated",
-                "goes in full to every entry of a tie, so that a tie counts several times",
-                to(highest.to(x.dtype)),
-            ),
-            Fault("ties-shared", "is shared evenly among the entries of a tie", to(highest / count), 3.5),
-            Fault("ties-first", "goes to the first entry of a tie alone", to(first), 3.5),
-        ]
-    return Family(f"the maximum along {problem.axis(dim)}", to(first), tuple(faults), sure=~(highest & (count > 1)))
+    mean = f"is that of the mean along {here}, while the forward is the maximum"
+    everything = "passes the cotangent to every entry, not to the maximum alone"
+    ones = torch.ones_like(x)
+    faults = (
+        Fault("pool-fixed-entry", "goes to the first entry, not to the maximum", to(_one(ones > 0, dim))),
+        Fault("pool-everything", everything, to(ones)),
+        Fault("pool-spread", mean, to(ones / x.shape[dim])),
+        *_tie_faults(highest, dim, to, "a tie"),
+    )
+    return Operation(f"the maximum along {here}", to(first), faults, sure=~_ties(highest, dim))
 
 
 def _geometries(
@@ -208,7 +175,9 @@ def _geometries(
     axes = [
         [
             (k, s, p)
-            for k in (range(2, _LARGEST_KERNEL + 1) if context.kernel_size is None else (context.kernel_size[i],))
+            for k in (
+                range(2, LARGEST_POOLING_KERNEL + 1) if context.kernel_size is None else (context.kernel_size[i],)
+            )
             for s in (range(1, k + 1) if context.stride is None else (context.stride[i],))
             for p in (range(k // 2 + 1) if context.padding is None else (context.padding[i],))
             if h + 2 * p >= k and (h + 2 * p - k) // s + 1 == n
@@ -216,6 +185,6 @@ def _geometries(
         for i, (h, n) in enumerate(zip(wide, narrow, strict=True))
     ]
     square = [choice for choice in product(*axes) if len(set(choice)) == 1]
-    for choice in square or list(product(*axes))[:64]:
+    for choice in square or list(islice(product(*axes), MOST_GEOMETRIES)):
         kernel, stride, padding = zip(*choice, strict=True)
         yield kernel, stride, padding

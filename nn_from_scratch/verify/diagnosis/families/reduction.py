@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.families.operation import Family, Fault, with_gradient
+from nn_from_scratch.verify.diagnosis.constants import SPECIFIC, TIE_BREAK
+from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation, with_gradient
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
 __all__ = ["reduction"]
@@ -29,14 +30,11 @@ _REDUCTIONS: Mapping[str, Along] = {
 }
 
 
-def reduction(problem: Problem) -> Iterator[Family]:
+def reduction(problem: Problem) -> Iterator[Operation]:
     """Reductions of x to the cotangent's shape, division by a Euclidean norm, and running sums."""
-    name, g = problem.context.name, problem.context.only_cotangent
-    if name is None or g is None or problem.complex or name not in problem.context.tensors:
+    if problem.unary is None or problem.unary[1].dim() == 0:
         return
-    x = problem.context.tensors[name]
-    if x.dim() == 0:
-        return
+    name, x, g = problem.unary
     for axes in [tuple(range(x.dim())), *((axis,) for axis in range(x.dim()))]:
         if x.shape[axes[0]] == 1 and len(axes) == 1:
             continue
@@ -49,89 +47,79 @@ def reduction(problem: Problem) -> Iterator[Family]:
                 yield _scan(name, axes[0])
 
 
-def _reductions(name: str, axes: tuple[int, ...]) -> Iterator[Family]:
-    for label, function in _REDUCTIONS.items():
-        faults = _of_spread(name, axes, label) + tuple(
-            Fault(
-                "neighbour",
-                f"is that of {other}, while the forward is {label}",
-                lambda v, g, f=neighbour: f(v[name], axes).reshape(g.shape),  # type: ignore[misc]
-            )
-            for other, neighbour in _REDUCTIONS.items()
+def _reductions(name: str, axes: tuple[int, ...]) -> Iterator[Operation]:
+    forwards = {label: _reduced(name, axes, function) for label, function in _REDUCTIONS.items()}
+    for label, forward in forwards.items():
+        others = (
+            Fault("neighbor", f"is that of {other}, while the forward is {label}", wrong)
+            for other, wrong in forwards.items()
             if other != label
         )
-        yield Family(label, lambda v, g, f=function: f(v[name], axes).reshape(g.shape), faults)  # type: ignore[misc]
+        yield Operation(label, forward, (*_of_spread(name, axes, label), *others))
 
 
-def _of_spread(name: str, axes: tuple[int, ...], label: str) -> tuple[Fault, ...]:
+def _reduced(name: str, axes: tuple[int, ...], function: Along) -> Forward:
+    return lambda v, g: function(v[name], axes).reshape(g.shape)
+
+
+def _of_spread(name: str, axes: tuple[int, ...], label: str) -> Iterator[Fault]:
     """Faults of the derivative of a variance, 2(x - mean)/n, and of a deviation s, (x - mean)/(n·s)."""
     if "variance" not in label and "deviation" not in label:
-        return ()
+        return
     function = _REDUCTIONS[label]
     variance = _REDUCTIONS[label.replace("standard deviation", "variance")]
 
     def about_zero(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
         x = v[name].detach()
-        centred = x - x.mean(axes, keepdim=True)
-        scale = variance(x, axes) / centred.square().sum(axes, keepdim=True)
+        centered = x - x.mean(axes, keepdim=True)
+        scale = variance(x, axes) / centered.square().sum(axes, keepdim=True)
         if "deviation" in label:
             scale = scale / (2 * function(x, axes))
         return (scale * v[name].square().sum(axes, keepdim=True)).reshape(g.shape)
 
-    faults = [Fault("mean-not-subtracted", "uses x where it should use x - mean", about_zero, 2.9)]
+    yield Fault("mean-not-subtracted", "uses x where it should use x - mean", about_zero, SPECIFIC - TIE_BREAK)
     if "deviation" in label:
-        faults.append(
-            Fault(
-                "deviation-missing",
-                "lacks the factor 1/s in the derivative of the deviation s",
-                lambda v, g: 0.5 * variance(v[name], axes).reshape(g.shape),
-                2.9,
-            )
-        )
-    return tuple(faults)
+        half = _reduced(name, axes, lambda x, d: 0.5 * variance(x, d))
+        claim = "lacks the factor 1/s in the derivative of the deviation s"
+        yield Fault("deviation-missing", claim, half, SPECIFIC - TIE_BREAK)
 
 
-def _unit(name: str, axes: tuple[int, ...]) -> Family:
-    def norm(v: Mapping[str, Tensor]) -> Tensor:
-        return v[name].square().sum(axes, keepdim=True).sqrt()
+def _unit(name: str, axes: tuple[int, ...]) -> Operation:
+    def norm(x: Tensor) -> Tensor:
+        return x.square().sum(axes, keepdim=True).sqrt()
 
-    return Family(
+    def without_factor(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
+        y = v[name] / norm(v[name])
+        return with_gradient(v[name], g - y * (g * y).sum(axes, keepdim=True), g)
+
+    def turned(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
+        return v[name] / (2 * norm(v[name]).detach() - norm(v[name]))
+
+    return Operation(
         "division by the Euclidean norm",
-        lambda v, g: v[name] / norm(v),
+        lambda v, g: v[name] / norm(v[name]),
         (
-            Fault("norm-constant", "takes the norm for a constant", lambda v, g: v[name] / norm(v).detach()),
-            Fault(
-                "norm-term-sign",
-                "has the wrong sign in the term that comes through the norm",
-                lambda v, g: v[name] / (2 * norm(v).detach() - norm(v)),
-            ),
-            Fault(
-                "norm-factor-missing",
-                "lacks the factor 1/‖x‖",
-                lambda v, g: with_gradient(
-                    v[name], g - v[name] / norm(v) * (g * v[name] / norm(v)).sum(axes, keepdim=True), g
-                ),
-            ),
+            Fault("norm-constant", "takes the norm for a constant", lambda v, g: v[name] / norm(v[name]).detach()),
+            Fault("norm-term-sign", "has the wrong sign in the term that comes through the norm", turned),
+            Fault("norm-factor-missing", "lacks the factor 1/‖x‖", without_factor),
         ),
     )
 
 
-def _scan(name: str, dim: int) -> Family:
-    return Family(
+def _scan(name: str, dim: int) -> Operation:
+    def forwards(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
+        return with_gradient(v[name], g.cumsum(dim), g)
+
+    def exclusive(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
+        return with_gradient(v[name], g.flip(dim).cumsum(dim).flip(dim) - g, g)
+
+    direction = "sums the cotangent from the start, where it should sum it from the end"
+    own = "leaves each entry's own cotangent out of the sum"
+    return Operation(
         "a running sum",
         lambda v, g: v[name].cumsum(dim),
         (
-            Fault(
-                "scan-direction",
-                "sums the cotangent from the start, where it should sum it from the end",
-                lambda v, g: with_gradient(v[name], g.cumsum(dim), g),
-                2.9,
-            ),
-            Fault(
-                "scan-exclusive",
-                "leaves each entry's own cotangent out of the sum",
-                lambda v, g: with_gradient(v[name], g.flip(dim).cumsum(dim).flip(dim) - g, g),
-                2.9,
-            ),
+            Fault("scan-direction", direction, forwards, SPECIFIC - TIE_BREAK),
+            Fault("scan-exclusive", own, exclusive, SPECIFIC - TIE_BREAK),
         ),
     )

@@ -7,12 +7,26 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.families.operation import Family, Fault, with_gradient
+from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation, with_gradient
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
 __all__ = ["softmax"]
 
 Formula = Callable[[Tensor, Tensor, int], Tensor]
+"""The gradient from softmax(x), the cotangent and the axis."""
+
+
+def _sum(t: Tensor, d: int) -> Tensor:
+    return t.sum(d, keepdim=True)
+
+
+def _softmax(y: Tensor, g: Tensor, d: int) -> Tensor:
+    return y * (g - _sum(g * y, d))
+
+
+def _log_softmax(y: Tensor, g: Tensor, d: int) -> Tensor:
+    return g - y * _sum(g, d)
+
 
 _SOFTMAX: tuple[tuple[str, str, Formula], ...] = (
     (
@@ -21,22 +35,10 @@ _SOFTMAX: tuple[tuple[str, str, Formula], ...] = (
         lambda y, g, d: y * (1 - y) * g,
     ),
     ("sum-term-missing", "lacks the term -y·Σ(g·y)", lambda y, g, d: y * g),
-    ("sum-term-only", "has the term -y·Σ(g·y) alone", lambda y, g, d: -y * (g * y).sum(d, keepdim=True)),
-    (
-        "sum-term-sign",
-        "has the wrong sign in the term -y·Σ(g·y)",
-        lambda y, g, d: y * (g + (g * y).sum(d, keepdim=True)),
-    ),
-    (
-        "output-factor-missing",
-        "lacks the factor y in y(g - Σ(g·y))",
-        lambda y, g, d: g - (g * y).sum(d, keepdim=True),
-    ),
-    (
-        "sum-without-output",
-        "sums g where it should sum g·y",
-        lambda y, g, d: y * (g - g.sum(d, keepdim=True)),
-    ),
+    ("sum-term-only", "has the term -y·Σ(g·y) alone", lambda y, g, d: -y * _sum(g * y, d)),
+    ("sum-term-sign", "has the wrong sign in the term -y·Σ(g·y)", lambda y, g, d: y * (g + _sum(g * y, d))),
+    ("output-factor-missing", "lacks the factor y in y(g - Σ(g·y))", lambda y, g, d: g - _sum(g * y, d)),
+    ("sum-without-output", "sums g where it should sum g·y", lambda y, g, d: y * (g - _sum(g, d))),
     (
         "mean-for-sum",
         "takes the mean of g·y where it should take the sum",
@@ -47,25 +49,17 @@ _SOFTMAX: tuple[tuple[str, str, Formula], ...] = (
         "sums g·y over the whole tensor, where it should sum over one axis",
         lambda y, g, d: y * (g - (g * y).sum()),
     ),
-    (
-        "neighbour",
-        "is that of log-softmax, while the forward is softmax",
-        lambda y, g, d: g - y * g.sum(d, keepdim=True),
-    ),
+    ("neighbor", "is that of log-softmax, while the forward is softmax", _log_softmax),
 )
 
 _LOG_SOFTMAX: tuple[tuple[str, str, Formula], ...] = (
     (
         "output-factor-missing",
         "lacks the factor softmax(x) in its term -softmax(x)·Σg",
-        lambda y, g, d: g - g.sum(d, keepdim=True),
+        lambda y, g, d: g - _sum(g, d),
     ),
-    ("sum-term-only", "has the term -softmax(x)·Σg alone", lambda y, g, d: -y * g.sum(d, keepdim=True)),
-    (
-        "sum-term-sign",
-        "has the wrong sign in the term -softmax(x)·Σg",
-        lambda y, g, d: g + y * g.sum(d, keepdim=True),
-    ),
+    ("sum-term-only", "has the term -softmax(x)·Σg alone", lambda y, g, d: -y * _sum(g, d)),
+    ("sum-term-sign", "has the wrong sign in the term -softmax(x)·Σg", lambda y, g, d: g + y * _sum(g, d)),
     ("sum-missing", "lacks the sum in -softmax(x)·Σg", lambda y, g, d: g - y * g),
     (
         "mean-for-sum",
@@ -75,74 +69,47 @@ _LOG_SOFTMAX: tuple[tuple[str, str, Formula], ...] = (
     (
         "output-for-softmax",
         "uses log-softmax(x) where it should use softmax(x)",
-        lambda y, g, d: g - y.log() * g.sum(d, keepdim=True),
+        lambda y, g, d: g - y.log() * _sum(g, d),
     ),
     (
         "sum-over-everything",
         "sums g over the whole tensor, where it should sum over one axis",
         lambda y, g, d: g - y * g.sum(),
     ),
-    (
-        "neighbour",
-        "is that of softmax, while the forward is log-softmax",
-        lambda y, g, d: y * (g - (g * y).sum(d, keepdim=True)),
-    ),
+    ("neighbor", "is that of softmax, while the forward is log-softmax", _softmax),
 )
 
 
-def softmax(problem: Problem) -> Iterator[Family]:
+def softmax(problem: Problem) -> Iterator[Operation]:
     """Softmax and log-softmax along each axis of x."""
-    name, g = problem.context.name, problem.context.only_cotangent
-    if name is None or g is None or problem.complex or name not in problem.context.tensors:
+    if problem.unary is None or problem.unary[1].shape != problem.unary[2].shape:
         return
-    if problem.context.tensors[name].shape != g.shape or g.dim() == 0:
-        return
+    name, _, g = problem.unary
     dims = [axis for axis in range(g.dim()) if g.shape[axis] > 1]
-    for label, function, table in (
-        ("softmax", torch.softmax, _SOFTMAX),
-        ("log-softmax", torch.log_softmax, _LOG_SOFTMAX),
+    for label, function, right, table in (
+        ("softmax", torch.softmax, _softmax, _SOFTMAX),
+        ("log-softmax", torch.log_softmax, _log_softmax, _LOG_SOFTMAX),
     ):
+        forwards = {dim: _of(name, function, dim) for dim in dims}
         for dim in dims:
+            here, others = problem.axis(dim), [other for other in dims if other != dim]
             faults = [Fault(kind, claim, _surrogate(name, dim, dim, formula)) for kind, claim, formula in table]
-            right = _right(label)
-            faults.append(
-                Fault(
-                    "input-for-output",
-                    "uses x where it should use y",
-                    lambda v, g, dim=dim, f=right: with_gradient(v[name], f(v[name], g, dim), g),  # type: ignore[misc]
-                )
-            )
-            faults += [
-                Fault(
-                    "wrong-axis",
-                    f"sums over {problem.axis(other)}, where it should sum over {problem.axis(dim)}",
-                    _surrogate(name, dim, other, right),
-                )
-                for other in dims
-                if other != dim
-            ]
-            faults += [
-                Fault(
-                    "wrong-axis",
-                    f"is that of a {label} along {problem.axis(other)}, "
-                    f"while the forward's is along {problem.axis(dim)}",
-                    lambda v, g, f=function, other=other: f(v[name], other),  # type: ignore[misc]
-                )
-                for other in dims
-                if other != dim
-            ]
-            yield Family(
-                f"{label} along {problem.axis(dim)}",
-                lambda v, g, f=function, dim=dim: f(v[name], dim),  # type: ignore[misc]
-                tuple(faults),
-            )
+            used = _surrogate(name, dim, dim, right, function=lambda x, d: x)
+            faults.append(Fault("input-for-output", "uses x where it should use y", used))
+            for other in others:
+                claim = f"sums over {problem.axis(other)}, where it should sum over {here}"
+                faults.append(Fault("wrong-axis", claim, _surrogate(name, dim, other, right)))
+            for other in others:
+                claim = f"is that of a {label} along {problem.axis(other)}, while the forward's is along {here}"
+                faults.append(Fault("wrong-axis", claim, forwards[other]))
+            yield Operation(f"{label} along {here}", forwards[dim], tuple(faults))
 
 
-def _right(label: str) -> Formula:
-    if label == "softmax":
-        return lambda y, g, d: y * (g - (g * y).sum(d, keepdim=True))
-    return lambda y, g, d: g - y * g.sum(d, keepdim=True)
+def _of(name: str, function: Callable[..., Tensor], dim: int) -> Forward:
+    return lambda v, g: function(v[name], dim)
 
 
-def _surrogate(name: str, dim: int, summed: int, formula: Formula) -> Callable[..., Tensor]:
-    return lambda v, g: with_gradient(v[name], formula(torch.softmax(v[name], dim), g, summed), g)
+def _surrogate(
+    name: str, dim: int, summed: int, formula: Formula, *, function: Callable[[Tensor, int], Tensor] = torch.softmax
+) -> Forward:
+    return lambda v, g: with_gradient(v[name], formula(function(v[name], dim), g, summed), g)

@@ -6,145 +6,115 @@ import math
 from collections.abc import Iterator
 from itertools import combinations
 
+import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.explanation import Explanation
-from nn_from_scratch.verify.diagnosis.problem import Problem, plain
-
-__all__ = ["reduced", "summed_away", "unsummed", "wrong_axes"]
-
-_MOST_AXES = 6
+from nn_from_scratch.verify.diagnosis.constants import MOST_AXES, PLAIN, SPECIFIC, TIE_BREAK
+from nn_from_scratch.verify.diagnosis.explanation import Explanation, hypothesis
+from nn_from_scratch.verify.diagnosis.problem import Problem
 
 
+def _subsets(axes: range | list[int]) -> Iterator[tuple[int, ...]]:
+    """All that are not empty, the smallest first; none of more axes than can be tried."""
+    for count in range(1, len(axes) + 1) if len(axes) <= MOST_AXES else ():
+        yield from combinations(axes, count)
+
+
+def _without(shape: tuple[int, ...], axes: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """What is left of a shape, axes of size 1 left out too."""
+    return tuple(size for axis, size in enumerate(shape) if size != 1 and axis not in axes)
+
+
+@hypothesis("broadcast", simplest=PLAIN)
 def unsummed(problem: Problem) -> Iterator[Explanation]:
     """More entries than the tensor has; summed over the surplus axes they are right."""
     analytic, shape = problem.analytic, tuple(problem.numeric.shape)
-    if problem.same_shape or analytic.dim() > _MOST_AXES or not problem.finite:
+    if problem.same_shape or not problem.finite:
         return
-    for count in range(1, analytic.dim() + 1):
-        for axes in combinations(range(analytic.dim()), count):
-            if all(analytic.shape[axis] == 1 for axis in axes):
-                continue
-            summed = analytic.sum(axes, keepdim=True)
-            if summed.numel() != problem.numeric.numel():
-                continue
-            kept = tuple(size for axis, size in enumerate(analytic.shape) if axis not in axes)
-            if _strip(kept) != _strip(shape):
-                continue
-            words = "axis " + " and ".join(map(str, axes)) if count == 1 else "axes " + ", ".join(map(str, axes))
-            yield Explanation(
-                "broadcast-not-summed",
-                "broadcast",
-                f"has the shape {tuple(analytic.shape)}, and would be right if it was summed over {words} "
-                f"to {shape}, along which the tensor is broadcast",
-                2 + 0.1 * count,
-                problem.truth,
-                observed=summed.reshape(shape),
-                details={"axes": axes},
-            )
+    for axes in _subsets(range(analytic.dim())):
+        if all(analytic.shape[axis] == 1 for axis in axes) or _without(analytic.shape, axes) != _without(shape):
+            continue
+        words = "axis " + " and ".join(map(str, axes)) if len(axes) == 1 else "axes " + ", ".join(map(str, axes))
+        yield Explanation(
+            "broadcast-not-summed",
+            f"has the shape {tuple(analytic.shape)}, and would be right if it was summed over {words} "
+            f"to {shape}, along which the tensor is broadcast",
+            PLAIN + TIE_BREAK * len(axes),
+            problem.truth,
+            observed=analytic.sum(axes).reshape(shape),
+            details={"axes": axes},
+        )
 
 
-def _strip(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(size for size in shape if size != 1)
-
-
+@hypothesis("broadcast", simplest=PLAIN)
 def summed_away(problem: Problem) -> Iterator[Explanation]:
     """Fewer entries than the tensor has: the true gradient, summed or averaged over axes to be kept."""
-    analytic, dims = problem.analytic, problem.numeric.dim()
-    if problem.same_shape or dims > _MOST_AXES:
+    analytic = problem.analytic
+    if problem.same_shape:
         return
-    for count in range(1, dims + 1):
-        for axes in combinations(range(dims), count):
-            size = math.prod(problem.numeric.shape[axis] for axis in axes)
-            if size == 1:
-                continue
-            total = problem.truth.rearranged(lambda t, axes=axes: t.sum(axes))  # type: ignore[misc]
-            if _strip(tuple(total.value.shape)) != _strip(tuple(analytic.shape)):
-                continue
-            where = " and ".join(problem.axis(axis) for axis in axes)
-            for word, factor in (("summed", 1.0), ("averaged", 1.0 / size)):
-                yield Explanation(
-                    "summed-away",
-                    "broadcast",
-                    f"has the shape {tuple(analytic.shape)} and is the true one {word} over {where}, "
-                    "which should be kept",
-                    2 + 0.1 * count,
-                    total.scaled(factor),
-                    observed=analytic.reshape(total.value.shape),
-                    details={"axes": axes, "averaged": word == "averaged"},
-                )
-
-
-def reduced(problem: Problem) -> Iterator[Explanation]:
-    """The right shape, but every place along an axis has the sum or the mean of the true entries."""
-    dims = problem.numeric.dim()
-    if not problem.same_shape or dims > _MOST_AXES:
-        return
-    long = [axis for axis in range(dims) if problem.numeric.shape[axis] > 1]
-    for count in range(1, len(long) + 1):
-        for axes in combinations(long, count):
-            size = math.prod(problem.numeric.shape[axis] for axis in axes)
-            where = " and ".join(problem.axis(axis) for axis in axes)
-            total = problem.truth.rearranged(lambda t, axes=axes: t.sum(axes, keepdim=True).expand_as(t))  # type: ignore[misc]
-            for word, factor in (("sum", 1.0), ("mean", 1.0 / size)):
-                yield Explanation(
-                    "reduced",
-                    "broadcast",
-                    f"has, at every place along {where}, the {word} of the true one over it",
-                    3 + 0.1 * count,
-                    total.scaled(factor),
-                    details={"axes": axes, "averaged": word == "mean"},
-                )
-
-
-def wrong_axes(problem: Problem) -> Iterator[Explanation]:
-    """The gradient is the cotangent itself, or its sum over other axes than the true gradient's.
-
-    A bias' gradient sums the cotangent over every axis but its own; with N = C the sum over the wrong axis
-    has the right shape.
-    """
-    cotangent = problem.context.only_cotangent
-    if cotangent is None or cotangent.is_complex():
-        return
-    g = plain(cotangent)
-    if g.shape == problem.analytic.shape and problem.same_shape:
-        yield Explanation(
-            "cotangent-passed-on",
-            "cotangent",
-            "is the cotangent itself, handed on unchanged",
-            2,
-            problem.known(g),
-        )
-    if g.dim() > _MOST_AXES:
-        return
-    right = [axes for axes in _sums(g, problem.numeric) if _close(g, axes, problem)]
-    if not right or not problem.same_shape:
-        return
-    for axes in _sums(g, problem.numeric):
-        if axes not in right:
+    for axes, size, where in _reductions(problem):
+        if _without(problem.numeric.shape, axes) != _without(analytic.shape):
+            continue
+        total = problem.truth.rearranged(torch.sum, axes)
+        for word, factor in (("summed", 1.0), ("averaged", 1.0 / size)):
             yield Explanation(
-                "wrong-axis",
-                "broadcast",
-                f"is the cotangent summed over the axes {axes}, where it should be summed over {right[0]}",
-                3,
-                problem.truth.replaced(_summed(g, axes, problem.numeric)),
-                details={"axes": axes, "right": right[0]},
+                "summed-away",
+                f"has the shape {tuple(analytic.shape)} and is the true one {word} over {where}, which should be kept",
+                PLAIN + TIE_BREAK * len(axes),
+                total.scaled(factor),
+                observed=analytic.reshape(total.value.shape),
+                details={"axes": axes, "averaged": word == "averaged"},
             )
 
 
-def _sums(g: Tensor, like: Tensor) -> list[tuple[int, ...]]:
-    """The sets of axes that leave the wanted shape when summed over."""
-    return [
-        axes
-        for count in range(1, g.dim() + 1)
-        for axes in combinations(range(g.dim()), count)
-        if _strip(tuple(size for axis, size in enumerate(g.shape) if axis not in axes)) == _strip(tuple(like.shape))
-    ]
+@hypothesis("broadcast", simplest=SPECIFIC)
+def reduced(problem: Problem) -> Iterator[Explanation]:
+    """The right shape, but every place along an axis has the sum or the mean of the true entries."""
+    if not problem.same_shape:
+        return
+    for axes, size, where in _reductions(problem):
+        total = problem.truth.rearranged(lambda t, over: t.sum(over, keepdim=True).expand_as(t), axes)
+        for word, factor in (("sum", 1.0), ("mean", 1.0 / size)):
+            claim = f"has, at every place along {where}, the {word} of the true one over it"
+            details = {"axes": axes, "averaged": word == "mean"}
+            level = SPECIFIC + TIE_BREAK * len(axes)
+            yield Explanation("reduced", claim, level, total.scaled(factor), details=details)
 
 
-def _summed(g: Tensor, axes: tuple[int, ...], like: Tensor) -> Tensor:
-    return g.sum(axes).reshape(like.shape)
+def _reductions(problem: Problem) -> Iterator[tuple[tuple[int, ...], int, str]]:
+    """Sets of axes of more than one entry, with the number of entries along them, and their names."""
+    shape = problem.numeric.shape
+    for axes in _subsets([axis for axis, size in enumerate(shape) if size > 1]):
+        yield axes, math.prod(shape[axis] for axis in axes), " and ".join(problem.axis(axis) for axis in axes)
 
 
-def _close(g: Tensor, axes: tuple[int, ...], problem: Problem) -> bool:
-    return bool(((_summed(g, axes, problem.numeric) - problem.numeric).abs() <= problem.truth.allowed).all())
+@hypothesis("cotangent", simplest=PLAIN)
+def passed_on(problem: Problem) -> Iterator[Explanation]:
+    """The gradient is the cotangent itself."""
+    g = problem.cotangent
+    if g is not None and g.shape == problem.analytic.shape and problem.same_shape:
+        claim = "is the cotangent itself, passed on unchanged"
+        yield Explanation("cotangent-passed-on", claim, PLAIN, problem.known(g))
+
+
+@hypothesis("broadcast", simplest=SPECIFIC)
+def wrong_axes(problem: Problem) -> Iterator[Explanation]:
+    """The cotangent summed over other axes than those of the true gradient.
+
+    The gradient of a bias sums the cotangent over every axis but its own; with N = C the sum over the wrong axis has
+    the right shape.
+    """
+    g, shape = problem.cotangent, problem.numeric.shape
+    if g is None or not problem.same_shape:
+        return
+    sums: dict[tuple[int, ...], Tensor] = {
+        axes: g.sum(axes).reshape(shape)
+        for axes in _subsets(range(g.dim()))
+        if _without(g.shape, axes) == _without(shape)
+    }
+    right = [axes for axes, value in sums.items() if ((value - problem.numeric).abs() <= problem.truth.allowed).all()]
+    for axes, value in sums.items():
+        if right and axes not in right:
+            claim = f"is the cotangent summed over the axes {axes}, where it should be summed over {right[0]}"
+            details = {"axes": axes, "right": right[0]}
+            yield Explanation("wrong-axis", claim, SPECIFIC, problem.truth.replaced(value), details=details)

@@ -7,10 +7,19 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.explanation import Explanation
-from nn_from_scratch.verify.diagnosis.problem import Estimate, Problem, plain
-
-__all__ = ["clipped", "distorted", "factor_of_tensor", "offset", "scaled_along_axis"]
+from nn_from_scratch.verify.diagnosis.constants import (
+    COMPOUND,
+    FACTOR_ERROR,
+    FEWEST_EACH_SIDE,
+    FITTED,
+    NARROW_GAP,
+    ROUNDING,
+    SPECIFIC,
+    TIE_BREAK,
+    TINY,
+)
+from nn_from_scratch.verify.diagnosis.explanation import Explanation, hypothesis
+from nn_from_scratch.verify.diagnosis.problem import Problem, UncertainTensor, plain
 
 _DISTORTIONS: tuple[tuple[str, Callable[[Tensor], Tensor], str], ...] = (
     ("absolute-value", torch.abs, "is the absolute value of the true one"),
@@ -21,10 +30,8 @@ _DISTORTIONS: tuple[tuple[str, Callable[[Tensor], Tensor], str], ...] = (
     ("rounded", torch.round, "is the true one rounded to whole numbers"),
 )
 
-_FEWEST_EACH_SIDE = 3
-_NARROW = 0.6
 
-
+@hypothesis("distorted", simplest=SPECIFIC, scalable=False)
 def distorted(problem: Problem) -> Iterator[Explanation]:
     """A nonlinear function of each entry: its absolute value, its square, its sign."""
     if not problem.same_shape or not problem.finite:
@@ -32,87 +39,75 @@ def distorted(problem: Problem) -> Iterator[Explanation]:
     truth = problem.truth
     for kind, function, claim in _DISTORTIONS:
         value = function(truth.value)
-        around = [(function(truth.value + step) - value).abs() for step in (truth.allowed, -truth.allowed)]
-        spread = torch.maximum(*around).maximum(truth.allowed if kind == "absolute-value" else around[0])
+        up, down = ((function(truth.value + step) - value).abs() for step in (truth.allowed, -truth.allowed))
+        spread = up.maximum(down)
+        if kind == "absolute-value":
+            spread = spread.maximum(truth.allowed)
         if value.isfinite().all() and spread.isfinite().all():
-            allowed = spread + 1e-12 * value.abs()
-            yield Explanation(kind, "distorted", claim, 3, Estimate(value, allowed), scalable=False)
+            yield Explanation(kind, claim, SPECIFIC, UncertainTensor(value, spread + ROUNDING * value.abs()))
 
 
+@hypothesis("clipped", simplest=SPECIFIC)
 def clipped(problem: Problem) -> Iterator[Explanation]:
-    """Right inside a band, and cut off at the band's end or set to zero on one side of it."""
+    """Right inside a band, and cut off at its ends."""
     if not problem.same_shape or not problem.finite or not problem.telling.any():
         return
-    analytic, truth = problem.analytic, problem.truth
-    size, kept = truth.value.abs(), problem.telling
-    for bound, word in ((0.0, "negative"), (None, "positive")):
-        value = truth.value.clamp(min=bound) if bound is not None else truth.value.clamp(max=0.0)
-        claim = f"is zero where the true one is {word}, and right elsewhere"
-        yield Explanation("clipped", "clipped", claim, 3, Estimate(value, truth.allowed))
-    highest, lowest = float(analytic.max()), float(analytic.min())
+    truth, highest, lowest = problem.truth, float(problem.analytic.max()), float(problem.analytic.min())
     both = max(highest, -lowest)
-    for low, high, claim in (
-        (-both, both, f"is clipped to at most {both:.6g} in magnitude"),
-        (None, highest, f"is clipped to at most {highest:.6g}"),
-        (lowest, None, f"is clipped to at least {lowest:.6g}"),
+    # If all that is cut off has one sign, both bands fit; the one about zero is the usual clipping.
+    for low, high, claim, level, fitted in (
+        (0.0, None, "is zero where the true one is negative, and right elsewhere", SPECIFIC, 0),
+        (None, 0.0, "is zero where the true one is positive, and right elsewhere", SPECIFIC, 0),
+        (-both, both, f"is clipped to at most {both:.6g} in magnitude", COMPOUND, 1),
+        (None, highest, f"is clipped to at most {highest:.6g}", COMPOUND + TIE_BREAK, 1),
+        (lowest, None, f"is clipped to at least {lowest:.6g}", COMPOUND + TIE_BREAK, 1),
     ):
-        if (high or 0) == 0 and (low or 0) == 0:
-            continue
         value = truth.value.clamp(min=low, max=high)
-        if int((value != truth.value).sum()) >= 2:
-            # If all that is cut off has one sign, both bands fit; the one about zero is the usual clipping.
-            steps = 4.0 if low is not None and high is not None else 4.1
-            yield Explanation("clipped", "clipped", claim, steps, Estimate(value, truth.allowed), fitted=1)
-    gone = problem.wrong
-    if not (analytic[gone] == 0).all() or min(int(gone.sum()), int(kept.sum())) < _FEWEST_EACH_SIDE:
+        if not fitted or ((high or low) and int((value != truth.value).sum()) >= 2):
+            yield Explanation("clipped", claim, level, UncertainTensor(value, truth.allowed), fitted=fitted)
+
+
+@hypothesis("clipped", simplest=COMPOUND, scalable=False)
+def thresholded(problem: Problem) -> Iterator[Explanation]:
+    """Right on one side of a magnitude, and zero on the other."""
+    if not problem.same_shape or not problem.finite:
         return
-    for word, under, over in (
-        ("below", size[gone].max(), size[kept].min()),
-        ("above", size[kept].max(), size[gone].min()),
+    truth, gone, kept = problem.truth, problem.wrong, problem.telling
+    if not (problem.analytic[gone] == 0).all() or min(int(gone.sum()), int(kept.sum())) < FEWEST_EACH_SIDE:
+        return
+    cut, left = truth.value.abs()[gone], truth.value.abs()[kept]
+    for word, under, over, edge in (
+        ("below", cut.max(), left.min(), left.min()),
+        ("above", left.max(), cut.min(), left.max()),
     ):
-        # A wide gap speaks for two populations, not for a threshold.
-        if _NARROW * over <= under < over:
-            edge = float(over if word == "below" else under)
-            yield Explanation(
-                "thresholded",
-                "clipped",
-                f"is zero where the true one is {word} {edge:.3g} in magnitude, and right elsewhere",
-                4,
-                Estimate(torch.where(gone, 0.0, truth.value), truth.allowed),
-                fitted=1,
-                scalable=False,
-            )
+        if NARROW_GAP * over <= under < over:
+            claim = f"is zero where the true one is {word} {float(edge):.3g} in magnitude, and right elsewhere"
+            prediction = UncertainTensor(torch.where(gone, 0.0, truth.value), truth.allowed)
+            yield Explanation("thresholded", claim, COMPOUND, prediction, fitted=1)
 
 
+@hypothesis("offset", simplest=COMPOUND, scalable=False)
 def offset(problem: Problem) -> Iterator[Explanation]:
     """The true one plus a constant, or plus a value for each place along one axis."""
-    if not problem.same_shape or not problem.finite or problem.numeric.numel() < 4:
+    if not problem.same_shape or not problem.finite:
         return
     difference, dims = problem.analytic - problem.numeric, problem.numeric.dim()
-    weight = 1 / problem.truth.allowed.clamp(min=1e-300)
-    choices: list[tuple[tuple[int, ...], str]] = [(tuple(range(dims)), "a constant")]
+    weight = 1 / problem.truth.allowed.clamp(min=TINY)
+    every = tuple(range(dims))
+    choices: list[tuple[tuple[int, ...], str, float]] = [(every, "", COMPOUND)]
     if dims >= 2:
-        choices += [((axis,), f"a value that is constant along {problem.axis(axis)}") for axis in range(dims)]
-        choices += [
-            (tuple(a for a in range(dims) if a != axis), f"a value for each place along {problem.axis(axis)}")
-            for axis in range(dims)
-            if dims > 2
-        ]
-    for step, (over, words) in enumerate(choices):
+        choices += [((a,), f"a value that is constant along {problem.axis(a)}", FITTED) for a in every]
+    if dims > 2:
+        others = [(a, tuple(b for b in every if b != a)) for a in every]
+        choices += [(over, f"a value for each place along {problem.axis(a)}", FITTED) for a, over in others]
+    for over, words, level in choices:
         shift = (weight * difference).sum(over, keepdim=True) / weight.sum(over, keepdim=True)
-        shift = shift.expand_as(difference)
-        constant = float(shift.flatten()[0]) if step == 0 else None
-        yield Explanation(
-            "offset",
-            "offset",
-            f"is the true one plus {words if constant is None else f'the constant {constant:.6g}'}",
-            4 if step == 0 else 5,
-            Estimate(problem.numeric + shift, 2 * problem.truth.allowed),
-            fitted=shift.numel() // max(1, _product(difference, over)),
-            scalable=False,
-        )
+        claim = f"is the true one plus {words or f'the constant {float(shift):.6g}'}"
+        prediction = UncertainTensor(problem.numeric + shift, 2 * problem.truth.allowed)
+        yield Explanation("offset", claim, level, prediction, fitted=shift.numel())
 
 
+@hypothesis("factor", simplest=SPECIFIC)
 def factor_of_tensor(problem: Problem) -> Iterator[Explanation]:
     """The true one times a known tensor of its shape, or divided by it."""
     tensors = {f"{name!r}": tensor for name, tensor in problem.context.tensors.items()}
@@ -126,34 +121,33 @@ def factor_of_tensor(problem: Problem) -> Iterator[Explanation]:
             (f"lacks a factor {label}", values.reciprocal()),
         ):
             if factor.isfinite().all():
-                prediction = Estimate(factor * problem.numeric, factor.abs() * problem.truth.allowed)
-                yield Explanation("factor-of-tensor", "factor", claim, 3.2, prediction)
+                prediction = UncertainTensor(factor * problem.numeric, factor.abs() * problem.truth.allowed)
+                yield Explanation("factor-of-tensor", claim, SPECIFIC + 2 * TIE_BREAK, prediction)
 
 
+@hypothesis("factor", simplest=COMPOUND, scalable=False)
 def scaled_along_axis(problem: Problem) -> Iterator[Explanation]:
     """A factor for each place along one axis; if the factors are a known tensor, it is named."""
     if not problem.same_shape or not problem.finite or problem.numeric.dim() < 2:
         return
     numeric, analytic, dims = problem.numeric, problem.analytic, problem.numeric.dim()
-    weight = 1 / problem.truth.allowed.square().clamp(min=1e-300)
+    weight = 1 / problem.truth.allowed.square().clamp(min=TINY)
     for axis in range(dims):
         if numeric.shape[axis] < 2:
             continue
         over = tuple(a for a in range(dims) if a != axis)
         power = (weight * numeric * numeric).sum(over, keepdim=True)
-        factors = (weight * analytic * numeric).sum(over, keepdim=True) / power.clamp(min=1e-300)
+        factors = (weight * analytic * numeric).sum(over, keepdim=True) / power.clamp(min=TINY)
         spread = factors.abs().clamp(min=1.0) * problem.truth.allowed * 2
-        name = _tensor_named(problem, factors.flatten())
-        cause = "" if name is None else f": the factors are {name}"
+        tensor = _tensor_named(problem, factors.flatten())
+        cause = "" if tensor is None else f": the factors are {tensor}"
         yield Explanation(
             "factor-along-axis",
-            "factor",
             f"is off by a factor that depends only on the place along {problem.axis(axis)}{cause}",
-            5 if name is None else 4,
-            Estimate(factors * numeric, spread),
-            fitted=factors.numel() if name is None else 1,
-            scalable=False,
-            details={"axis": axis, "factors": tuple(factors.flatten().tolist()), "tensor": name},
+            FITTED if tensor is None else COMPOUND,
+            UncertainTensor(factors * numeric, spread),
+            fitted=factors.numel() if tensor is None else 1,
+            details={"axis": axis, "factors": tuple(factors.flatten().tolist()), "tensor": tensor},
         )
 
 
@@ -163,15 +157,8 @@ def _tensor_named(problem: Problem, factors: Tensor) -> str | None:
         if tensor.numel() != factors.numel() or not tensor.dtype.is_floating_point:
             continue
         values = plain(tensor).flatten()
-        if torch.allclose(factors, values, rtol=1e-5, atol=0):
+        if torch.allclose(factors, values, rtol=FACTOR_ERROR, atol=0):
             return f"those of {name!r}"
-        if torch.allclose(factors * values, torch.ones_like(values), rtol=1e-5, atol=0):
+        if torch.allclose(factors * values, torch.ones_like(values), rtol=FACTOR_ERROR, atol=0):
             return f"the inverse of {name!r}, as if {name!r} had been left out"
     return None
-
-
-def _product(tensor: Tensor, axes: tuple[int, ...]) -> int:
-    count = 1
-    for axis in axes:
-        count *= tensor.shape[axis]
-    return count

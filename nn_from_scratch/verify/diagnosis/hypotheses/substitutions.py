@@ -1,162 +1,189 @@
-"""The cotangent is ignored, replaced, read in the wrong order, or only a part of it is used."""
+"""The right rule for something else: another cotangent, another value of an operand, or a known wrong rule.
+
+The cotangent is ignored, replaced or read in the wrong order; a weight is flipped or transposed, x overwritten, a
+factor left out; the operation that was recognized has one of its usual faults.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.context import Cotangents
-from nn_from_scratch.verify.diagnosis.explanation import Explanation
-from nn_from_scratch.verify.diagnosis.hypotheses.calls import term_faults
+from nn_from_scratch.verify.diagnosis.constants import (
+    COMPOUND,
+    FITTED,
+    HALF_STEP,
+    OTHER_COTANGENT,
+    PLAIN,
+    SPECIFIC,
+    TIE_BREAK,
+)
+from nn_from_scratch.verify.diagnosis.explanation import Explanation, experiment
+from nn_from_scratch.verify.diagnosis.families.operation import gradient_of
 from nn_from_scratch.verify.diagnosis.probing import Probes
 from nn_from_scratch.verify.diagnosis.problem import Problem, plain
 
-__all__ = ["ignored", "independent", "one_output", "one_slice", "replaced"]
+Variants = Iterator[tuple[str, str, Tensor, float]]
+"""Other values of a tensor: (kind, claim, value, complexity)."""
 
 
-def _only_ones(cotangents: Cotangents) -> bool:
-    """Whether the cotangent cannot show that it is ignored."""
-    return all(bool((g == 1).all()) for g in cotangents.values())
-
-
+@experiment("cotangent", simplest=PLAIN)
 def ignored(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """The gradient is the true one for a cotangent of ones, or for its sum or mean everywhere."""
-    context = problem.context
-    cotangents = context.cotangents
-    if cotangents and _only_ones(cotangents):
+    cotangents, for_ones = problem.context.cotangents, problem.context.numeric_for_ones
+    if cotangents and all(bool((g == 1).all()) for g in cotangents.values()):
         return
-    if context.numeric_for_ones is not None:
-        for_ones: Tensor | None = plain(context.numeric_for_ones)
+    if for_ones is not None:
+        for_ones = plain(for_ones)
     elif cotangents:
         for_ones = probes.true_gradient({name: torch.ones_like(g) for name, g in cotangents.items()})
-    else:
-        return
     if for_ones is None:
         return
-    yield Explanation(
-        "cotangent-ignored",
-        "cotangent",
-        "is right only for a cotangent of ones: the cotangent is ignored",
-        2,
-        problem.known(for_ones),
-    )
-    g = context.only_cotangent
-    if g is None or g.is_complex():
-        return
-    total, mean = float(plain(g).sum()), float(plain(g).mean())
-    for word, factor in (("sum", total), ("mean", mean)):
-        yield Explanation(
-            "cotangent-reduced",
-            "cotangent",
-            f"uses the {word} of the cotangent in place of each of its entries",
-            3,
-            problem.known(factor * for_ones),
-        )
+    claim = "is right only for a cotangent of ones: the cotangent is ignored"
+    yield Explanation("cotangent-ignored", claim, PLAIN, problem.known(for_ones))
+    if problem.cotangent is not None:
+        for word, factor in (("sum", problem.cotangent.sum()), ("mean", problem.cotangent.mean())):
+            claim = f"uses the {word} of the cotangent in place of each of its entries"
+            yield Explanation("cotangent-reduced", claim, SPECIFIC, problem.known(factor * for_ones))
 
 
+@experiment("cotangent", simplest=FITTED, scalable=False)
 def independent(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """The subject gives the same for another cotangent, whatever that gradient may be."""
-    other = problem.context.gradient_for_other_cotangent
-    if other is not None:
-        second: Tensor | None = plain(other)
+    second = problem.context.gradient_for_other_cotangent
+    if second is not None:
+        second = plain(second)
     elif problem.context.cotangents:
-        turned = {name: -0.5 * g for name, g in problem.context.cotangents.items()}
-        second = probes.subjects_gradient(turned)
-    else:
-        return
+        second = probes.subject_gradient({name: OTHER_COTANGENT * g for name, g in problem.context.cotangents.items()})
     if second is None or second.shape != problem.analytic.shape or not problem.analytic.any():
         return
-    if bool(((second - problem.analytic).abs() <= problem.truth.allowed.min()).all()):
-        yield Explanation(
-            "cotangent-ignored",
-            "cotangent",
-            "does not depend on the cotangent: it is the same for another one",
-            5,
-            None,
-            scalable=False,
-        )
+    if ((second - problem.analytic).abs() <= problem.truth.allowed.min()).all():
+        claim = "does not depend on the cotangent: it is the same for another one"
+        yield Explanation("cotangent-ignored", claim, FITTED, None)
 
 
+@experiment("cotangent", simplest=PLAIN + HALF_STEP)
 def replaced(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """The gradient is right for a cotangent that was made from the given one."""
     g = problem.context.only_cotangent
     if g is None or g.is_complex():
         return
     name = next(iter(problem.context.cotangents))
-    for kind, claim, other, complexity in _variants(g):
-        if other.shape == g.shape and not torch.equal(other, g):
+    for kind, claim, other, complexity in _cotangents(g):
+        if not torch.equal(other, g):
             gradient = probes.true_gradient({name: other})
             if gradient is not None:
-                yield Explanation(kind, "cotangent", claim, complexity, problem.known(gradient))
+                yield Explanation(kind, claim, complexity, problem.known(gradient))
 
 
-def _variants(g: Tensor) -> Iterator[tuple[str, str, Tensor, float]]:
-    """Cotangents that a backward may use in place of g: (kind, claim, cotangent, complexity)."""
-    dense = torch.empty(g.shape).stride()
+def _cotangents(g: Tensor) -> Variants:
+    """What a backward may use in place of g."""
+    dense, rare = torch.empty(g.shape).stride(), SPECIFIC + HALF_STEP
     if g.stride() != dense and g.untyped_storage().nbytes() >= (g.storage_offset() + g.numel()) * g.element_size():
         memory = torch.as_strided(g, g.shape, dense, g.storage_offset())
-        yield "cotangent-strides", "reads the cotangent as if it was contiguous, and it is not", memory, 2.5
-    yield "cotangent-magnitude", "uses the magnitude of the cotangent", g.abs(), 3.5
-    yield "cotangent-sign", "uses only the sign of the cotangent", g.sign(), 3.5
-    yield "cotangent-squared", "uses the cotangent twice: its square stands in its place", g * g, 3.5
-    yield "cotangent-clamped", "uses only the positive entries of the cotangent", g.clamp(min=0), 3.5
+        claim = "reads the cotangent as if it was contiguous, and it is not"
+        yield "cotangent-strides", claim, memory, PLAIN + HALF_STEP
+    yield "cotangent-magnitude", "uses the magnitude of the cotangent", g.abs(), rare
+    yield "cotangent-sign", "uses only the sign of the cotangent", g.sign(), rare
+    yield "cotangent-squared", "uses the cotangent twice: its square stands in its place", g * g, rare
+    yield "cotangent-clamped", "uses only the positive entries of the cotangent", g.clamp(min=0), rare
     if g.dim() == 2 and g.shape[0] == g.shape[1] > 1:
-        yield "cotangent-transposed", "uses the cotangent transposed", g.T, 4
+        yield "cotangent-transposed", "uses the cotangent transposed", g.T, COMPOUND
     if g.dim() == 4 and g.shape[2] == g.shape[3] > 1:
-        yield (
-            "cotangent-transposed",
-            "uses the cotangent with height and width exchanged",
-            g.transpose(2, 3),
-            4,
-        )
+        claim = "uses the cotangent with height and width exchanged"
+        yield "cotangent-transposed", claim, g.transpose(2, 3), COMPOUND
     for axis in range(g.dim()):
         if g.shape[axis] > 1:
-            yield "cotangent-flipped", f"uses the cotangent flipped along its axis {axis}", g.flip(axis), 4.5
+            claim = f"uses the cotangent flipped along its axis {axis}"
+            yield "cotangent-flipped", claim, g.flip(axis), COMPOUND + HALF_STEP
 
 
+@experiment("terms", simplest=COMPOUND)
 def one_slice(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """Only the first or last sample or position contributes, or it is missing: `=` for `+=` in a loop."""
     g = problem.context.only_cotangent
     if g is None or not problem.same_shape:
         return
     name = next(iter(problem.context.cotangents))
-    for axis in range(g.dim()):
-        if g.shape[axis] < 2:
-            continue
-        label = (
-            "sample"
-            if axis == 0 and g.shape[0] == problem.context.batch_size
-            else f"place along axis {axis} of the output"
-        )
-        for word, index in (("last", g.shape[axis] - 1), ("first", 0)):
+    for axis, size in enumerate(g.shape):
+        of_batch = axis == 0 and size == problem.context.batch_size
+        label = "sample" if of_batch else f"place along axis {axis} of the output"
+        for word, index in (("last", size - 1), ("first", 0)) if size > 1 else ():
             part = torch.zeros_like(g)
             part.select(axis, index).copy_(g.select(axis, index))
             gradient = probes.true_gradient({name: part})
             if gradient is None:
                 continue
             cause = ": the others are overwritten, not added" if word == "last" else ""
-            for kind, claim, value in (
-                ("one-slice-only", f"has the contribution of the {word} {label} alone{cause}", gradient),
-                (
-                    "slice-missing",
-                    f"lacks the contribution of the {word} {label}",
-                    problem.numeric - gradient,
-                ),
-            ):
-                yield Explanation(kind, "terms", claim, 4, problem.truth.replaced(value))
+            claim = f"has the contribution of the {word} {label} alone{cause}"
+            yield Explanation("one-slice-only", claim, COMPOUND, problem.truth.replaced(gradient))
+            claim = f"lacks the contribution of the {word} {label}"
+            yield Explanation("slice-missing", claim, COMPOUND, problem.truth.replaced(problem.numeric - gradient))
 
 
-def one_output(problem: Problem, probes: Probes) -> Iterator[Explanation]:
-    """Of several outputs, one is detached, or alone counted."""
-    cotangents = problem.context.cotangents
-    if len(cotangents) < 2 or not problem.same_shape:
+@experiment("operand", simplest=SPECIFIC + HALF_STEP)
+def wrong_operand(problem: Problem, probes: Probes) -> Iterator[Explanation]:
+    """What the true gradient would be if one tensor had another value."""
+    context = problem.context
+    if not problem.same_shape or not context.cotangents:
         return
-    parts: dict[str, Tensor] = {}
-    for name in cotangents:
-        only: Mapping[str, Tensor] = {key: g if key == name else torch.zeros_like(g) for key, g in cotangents.items()}
-        gradient = probes.true_gradient(only)
-        if gradient is not None:
-            parts[f"the output {name!r}"] = gradient
-    yield from term_faults(problem, parts)
+    for name, tensor in context.tensors.items():
+        for kind, claim, other, complexity in _operands(problem, name, tensor) if tensor.is_floating_point() else ():
+            gradient = probes.true_gradient(context.cotangents, {name: other})
+            if gradient is not None and gradient.shape == problem.numeric.shape:
+                prediction = problem.truth.replaced(gradient)
+                yield Explanation(kind, claim, complexity, prediction, details={"operand": name})
+
+
+def _operands(problem: Problem, name: str, tensor: Tensor) -> Variants:
+    """What a backward may use in place of one tensor."""
+    if name == problem.context.name:
+        outputs = list(problem.context.outputs.values())
+        if len(outputs) == 1 and outputs[0].shape == tensor.shape:
+            claim = (
+                f"is the one at {name!r} = the output: {name!r} was overwritten, or the derivative is evaluated at the "
+                "output"
+            )
+            yield "operand-overwritten", claim, outputs[0], SPECIFIC + HALF_STEP
+        return
+    rare = COMPOUND + HALF_STEP
+    for other, replacement in problem.context.tensors.items():
+        if other != name and replacement.shape == tensor.shape and replacement.is_floating_point():
+            yield "operand-mistaken", f"uses {other!r} where it should use {name!r}", replacement, COMPOUND
+    if tensor.dim() > 2 and tensor.shape[-1] == tensor.shape[-2] > 1:
+        claim = f"uses {name!r} with its last two axes exchanged"
+        yield "operand-transposed", claim, tensor.transpose(-1, -2), rare
+    spatial = tuple(axis for axis in range(2, tensor.dim()) if tensor.shape[axis] > 1)
+    if spatial:
+        yield "operand-flipped", f"uses {name!r} flipped along its spatial axes", tensor.flip(spatial), COMPOUND
+    if tensor.dim() > 1 and tensor.shape[0] == tensor.shape[1] > 1:
+        turned = tensor.transpose(0, 1)
+        claim = f"uses {name!r} {'transposed' if tensor.dim() == 2 else 'with its first two axes exchanged'}"
+        yield "operand-transposed", claim, turned, COMPOUND
+        if spatial:
+            yield "operand-transposed", f"{claim} and flipped along its spatial axes", turned.flip(spatial), rare
+    for axis in spatial if len(spatial) > 1 else ():
+        yield "operand-flipped", f"uses {name!r} flipped along its axis {axis}", tensor.flip(axis), rare
+    yield "operand-missing", f"lacks the factor {name!r}, or uses ones in its place", torch.ones_like(tensor), rare
+    yield "operand-zero", f"is what it would be if {name!r} was zero", torch.zeros_like(tensor), rare
+    yield "operand-clamped", f"uses only the positive entries of {name!r}", tensor.clamp(min=0), rare
+    yield "operand-magnitude", f"uses the magnitude of {name!r}", tensor.abs(), rare
+    for axis, size in enumerate(tensor.shape):
+        for word, step in (("one", 1), ("minus one", -1)) if size > 1 else ():
+            claim = f"uses {name!r} rolled by {word} along its axis {axis}"
+            yield "operand-rolled", claim, tensor.roll(step, axis), FITTED
+
+
+@experiment("known-fault", simplest=SPECIFIC - TIE_BREAK)
+def known_faults(problem: Problem, probes: Probes) -> Iterator[Explanation]:
+    """Of every operation that the subject was recognized as, every known fault."""
+    for operation in probes.operations:
+        for fault in operation.faults:
+            gradient = gradient_of(fault.surrogate, problem.context)
+            if gradient is not None and gradient.shape == problem.numeric.shape:
+                prediction, details = problem.truth.replaced(gradient), {"operation": operation.label}
+                yield Explanation(
+                    fault.kind, fault.claim, fault.complexity + operation.rank, prediction, details=details
+                )

@@ -8,17 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis import Diagnosis, DiagnosisContext, explain
-
-
-def _draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def _explained(analytic: Tensor | None, numeric: Tensor, **known: object) -> Diagnosis:
-    diagnosis = explain(analytic, numeric, tolerance=1e-9, context=DiagnosisContext(**known))  # type: ignore[arg-type]
-    assert diagnosis is not None
-    return diagnosis
+from tests.unit.verify.diagnosis.explaining import draw, explained
 
 
 def _part(numeric: Tensor, index: tuple[slice | int, ...], value: Callable[[Tensor], Tensor]) -> Tensor:
@@ -27,9 +17,11 @@ def _part(numeric: Tensor, index: tuple[slice | int, ...], value: Callable[[Tens
     return changed
 
 
-IMAGE = _draw(4, 3, 6, 7)
-MATRIX = _draw(5, 4)
-KERNEL = _draw(3, 3, 3, 3)
+IMAGE = draw(4, 3, 6, 7)
+MATRIX = draw(5, 4)
+KERNEL = draw(3, 3, 3, 3)
+PARTS = draw(6, 5, 4)
+COMPLEX = torch.view_as_complex(draw(5, 4, 2))
 
 
 @pytest.mark.parametrize(
@@ -61,20 +53,17 @@ KERNEL = _draw(3, 3, 3, 3)
         (MATRIX[[2, 0, 4, 1, 3]], MATRIX, "reordered", "axis 0"),
         (KERNEL.flip(2, 3), KERNEL, "flipped", "axis 2 and axis 3"),
         (KERNEL.permute(1, 2, 3, 0), KERNEL, "permuted", "(1, 2, 3, 0)"),
-        (
-            _part(IMAGE.roll(1, 2), (slice(None), slice(None), 0), torch.zeros_like),
-            IMAGE,
-            "shifted",
-            "with zeros",
-        ),
+        (_part(IMAGE.roll(1, 2), (slice(None), slice(None), 0), torch.zeros_like), IMAGE, "shifted", "with zeros"),
         (_part(IMAGE.roll(1, 2), (slice(None), slice(None), 0), torch.cos), IMAGE, "shifted", "axis 2"),
         (MATRIX.sum(0), MATRIX, "summed-away", "summed over axis 0"),
         (MATRIX.mean(1, keepdim=True), MATRIX, "summed-away", "averaged over axis 1"),
         (MATRIX.mean(0).expand(5, 4), MATRIX, "reduced", "mean"),
+        (PARTS, PARTS.sum(0), "broadcast-not-summed", "axis 0"),
+        (COMPLEX.conj(), COMPLEX, "conjugated", "complex conjugate"),
     ],
 )
 def test_a_transformed_gradient_is_named(analytic: Tensor | None, numeric: Tensor, kind: str, words: str) -> None:
-    diagnosis = _explained(analytic, numeric)
+    diagnosis = explained(analytic, numeric)
     assert diagnosis.kind == kind, diagnosis.sentence
     assert words in diagnosis.sentence
 
@@ -94,7 +83,7 @@ def test_a_transformed_gradient_is_named(analytic: Tensor | None, numeric: Tenso
 def test_a_region_is_named(
     index: tuple[slice | int, ...], value: Callable[[Tensor], Tensor], kind: str, words: str
 ) -> None:
-    diagnosis = _explained(_part(IMAGE, index, value), IMAGE, role="input", batch_size=4)
+    diagnosis = explained(_part(IMAGE, index, value), IMAGE, role="input", batch_size=4)
     assert diagnosis.kind == kind, diagnosis.sentence
     assert words in diagnosis.sentence
 
@@ -102,19 +91,10 @@ def test_a_region_is_named(
 def test_a_border_is_named() -> None:
     wrong = IMAGE.cos()
     wrong[:, :, 1:-1, 1:-1] = IMAGE[:, :, 1:-1, 1:-1]
-    diagnosis = _explained(wrong, IMAGE, role="input", batch_size=4)
+    diagnosis = explained(wrong, IMAGE, role="input", batch_size=4)
     assert diagnosis.kind == "border"
-    assert (
-        "wrong in the place at each end along axis 2 (H) or the place at each end along axis 3 (W)"
-        in diagnosis.sentence
-    )
-
-
-def test_a_broadcast_axis_that_is_not_summed_is_named() -> None:
-    parts = _draw(6, 5, 4)
-    diagnosis = _explained(parts, parts.sum(0))
-    assert diagnosis.kind == "broadcast-not-summed"
-    assert "axis 0" in diagnosis.sentence
+    where = "wrong in the place at each end along axis 2 (H) or the place at each end along axis 3 (W)"
+    assert where in diagnosis.sentence
 
 
 @pytest.mark.parametrize(
@@ -129,23 +109,12 @@ def test_a_broadcast_axis_that_is_not_summed_is_named() -> None:
     ],
 )
 def test_a_factor_has_the_name_of_what_it_is(factor: float, words: str) -> None:
-    diagnosis = _explained(
-        factor * MATRIX,
-        MATRIX,
-        batch_size=5,
-        uses=3,
-        cotangent=_draw(5, 2, 6, 7),
-        constants={"eps": 0.9},
-    )
+    known = {"batch_size": 5, "uses": 3, "cotangent": draw(5, 2, 6, 7), "constants": {"eps": 0.9}}
+    diagnosis = explained(factor * MATRIX, MATRIX, **known)
     assert diagnosis.kind == "factor"
     assert words in diagnosis.sentence
 
 
 def test_a_factor_with_two_names_has_both() -> None:
-    diagnosis = _explained(2 * MATRIX, MATRIX, batch_size=2)
+    diagnosis = explained(2 * MATRIX, MATRIX, batch_size=2)
     assert "N, the batch size" in diagnosis.sentence
-
-
-def test_a_complex_conjugate_is_named() -> None:
-    numeric = torch.view_as_complex(_draw(5, 4, 2))
-    assert _explained(numeric.conj(), numeric).kind == "conjugated"

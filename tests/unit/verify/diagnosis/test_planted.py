@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis import Diagnosis, DiagnosisContext, explain
+from nn_from_scratch.verify.diagnosis import DiagnosisContext, explain
+from nn_from_scratch.verify.diagnosis.hypotheses import HYPOTHESES
+from nn_from_scratch.verify.diagnosis.probing import Probes
+from nn_from_scratch.verify.diagnosis.problem import pose
 from tests.unit.verify.planted import CATALOGUE, PlantedFault
 
 SEEDS = range(3)
 
 
-def _diagnose(
-    fault: PlantedFault,
-    seed: int,
-    *,
-    noise: float = 0.0,
-    tolerance: float = 1e-9,
-    known: bool = True,
-    dtype: torch.dtype = torch.float64,
-) -> Diagnosis | None:
-    """What is said of a planted fault; `noise` and `tolerance` are relative to the largest entry."""
+def _given(
+    fault: PlantedFault, seed: int, *, noise: float = 0.0, tolerance: float = 1e-9, known: bool = True
+) -> dict[str, Any]:
+    """The arguments of `explain` for a planted fault; `noise` and `tolerance` are relative to the largest entry."""
     inputs = fault.inputs(seed)
     output = fault.reference(*inputs)
     generator = torch.Generator().manual_seed(seed + 1000)
@@ -40,17 +38,13 @@ def _diagnose(
         outputs={"y": output} if known else {},
         cotangent=g if known else None,
     )
-    return explain(None if wrong is None else wrong.to(dtype), numeric, tolerance=tolerance * largest, context=context)
-
-
-def _right(fault: PlantedFault, diagnosis: Diagnosis | None) -> bool:
-    return diagnosis is not None and diagnosis.kind == fault.kind and fault.mentions in diagnosis.sentence
+    return {"analytic": wrong, "numeric": numeric, "tolerance": tolerance * largest, "context": context}
 
 
 @pytest.mark.parametrize("fault", CATALOGUE, ids=str)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_fault_has_its_name(fault: PlantedFault, seed: int) -> None:
-    diagnosis = _diagnose(fault, seed)
+    diagnosis = explain(**_given(fault, seed))
     assert diagnosis is not None, "no name"
     assert (diagnosis.kind, fault.mentions in diagnosis.sentence) == (fault.kind, True), diagnosis.sentence
 
@@ -58,14 +52,23 @@ def test_the_fault_has_its_name(fault: PlantedFault, seed: int) -> None:
 @pytest.mark.parametrize("fault", CATALOGUE, ids=str)
 @pytest.mark.parametrize(("noise", "tolerance"), [(1e-8, 1e-7), (3e-6, 1e-5)])
 def test_noise_of_finite_differences_changes_no_name(fault: PlantedFault, noise: float, tolerance: float) -> None:
-    diagnosis = _diagnose(fault, 3, noise=noise, tolerance=tolerance)
+    diagnosis = explain(**_given(fault, 3, noise=noise, tolerance=tolerance))
     assert diagnosis is None or diagnosis.kind in (fault.kind, *fault.also), diagnosis.sentence
 
 
 @pytest.mark.parametrize("fault", CATALOGUE, ids=str)
 def test_without_context_a_name_is_true_or_missing(fault: PlantedFault) -> None:
-    diagnosis = _diagnose(fault, 4, known=False)
+    diagnosis = explain(**_given(fault, 4, known=False))
     assert diagnosis is None or diagnosis.kind in (fault.kind, *fault.also), diagnosis.sentence
+
+
+@pytest.mark.parametrize("fault", [fault for fault in CATALOGUE[::6] if fault.kind != "none"], ids=str)
+def test_no_hypothesis_proposes_anything_simpler_than_it_says(fault: PlantedFault) -> None:
+    problem = pose(**_given(fault, 0))
+    probes = Probes(problem)
+    for hypothesis in HYPOTHESES:
+        for explanation in hypothesis.propose(problem, probes):
+            assert explanation.complexity >= hypothesis.simplest, explanation.kind
 
 
 def test_the_catalogue_is_wide_and_its_entries_are_distinct() -> None:

@@ -1,20 +1,24 @@
-"""What has no name gets none, what fits several ways says so, and bad arguments are refused."""
+"""What has no name gets none, what fits twice says so, bad arguments are refused, and one function adds a name."""
 
 from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, ShapeError
-from nn_from_scratch.verify.diagnosis import DiagnosisContext, explain
+from nn_from_scratch.verify import check
+from nn_from_scratch.verify.diagnosis import DiagnosisContext, explain, hypotheses
+from nn_from_scratch.verify.diagnosis.hypotheses import HYPOTHESES
+from tests.unit.verify.diagnosis.explaining import draw, explained
 
-
-def _draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-TRUE = _draw(6, 5)
+TRUE = draw(6, 5)
 
 
 def test_a_right_gradient_has_no_fault() -> None:
@@ -25,7 +29,7 @@ def test_a_right_gradient_has_no_fault() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_fault_without_a_name_gets_none(seed: int) -> None:
-    noise = _draw(6, 5, seed=seed + 1)
+    noise = draw(6, 5, seed=seed + 1)
     for wrong in (
         noise,
         TRUE + 0.1 * noise,
@@ -53,12 +57,10 @@ def test_an_explanation_has_to_hold_in_every_entry() -> None:
 
 
 def test_what_fits_two_ways_says_so() -> None:
-    numeric = _draw(5, 2)
-    diagnosis = explain(numeric.flip(1), numeric, tolerance=1e-9)
-    assert diagnosis is not None
+    numeric = draw(5, 2)
+    diagnosis = explained(numeric.flip(1), numeric)
     assert diagnosis.kind == "layout"
-    assert "flipped" in diagnosis.sentence
-    assert "rolled" in diagnosis.sentence
+    assert "flipped" in diagnosis.sentence and "rolled" in diagnosis.sentence
     assert diagnosis.sentence.endswith("these values cannot tell which.")
     assert diagnosis.details["alternatives"] == ("flipped", "rolled")
 
@@ -84,10 +86,7 @@ def test_nan_is_reported_as_such() -> None:
 
 
 def test_the_tensor_is_named() -> None:
-    context = DiagnosisContext(name="weight")
-    diagnosis = explain(-TRUE, TRUE, context=context)
-    assert diagnosis is not None
-    assert str(diagnosis) == "The gradient of 'weight' has the wrong sign."
+    assert str(explained(-TRUE, TRUE, name="weight")) == "The gradient of 'weight' has the wrong sign."
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -106,7 +105,7 @@ def test_inference_mode_and_gradients_that_require_grad_are_accepted() -> None:
 
 def test_nothing_is_modified() -> None:
     analytic, numeric = -TRUE, TRUE.clone()
-    x = _draw(6, 5, seed=1)
+    x = draw(6, 5, seed=1)
     context = DiagnosisContext(name="x", tensors={"x": x}, cotangent=TRUE)
     versions = [t._version for t in (analytic, numeric, x)]
     explain(analytic, numeric, context=context)
@@ -114,16 +113,86 @@ def test_nothing_is_modified() -> None:
     assert not x.requires_grad
 
 
-def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="tolerance must be finite and at least 0"):
-        explain(TRUE, TRUE, tolerance=-1.0)
-    with pytest.raises(ShapeError, match=r"tolerance has the shape \(4,\) and must broadcast to numeric's, \(6, 5\)"):
-        explain(TRUE, TRUE, tolerance=torch.ones(4))
-    with pytest.raises(ArgumentError, match="numeric must be finite"):
-        explain(TRUE, TRUE * torch.nan)
-    with pytest.raises(ArgumentError, match=r"numeric has the shape \(0,\) and must have entries"):
-        explain(torch.zeros(0), torch.zeros(0))
-    with pytest.raises(ArgumentError, match=r"name='y' must be None or one of \['x'\]"):
-        DiagnosisContext(name="y", tensors={"x": TRUE})
-    with pytest.raises(ArgumentError, match="experiments=-1 must be at least 0"):
-        DiagnosisContext(experiments=-1)
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: explain(TRUE, TRUE, tolerance=-1.0),
+            ArgumentError,
+            "tolerance is -1 in an entry, but a finite number of at least 0 is expected",
+        ),
+        (
+            lambda: explain(TRUE, TRUE, tolerance=torch.ones(4)),
+            ShapeError,
+            r"tolerance has the shape \(4,\), but one that broadcasts to numeric's, \(6, 5\), is expected",
+        ),
+        (
+            lambda: explain(TRUE, TRUE * torch.nan),
+            ArgumentError,
+            "numeric has an infinite or NaN entry, but finite ones are expected",
+        ),
+        (
+            lambda: explain(torch.zeros(0), torch.zeros(0)),
+            ArgumentError,
+            r"numeric has the shape \(0,\), but one with entries is expected",
+        ),
+        (
+            lambda: DiagnosisContext(name="y", tensors={"x": TRUE}),
+            ArgumentError,
+            r"name is 'y', but None or one of \['x'\] is expected",
+        ),
+        (
+            lambda: DiagnosisContext(experiments=-1),
+            ArgumentError,
+            "experiments is -1, but an integer of at least 0 is expected",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(make: Callable[[], object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+CUBED = """
+from nn_from_scratch.verify.diagnosis import Explanation, hypothesis
+
+@hypothesis("distorted", simplest=2.0)
+def cubed(problem):
+    if problem.same_shape:
+        claim = "is the cube of the true one, entry by entry"
+        yield Explanation("cubed", claim, 2.0, problem.known(problem.numeric**3))
+"""
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    before = list(HYPOTHESES)
+    yield
+    HYPOTHESES[:] = before
+
+
+@pytest.mark.usefixtures("registered")
+def test_one_function_adds_a_diagnosis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert explain(TRUE**3, TRUE, tolerance=1e-9) is None
+    tmp_path.joinpath("cubed_gradients.py").write_text(CUBED, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("cubed_gradients")
+    assert explained(TRUE**3, TRUE).kind == "cubed"
+
+    class Cubed(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return 2.5 * x
+
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> Tensor:
+            return (2.5 * g) ** 3
+
+    report = check(Cubed, TRUE, checks="gradient", names=("x",))
+    assert "diagnosis: The gradient of 'x' is the cube of the true one, entry by entry." in str(report)
+
+
+def test_every_file_of_hypotheses_is_found() -> None:
+    folder = Path(hypotheses.__file__).parent
+    files = {f"{hypotheses.__name__}.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__"}
+    assert files <= sys.modules.keys()

@@ -3,32 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.diagnosis import Cotangents, Diagnosis, DiagnosisContext, explain
+from tests.unit.verify.diagnosis.explaining import draw, explained
+
+TRUE, OTHER = draw(5, 4), draw(5, 4, seed=1)
+USES = {"the first use": TRUE - OTHER, "the second use": OTHER}
+TWO = {"name": "a", "tensors": {"a": TRUE, "b": TRUE}, "numeric_gradients": {"a": TRUE, "b": OTHER}}
 
 
-def _draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+@pytest.mark.parametrize(
+    ("analytic", "numeric", "known", "kind", "words"),
+    [
+        (OTHER, TRUE, {"previous_gradient": OTHER}, "stale-record", "previous call"),
+        (TRUE + OTHER, TRUE, {"previous_gradient": OTHER}, "not-cleared", "previous call"),
+        (TRUE, OTHER + TRUE, {"initial_grad": OTHER}, "overwritten", "`.grad`"),
+        (OTHER + 2 * TRUE, OTHER + TRUE, {"initial_grad": OTHER}, "accumulated-twice", "`.grad`"),
+        (OTHER, OTHER + TRUE, {"initial_grad": OTHER}, "not-accumulated", "`.grad`"),
+        (TRUE - OTHER, TRUE, {"contributions": USES}, "terms", "the second use"),
+        (TRUE + OTHER, TRUE, {"contributions": USES}, "term-doubled", "the second use"),
+        (OTHER, TRUE, TWO, "swapped-gradients", "that of 'b'"),
+        (
+            OTHER,
+            TRUE,
+            {"known_gradients": {"the other call's": OTHER}},
+            "mistaken",
+            "The gradient is the other call's.",
+        ),
+        (OTHER, TRUE, {"numeric_for_ones": OTHER}, "cotangent-ignored", "a cotangent of ones"),
+        (OTHER, TRUE, {"gradient_for_other_cotangent": OTHER}, "cotangent-ignored", "does not depend"),
+    ],
+)
+def test_what_is_known_names_the_fault(
+    analytic: Tensor, numeric: Tensor, known: dict[str, Any], kind: str, words: str
+) -> None:
+    diagnosis = explained(analytic, numeric, **known)
+    assert diagnosis.kind == kind and words in diagnosis.sentence
 
 
-def _explained(analytic: Tensor, numeric: Tensor, **known: object) -> Diagnosis:
-    diagnosis = explain(analytic, numeric, tolerance=1e-9, context=DiagnosisContext(**known))  # type: ignore[arg-type]
-    assert diagnosis is not None
-    return diagnosis
-
-
-TRUE, OTHER = _draw(5, 4), _draw(5, 4, seed=1)
+def test_a_linear_gradient_is_not_taken_for_an_ignored_cotangent() -> None:
+    context = DiagnosisContext(gradient_for_other_cotangent=-0.5 * OTHER)
+    assert explain(OTHER, TRUE, tolerance=1e-9, context=context) is None
 
 
 class _Experiment:
     """y = (sin(x·w), w³·x), which no family knows; counts its calls."""
 
     def __init__(self) -> None:
-        self.values = {"x": _draw(6, seed=2), "w": _draw(6, seed=3)}
-        self.cotangents = {"a": _draw(6, seed=4), "b": _draw(6, seed=5)}
+        self.values = {"x": draw(6, seed=2), "w": draw(6, seed=3)}
+        self.cotangents = {"a": draw(6, seed=4), "b": draw(6, seed=5)}
         self.calls = 0
 
     def gradient(self, cotangents: Cotangents, values: Mapping[str, Tensor]) -> Tensor:
@@ -39,72 +67,16 @@ class _Experiment:
         return cotangents["a"] * w * torch.cos(x * w) + cotangents["b"] * w**3
 
     def explained(self, analytic: Tensor, **known: object) -> Diagnosis | None:
-        context = DiagnosisContext(
-            name="x",
-            tensors=self.values,
-            cotangent=self.cotangents,
-            numeric_at=self.gradient,
-            **known,  # type: ignore[arg-type]
-        )
+        given = {"name": "x", "tensors": self.values, "cotangent": self.cotangents, "numeric_at": self.gradient}
+        context = DiagnosisContext(**given, **known)  # type: ignore[arg-type]
         return explain(analytic, self.gradient(self.cotangents, {}), tolerance=1e-9, context=context)
-
-
-def test_the_previous_gradient_is_a_stale_record() -> None:
-    assert _explained(OTHER, TRUE, previous_gradient=OTHER).kind == "stale-record"
-
-
-def test_the_sum_with_the_previous_gradient_was_not_cleared() -> None:
-    assert _explained(TRUE + OTHER, TRUE, previous_gradient=OTHER).kind == "not-cleared"
-
-
-def test_a_grad_that_is_not_empty_is_overwritten_doubled_or_left_alone() -> None:
-    should = OTHER + TRUE
-    assert _explained(TRUE, should, initial_grad=OTHER).kind == "overwritten"
-    assert _explained(OTHER + 2 * TRUE, should, initial_grad=OTHER).kind == "accumulated-twice"
-    assert _explained(OTHER, should, initial_grad=OTHER).kind == "not-accumulated"
-
-
-def test_one_of_two_uses_is_missing() -> None:
-    uses = {"the first use": TRUE - OTHER, "the second use": OTHER}
-    missing = _explained(TRUE - OTHER, TRUE, contributions=uses)
-    assert "the second use" in missing.sentence
-    assert missing.kind == "ambiguous" or missing.kind == "terms"
-    assert _explained(TRUE + OTHER, TRUE, contributions=uses).kind == "term-doubled"
-
-
-def test_the_gradient_of_another_tensor_is_named() -> None:
-    diagnosis = _explained(
-        OTHER, TRUE, name="a", tensors={"a": TRUE, "b": TRUE}, numeric_gradients={"a": TRUE, "b": OTHER}
-    )
-    assert (diagnosis.kind, "that of 'b'" in diagnosis.sentence) == ("swapped-gradients", True)
-
-
-def test_a_known_gradient_of_another_call_is_named() -> None:
-    diagnosis = _explained(OTHER, TRUE, known_gradients={"the gradient of the other pending forward": OTHER})
-    assert diagnosis.sentence == "The gradient is the gradient of the other pending forward."
-
-
-def test_an_ignored_cotangent_is_named_by_the_gradient_for_ones() -> None:
-    assert _explained(OTHER, TRUE, numeric_for_ones=OTHER).kind == "cotangent-ignored"
-
-
-def test_an_ignored_cotangent_is_named_where_no_value_explains_it() -> None:
-    diagnosis = _explained(OTHER, TRUE, gradient_for_other_cotangent=OTHER)
-    assert diagnosis.kind == "cotangent-ignored"
-
-
-def test_a_linear_gradient_is_not_taken_for_an_ignored_cotangent() -> None:
-    context = DiagnosisContext(gradient_for_other_cotangent=-0.5 * OTHER)
-    assert explain(OTHER, TRUE, tolerance=1e-9, context=context) is None
 
 
 def test_a_detached_output_is_named() -> None:
     experiment = _Experiment()
-    w = experiment.values["w"]
-    diagnosis = experiment.explained(experiment.cotangents["b"] * w**3)
+    diagnosis = experiment.explained(experiment.cotangents["b"] * experiment.values["w"] ** 3)
     assert diagnosis is not None
-    assert "'a'" in diagnosis.sentence
-    assert "'b'" in diagnosis.sentence
+    assert "'a'" in diagnosis.sentence and "'b'" in diagnosis.sentence
 
 
 def test_an_operand_left_out_is_named_by_experiment() -> None:
@@ -112,19 +84,17 @@ def test_an_operand_left_out_is_named_by_experiment() -> None:
     ones = torch.ones(6, dtype=torch.float64)
     diagnosis = experiment.explained(experiment.gradient(experiment.cotangents, {"w": ones}))
     assert diagnosis is not None
-    assert (diagnosis.kind, "'w'" in diagnosis.sentence) == ("operand-missing", True)
+    assert diagnosis.kind == "operand-missing" and "'w'" in diagnosis.sentence
 
 
 def test_experiments_are_bounded() -> None:
     experiment = _Experiment()
-    assert experiment.explained(_draw(6, seed=9), experiments=5) is None
+    assert experiment.explained(draw(6, seed=9), experiments=5) is None
     assert experiment.calls <= 1 + 5
 
 
 def test_a_cotangent_read_in_memory_order_is_named() -> None:
-    x, g = _draw(6, 5), _draw(5, 6, seed=1).T
+    x, g = draw(6, 5), draw(5, 6, seed=1).T
+    known = {"name": "x", "tensors": {"x": x}, "outputs": {"y": x.sin()}, "cotangent": g}
     memory = torch.as_strided(g, g.shape, (5, 1))
-    diagnosis = _explained(
-        memory * x.cos(), g * x.cos(), name="x", tensors={"x": x}, outputs={"y": x.sin()}, cotangent=g
-    )
-    assert diagnosis.kind == "cotangent-strides"
+    assert explained(memory * x.cos(), g * x.cos(), **known).kind == "cotangent-strides"

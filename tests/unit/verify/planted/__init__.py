@@ -8,8 +8,9 @@ from tests.unit.verify.planted.activations import ACTIVATIONS
 from tests.unit.verify.planted.convolutions import CONVOLUTIONS
 from tests.unit.verify.planted.fault import PlantedFault
 from tests.unit.verify.planted.linear import LINEAR
-from tests.unit.verify.planted.normalizations import NORMALISATIONS
+from tests.unit.verify.planted.normalizations import NORMALIZATIONS
 from tests.unit.verify.planted.pooling import POOLING
+from tests.unit.verify.planted.reductions import REDUCTIONS
 from tests.unit.verify.planted.softmax_and_losses import SOFTMAX_AND_LOSSES
 
 __all__ = ["CATALOGUE", "PlantedFault"]
@@ -17,8 +18,9 @@ __all__ = ["CATALOGUE", "PlantedFault"]
 CATALOGUE: tuple[PlantedFault, ...] = (
     *LINEAR,
     *CONVOLUTIONS,
-    *NORMALISATIONS,
+    *NORMALIZATIONS,
     *SOFTMAX_AND_LOSSES,
     *POOLING,
+    *REDUCTIONS,
     *ACTIVATIONS,
 )

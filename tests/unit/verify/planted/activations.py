@@ -62,8 +62,8 @@ def _sigmoid_slope(at: Tensor) -> Tensor:
 
 
 ACTIVATIONS = (
-    _entrywise("gelu", "tanh-GELU's derivative", "neighbour", F.gelu, _tanh_gelu, mentions="tanh-GELU"),
-    _entrywise("gelu", "sigmoid approximation", "neighbour", F.gelu, _sigmoid_gelu, mentions="sigmoid approximation"),
+    _entrywise("gelu", "tanh-GELU's derivative", "neighbor", F.gelu, _tanh_gelu, mentions="tanh-GELU"),
+    _entrywise("gelu", "sigmoid approximation", "neighbor", F.gelu, _sigmoid_gelu, mentions="sigmoid approximation"),
     _entrywise(
         "sigmoid",
         "derivative at the output",
@@ -86,7 +86,7 @@ ACTIVATIONS = (
     _entrywise(
         "leaky_relu",
         "slope forgotten",
-        "neighbour",
+        "neighbor",
         F.leaky_relu,
         lambda g, x: g * (x > 0),
         mentions="ReLU",
@@ -95,7 +95,7 @@ ACTIVATIONS = (
     _entrywise(
         "sqrt",
         "ε forgotten",
-        "neighbour",
+        "neighbor",
         lambda x: torch.sqrt(x + 1e-2),
         lambda g, x: g * 0.5 / torch.sqrt(x),
         mentions="that of sqrt",
@@ -104,12 +104,4 @@ ACTIVATIONS = (
     _entrywise("exp", "derivative x", "output-form-at-input", torch.exp, lambda g, x: g * x),
     _entrywise("log2", "ln 2 forgotten", "factor", torch.log2, lambda g, x: g / x, mentions="ln 2", positive=True),
     _entrywise("cumsum", "not reversed", "scan-direction", lambda x: x.cumsum(1), lambda g, x: g.cumsum(1)),
-    _entrywise(
-        "variance",
-        "n for n - 1",
-        "factor",
-        lambda x: x.var(1),
-        lambda g, x: 2 / 7 * (x - x.mean(1, keepdim=True)) * g[:, None],
-        mentions="n/(n-1)",
-    ),
 )

@@ -115,7 +115,7 @@ def _single(
     )
 
 
-NORMALISATIONS = (
+NORMALIZATIONS = (
     _batch(
         "mean and deviation constant",
         "statistics-constant",
@@ -162,7 +162,7 @@ NORMALISATIONS = (
     ),
     _batch(
         "dγ with x for x̂",
-        "not-normalised",
+        "not-normalized",
         _batch_backward(dgamma=lambda g, x: (g * x).sum(_BATCH)),
         target="gamma",
     ),
