@@ -10,8 +10,7 @@ from nn_from_scratch.errors import MissingDependencyError
 
 try:
     from nn_from_scratch.verify.strategies.axes import Bounds
-    from nn_from_scratch.verify.strategies.convolutional import convolutions, transposed_convolutions
-    from nn_from_scratch.verify.strategies.geometry import Convolution, Pooling, TransposedConvolution
+    from nn_from_scratch.verify.strategies.geometries import Convolution, Pooling, TransposedConvolution
     from nn_from_scratch.verify.strategies.invalid import (
         CONVOLUTION_FAULTS,
         POOLING_FAULTS,
@@ -21,8 +20,8 @@ try:
         invalid_poolings,
         invalid_transposed_convolutions,
     )
-    from nn_from_scratch.verify.strategies.pooling import poolings
     from nn_from_scratch.verify.strategies.tensors import LAYOUTS, SPECIAL_VALUES, shapes, tensor_snippet, tensors
+    from nn_from_scratch.verify.strategies.valid import convolutions, poolings, transposed_convolutions
 except ModuleNotFoundError as error:
     if error.name != "hypothesis":
         raise

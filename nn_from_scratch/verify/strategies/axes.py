@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import product
 from typing import Literal
 
@@ -12,24 +11,15 @@ from hypothesis import strategies as st
 
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["Bounds", "Snippet", "bounds", "draw_axes", "draw_axis", "pick", "possible"]
+__all__ = ["Axis", "Bounds", "bounds", "note_code", "pick"]
 
 #: One number alone, or (least, most). False stands for a kernel that knows no such thing: neither groups, say, nor
 #: faults of them.
 Bounds = int | tuple[int, int] | Literal[False]
 
-Ranges = tuple[tuple[str, range], ...]
-Fits = Callable[..., bool]
-
 
 def bounds(value: Bounds, *, name: str, least: int, off: int | None = None) -> range:
-    """The numbers that an argument allows.
-
-    Args:
-        value: The argument.
-        name: Its name.
-        least: The least number that is valid.
-        off: What False stands for; None where it stands for nothing.
+    """The numbers that an argument of this name allows; False stands for `off`, where that is given.
 
     Raises:
         ArgumentError: It is neither a number nor a pair in order, or allows less than `least`.
@@ -37,52 +27,14 @@ def bounds(value: Bounds, *, name: str, least: int, off: int | None = None) -> r
     if value is False and off is not None:
         return range(off, off + 1)
     both = value if isinstance(value, tuple) else (value, value)
-    if (
-        len(both) != 2
-        or any(not isinstance(n, int) or isinstance(n, bool) for n in both)
-        or not least <= both[0] <= both[1]
-    ):
+    integers = all(isinstance(n, int) and not isinstance(n, bool) for n in both)
+    if len(both) != 2 or not integers or not least <= both[0] <= both[1]:
         choice = "" if off is None else ", or False"
         raise ArgumentError(
             f"{name} is {value!r}, but an integer of at least {least}, or a pair (least, most) of them{choice}, is "
             "expected"
         )
     return range(both[0], both[1] + 1)
-
-
-@lru_cache(maxsize=8192)
-def _allowed(ranges: Ranges, chosen: tuple[int, ...], fits: Fits, whole: frozenset[str]) -> tuple[int, ...]:
-    """The values of the next number with which the axis can be completed.
-
-    Whether numbers fit is monotone in each of them, so the ends of its range stand for the rest; those of `whole`,
-    in which it is not, are looked at in full.
-    """
-    names = [name for name, _ in ranges]
-    (_, values), *rest = ranges[len(chosen) :]
-    tried = [numbers if name in whole else dict.fromkeys((numbers[0], numbers[-1])) for name, numbers in rest]
-    return tuple(
-        value
-        for value in values
-        if any(fits(**dict(zip(names, (*chosen, value, *others), strict=True))) for others in product(*tried))
-    )
-
-
-def possible(ranges: Mapping[str, range], fits: Fits, whole: Iterable[str] = ()) -> None:
-    """Refuse bounds that leave no geometry.
-
-    Args:
-        ranges: What each number of an axis may be, by name.
-        fits: Whether an axis of such numbers, given by name, is valid; monotone in all but those of `whole`.
-        whole: Names of numbers in which it is not monotone.
-
-    Raises:
-        ArgumentError: No numbers fit.
-    """
-    if not _allowed(tuple(ranges.items()), (), fits, frozenset(whole)):
-        given = ", ".join(f"{name} {values[0]} to {values[-1]}" for name, values in ranges.items())
-        raise ArgumentError(
-            f"the bounds leave no geometry that is valid: {given}; allow a larger size or a smaller kernel"
-        )
 
 
 def pick(draw: st.DrawFn, values: Sequence[int]) -> int:
@@ -94,50 +46,84 @@ def pick(draw: st.DrawFn, values: Sequence[int]) -> int:
     return values[min(draw(st.integers(0, max(1, len(values) - 1))), len(values) - 1)]
 
 
-def draw_axis(
-    draw: st.DrawFn,
-    ranges: Mapping[str, range],
-    fits: Fits,
-    *,
-    whole: Iterable[str] = (),
-    remainder: Callable[..., int] | None = None,
-) -> dict[str, int]:
-    """The numbers of one axis, drawn in the order of `ranges`; each shrinks to the least that is possible.
+class Axis:
+    """The numbers of one axis of a geometry: the ranges that they are drawn from, and which of them go together.
 
     Args:
-        draw: Of the composite strategy.
-        ranges, fits, whole: As in `possible`.
-        remainder: Of a complete axis. Where it is given, it is drawn before the last number, so that every remainder
-            comes as often as every other.
+        ranges: What each number may be, by name, in the order in which they are drawn; each shrinks to the least that
+            is possible.
+        fits: Whether numbers, given by name, make a valid axis; monotone in each of them but those of `whole`.
+        whole: Names of numbers in which it is not monotone.
+        remainder: Of the numbers. Where it is given, it is drawn before the last number, so that every remainder comes
+            as often as every other.
+
+    Raises:
+        ArgumentError: No numbers fit.
     """
-    items, fixed = tuple(ranges.items()), frozenset(whole)
-    chosen: dict[str, int] = {}
-    for place, (name, _) in enumerate(items):
-        values = _allowed(items, tuple(chosen.values()), fits, fixed)
-        if remainder is not None and place == len(items) - 1:
-            wanted = pick(draw, sorted({remainder(**chosen, **{name: value}) for value in values}))
-            values = tuple(value for value in values if remainder(**chosen, **{name: value}) == wanted)
-        chosen[name] = pick(draw, values)
-    return chosen
+
+    def __init__(
+        self,
+        ranges: Mapping[str, range],
+        fits: Callable[..., bool],
+        *,
+        whole: Collection[str] = (),
+        remainder: Callable[..., int] | None = None,
+    ) -> None:
+        self._names, self._ranges = tuple(ranges), tuple(ranges.values())
+        self._fits, self._whole, self._remainder = fits, whole, remainder
+        self._known: dict[tuple[int, ...], tuple[int, ...]] = {}
+        if not self._allowed(()):
+            given = ", ".join(f"{name} {values[0]} to {values[-1]}" for name, values in ranges.items())
+            raise ArgumentError(
+                f"the bounds leave no geometry that is valid: {given}; allow a larger size or a smaller kernel"
+            )
+
+    def _allowed(self, chosen: tuple[int, ...]) -> tuple[int, ...]:
+        """The values of the next number with which the axis can be completed."""
+        if chosen not in self._known:
+            place = len(chosen)
+            # Where it is monotone, the ends of a range stand for the rest.
+            tried = [
+                values if name in self._whole else dict.fromkeys((values[0], values[-1]))
+                for name, values in zip(self._names[place + 1 :], self._ranges[place + 1 :], strict=True)
+            ]
+            self._known[chosen] = tuple(
+                value
+                for value in self._ranges[place]
+                if any(self._fits(**self._named(*chosen, value, *others)) for others in product(*tried))
+            )
+        return self._known[chosen]
+
+    def _named(self, *numbers: int) -> dict[str, int]:
+        return dict(zip(self._names, numbers, strict=True))
+
+    def _drawn(self, draw: st.DrawFn) -> tuple[int, ...]:
+        chosen: tuple[int, ...] = ()
+        for place in range(len(self._names)):
+            values: Sequence[int] = self._allowed(chosen)
+            if self._remainder is not None and place == len(self._names) - 1:
+                left = {value: self._remainder(**self._named(*chosen, value)) for value in values}
+                wanted = pick(draw, sorted(set(left.values())))
+                values = [value for value in values if left[value] == wanted]
+            chosen = (*chosen, pick(draw, values))
+        return chosen
+
+    def drawn(self, draw: st.DrawFn, *, square: bool) -> dict[str, tuple[int, int]]:
+        """The numbers of the height and of the width as pairs, by name; the same ones for both if `square`."""
+        along_height = self._drawn(draw)
+        along_width = along_height if square else self._drawn(draw)
+        return dict(zip(self._names, zip(along_height, along_width, strict=True), strict=True))
 
 
-def draw_axes(one: Callable[[], dict[str, int]], *, square: bool) -> dict[str, tuple[int, int]]:
-    """The numbers of the height and of the width as pairs; the same ones for both if `square`."""
-    along_height = one()
-    along_width = along_height if square else one()
-    return {name: (value, along_width[name]) for name, value in along_height.items()}
-
-
-class Snippet:
-    """Code for `hypothesis.note`, which asks for it only where a failing example is printed."""
-
+class _Lazy:
     def __init__(self, make: Callable[[], str]) -> None:
         self.make = make
 
     def __repr__(self) -> str:
         return self.make()
 
-    def noted(self, *, show: bool) -> None:
-        """Have a failing example print it, if `show`."""
-        if show:
-            note(self)
+
+def note_code(make: Callable[[], str], *, show: bool) -> None:
+    """Have a failing example print code, if `show`; it is made only where one is printed."""
+    if show:
+        note(_Lazy(make))

@@ -9,24 +9,27 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-import torch
 from hypothesis import strategies as st
-from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.verify.strategies.axes import Snippet
-from nn_from_scratch.verify.strategies.convolutional import convolutions, transposed_convolutions
-from nn_from_scratch.verify.strategies.geometry import (
+from nn_from_scratch.verify.strategies.axes import note_code
+from nn_from_scratch.verify.strategies.constants import (
+    DILATION_OVER_INPUT,
+    EXCESS,
+    INDIVISIBLE_GROUPS,
+    NEGATIVE,
+    WRONG_AXES,
+)
+from nn_from_scratch.verify.strategies.geometries import (
     Convolution,
-    Geometry,
     Pair,
     Pooling,
     Shape,
+    Shown,
+    SpatialGeometry,
     TransposedConvolution,
-    draw_operands,
-    operand_code,
 )
-from nn_from_scratch.verify.strategies.pooling import poolings
+from nn_from_scratch.verify.strategies.valid import convolutions, poolings, transposed_convolutions
 
 __all__ = [
     "CONVOLUTION_FAULTS",
@@ -40,21 +43,18 @@ __all__ = [
 
 A = TypeVar("A", Convolution, TransposedConvolution, Pooling)
 Convolutional = Convolution | TransposedConvolution
-G = TypeVar("G", bound=Geometry)
+G = TypeVar("G", bound=SpatialGeometry)
 
 # torch does not refuse these, but writes outside of its memory.
 _PADDING_ALONE = "window of padding alone"
 
-# No kernel that is written for (N, C, H, W) takes these; three axes torch takes as a sample without a batch.
-_AXES = (1, 2, 5)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Invalid(Generic[G]):
+class Invalid(Shown, Generic[G]):
     """A geometry that is valid but for one thing.
 
     Attributes:
-        fault: What that is; a name out of `CONVOLUTION_FAULTS`, or of its like for the other kinds.
+        fault: What that is; a name out of `CONVOLUTION_FAULTS`, or of the same for the others.
         geometry: All of it, the wrong numbers included.
         x_shape: Of the input that belongs to it: wrong itself where the fault is there.
     """
@@ -63,25 +63,18 @@ class Invalid(Generic[G]):
     geometry: G
     x_shape: Shape
 
-    def operands(self, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
-        """The tensors that `snippet` builds under the same seed: x and w for a convolution, x alone for a pooling."""
-        return draw_operands(self.geometry.operand_shapes(self.x_shape), seed, dtype)
+    @property
+    def operand_shapes(self) -> Mapping[str, Shape]:
+        """The shapes of the operands by name."""
+        return {**self.geometry.operand_shapes, "x": self.x_shape}
 
-    def snippet(self, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> str:
-        """Python that runs on its own: the operands, and the call that torch refuses.
-
-        Args:
-            seed: Determines the entries, as in `operands`.
-            dtype: A floating-point or complex one.
-        """
-        shapes = self.geometry.operand_shapes(self.x_shape)
-        call = f"y = {self.geometry.code([*shapes])}  # {self.fault}"
-        if self.fault == _PADDING_ALONE:
-            call = f"# {call}: here torch writes outside of its memory"
-        return "\n".join([*operand_code(shapes, seed, dtype), call])
+    def call(self) -> str:
+        """The call that torch refuses."""
+        call = f"{self.geometry.result()}  # {self.fault}"
+        return f"# {call}: here torch writes outside of its memory" if self.fault == _PADDING_ALONE else call
 
 
-# From a valid geometry, one with the fault; or all of `Invalid`, where the fault is in the shape of the input.
+# From a valid geometry to one with the fault, or to the shape of an input that does not belong to it.
 Spoil = Callable[[st.DrawFn, Any], Any]
 
 
@@ -103,36 +96,36 @@ def _numbers(name: str, *numbers: int) -> Spoil:
 
 def _large_kernel(draw: st.DrawFn, valid: A) -> A:
     def number(place: int) -> int:
-        room = valid.size[place] + 2 * valid.padding[place]
+        padded = valid.size[place] + 2 * valid.padding[place]
         if isinstance(valid, Pooling) and valid.ceil_mode:
-            room += valid.stride[place] - 1
-        return -(-room // valid.dilation[place]) + 1 + draw(st.integers(0, 1))
+            padded += valid.stride[place] - 1
+        return -(-padded // valid.dilation[place]) + 1 + draw(st.integers(0, EXCESS))
 
     return _along(draw, valid, "kernel", number)
 
 
 def _nothing_left(draw: st.DrawFn, valid: TransposedConvolution) -> TransposedConvolution:
     def number(place: int) -> int:
-        return valid.padding[place] + (valid.output_size[place] + 1) // 2 + draw(st.integers(0, 1))
+        return valid.padding[place] + (valid.output_size[place] + 1) // 2 + draw(st.integers(0, EXCESS))
 
     return _along(draw, valid, "padding", number)
 
 
 def _output_padding(draw: st.DrawFn, valid: TransposedConvolution) -> TransposedConvolution:
     def number(place: int) -> int:
-        return max(valid.stride[place], valid.dilation[place]) + draw(st.integers(0, 2))
+        return max(valid.stride[place], valid.dilation[place]) + draw(st.integers(0, EXCESS))
 
     return _along(draw, valid, "output_padding", number)
 
 
 def _half_padding(draw: st.DrawFn, valid: Pooling) -> Pooling:
-    return _along(draw, valid, "padding", lambda place: valid.kernel[place] // 2 + 1 + draw(st.integers(0, 1)))
+    return _along(draw, valid, "padding", lambda place: valid.kernel[place] // 2 + 1 + draw(st.integers(0, EXCESS)))
 
 
 def _padding_alone(draw: st.DrawFn, valid: Pooling) -> Pooling:
     """Windows of two entries: the first of them has one on each side of the input."""
     place = draw(st.integers(0, 1))
-    d = draw(st.integers(2, 4))
+    d = draw(st.integers(*DILATION_OVER_INPUT))
     numbers = {"kernel": 2, "dilation": d, "size": d - 1, "padding": 1}
     changed: dict[str, Any] = {name: _with(getattr(valid, name), place, number) for name, number in numbers.items()}
     return replace(valid, **changed)
@@ -142,7 +135,7 @@ def _indivisible(name: str) -> Spoil:
     other = "out_channels" if name == "in_channels" else "in_channels"
 
     def spoil(draw: st.DrawFn, valid: Convolutional) -> Convolutional:
-        G = draw(st.integers(2, 3))
+        G = draw(st.sampled_from(INDIVISIBLE_GROUPS))
         rest = draw(st.integers(1, G - 1))
         count = (getattr(valid, name) // valid.groups, getattr(valid, other) // valid.groups)
         changed: dict[str, Any] = {"groups": G, name: G * count[0] + rest, other: G * count[1]}
@@ -155,16 +148,15 @@ def _zero_groups(draw: st.DrawFn, valid: Convolutional) -> Convolutional:
     return replace(valid, groups=0)
 
 
-def _wrong_channels(draw: st.DrawFn, valid: Convolutional) -> Invalid[Any]:
+def _wrong_channels(draw: st.DrawFn, valid: Convolutional) -> Shape:
     N, C, H, W = valid.x_shape
-    wrong = [n for n in (C + 1, C - 1, 2 * C) if n > 0]
-    return Invalid(fault="", geometry=valid, x_shape=(N, draw(st.sampled_from(wrong)), H, W))
+    return N, draw(st.sampled_from([n for n in (C + 1, C - 1, 2 * C) if n > 0])), H, W
 
 
-def _wrong_axes(draw: st.DrawFn, valid: A) -> Invalid[Any]:
-    shape = (*valid.x_shape, 1)
-    axes = draw(st.sampled_from(_AXES))
-    return Invalid(fault="", geometry=valid, x_shape=shape if axes == 5 else shape[4 - axes : 4])
+def _wrong_axes(draw: st.DrawFn, valid: A) -> Shape:
+    """Its last axes alone, or one more."""
+    axes, longer = draw(st.sampled_from(WRONG_AXES)), (*valid.x_shape, 1)
+    return longer[4 - axes : 4] if axes < 4 else longer
 
 
 # By name: how to make one, and the arguments that a kernel must have for the fault to exist.
@@ -173,8 +165,8 @@ Faults = Mapping[str, tuple[Spoil, str]]
 _SHARED: Faults = {
     "zero kernel": (_numbers("kernel", 0), "kernel"),
     "zero stride": (_numbers("stride", 0), "stride"),
-    "negative stride": (_numbers("stride", -1, -2), "stride"),
-    "negative padding": (_numbers("padding", -1, -2), "padding"),
+    "negative stride": (_numbers("stride", *NEGATIVE), "stride"),
+    "negative padding": (_numbers("padding", *NEGATIVE), "padding"),
     "zero dilation": (_numbers("dilation", 0), "dilation"),
     "wrong number of axes": (_wrong_axes, "size"),
 }
@@ -188,7 +180,7 @@ _CONVOLUTION: Faults = {"kernel larger than the input": (_large_kernel, "kernel"
 _TRANSPOSED: Faults = {
     "padding that leaves nothing": (_nothing_left, "padding"),
     "output padding too large": (_output_padding, "output_padding"),
-    "negative output padding": (_numbers("output_padding", -1, -2), "output_padding"),
+    "negative output padding": (_numbers("output_padding", *NEGATIVE), "output_padding"),
     **_SHARED,
     **_OF_CHANNELS,
 }
@@ -208,10 +200,11 @@ POOLING_FAULTS = tuple(_POOLING)
 @st.composite
 def _spoiled(draw: st.DrawFn, valid: st.SearchStrategy[A], faults: Faults, show: bool) -> Invalid[A]:
     fault = draw(st.sampled_from([*faults]))
-    made = faults[fault][0](draw, draw(valid))
-    geometry = made.geometry if isinstance(made, Invalid) else made
-    invalid: Invalid[A] = Invalid(fault=fault, geometry=geometry, x_shape=made.x_shape)
-    Snippet(invalid.snippet).noted(show=show)
+    drawn = draw(valid)
+    made = faults[fault][0](draw, drawn)
+    geometry, x_shape = (drawn, made) if isinstance(made, tuple) else (made, made.x_shape)
+    invalid: Invalid[A] = Invalid(fault=fault, geometry=geometry, x_shape=x_shape)
+    note_code(invalid.snippet, show=show)
     return invalid
 
 
@@ -248,33 +241,12 @@ def invalid_convolutions(
 def invalid_transposed_convolutions(
     *, faults: Collection[str] | None = None, show: bool = True, **bounds: Any
 ) -> st.SearchStrategy[Invalid[TransposedConvolution]]:
-    """Two-dimensional transposed convolutions that are invalid in exactly one way.
-
-    Args:
-        faults: Names out of `TRANSPOSED_CONVOLUTION_FAULTS`; all by default, but for those of arguments that are
-            False.
-        show: Whether a failing example prints `Invalid.snippet`.
-        bounds: As in `transposed_convolutions`, of all but the number that is wrong.
-
-    Raises:
-        ArgumentError: An argument makes no sense, or no fault is left.
-    """
+    """The same for transposed convolutions, with names out of `TRANSPOSED_CONVOLUTION_FAULTS`."""
     return _spoiled(transposed_convolutions(show=False, **bounds), _selected(_TRANSPOSED, faults, bounds), show)
 
 
 def invalid_poolings(
-    *, faults: Collection[str] | None = None, ceil_mode: bool | None = None, show: bool = True, **bounds: Any
+    *, faults: Collection[str] | None = None, show: bool = True, **bounds: Any
 ) -> st.SearchStrategy[Invalid[Pooling]]:
-    """Two-dimensional poolings that are invalid in exactly one way.
-
-    Args:
-        faults: Names out of `POOLING_FAULTS`; all by default, but for those of arguments that are False.
-        ceil_mode: As in `poolings`.
-        show: Whether a failing example prints `Invalid.snippet`.
-        bounds: As in `poolings`, of all but the number that is wrong.
-
-    Raises:
-        ArgumentError: An argument makes no sense, or no fault is left.
-    """
-    valid = poolings(show=False, ceil_mode=ceil_mode, **bounds)
-    return _spoiled(valid, _selected(_POOLING, faults, bounds), show)
+    """The same for poolings, with names out of `POOLING_FAULTS`."""
+    return _spoiled(poolings(show=False, **bounds), _selected(_POOLING, faults, bounds), show)

@@ -9,59 +9,59 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.verify.strategies.axes import Bounds, Snippet, bounds
+from nn_from_scratch.verify.strategies.axes import Bounds, bounds, note_code
+from nn_from_scratch.verify.strategies.constants import (
+    AXES,
+    MOST_AXES,
+    MOST_PRINTED,
+    MOST_SPECIAL,
+    OFFSET,
+    SEEDS,
+    SIDES,
+)
 
 __all__ = ["LAYOUTS", "SPECIAL_VALUES", "shapes", "tensor_snippet", "tensors"]
 
-_SEEDS = 2**16
-_MOST_SPECIAL = 4
-_MOST_PRINTED = 1000
-_LEAD = 3
+
+def _offset(x: Tensor) -> Tensor:
+    return torch.cat([x.new_full((OFFSET,), torch.nan), x.flatten()])[OFFSET:].view(x.shape)
 
 
-def _contiguous(x: Tensor, gap: float) -> Tensor:
-    return x.contiguous()
-
-
-def _offset(x: Tensor, gap: float) -> Tensor:
-    return torch.cat([x.new_full((_LEAD,), gap), x.flatten()])[_LEAD:].view(x.shape)
-
-
-def _strided(x: Tensor, gap: float) -> Tensor:
-    larger = x.new_full((*x.shape[:-1], 2 * x.shape[-1] + 1), gap)
+def _strided(x: Tensor) -> Tensor:
+    larger = x.new_full((*x.shape[:-1], 2 * x.shape[-1] + 1), torch.nan)
     larger[..., 1::2] = x
     return larger[..., 1::2]
 
 
-def _sliced(x: Tensor, gap: float) -> Tensor:
-    larger = x.new_full([n + 2 for n in x.shape], gap)
+def _sliced(x: Tensor) -> Tensor:
+    larger = x.new_full([n + 2 for n in x.shape], torch.nan)
     inner = larger[tuple(slice(1, n + 1) for n in x.shape)]
     return inner.copy_(x)
 
 
-def _transposed(x: Tensor, gap: float) -> Tensor:
+def _transposed(x: Tensor) -> Tensor:
     backwards = tuple(reversed(range(x.dim())))
     return x.permute(backwards).contiguous().permute(backwards)
 
 
-def _channels_last(x: Tensor, gap: float) -> Tensor:
+def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.channels_last_3d)
 
 
-def _expanded(x: Tensor, gap: float) -> Tensor:
+def _expanded(x: Tensor) -> Tensor:
     axis = max(range(x.dim()), key=x.shape.__getitem__)
     return x.narrow(axis, 0, 1).clone().expand(x.shape)
 
 
-# By name: how to make it, and the numbers of axes that it takes. What nobody may read holds NaN.
-_LAYOUTS: dict[str, tuple[Callable[[Tensor, float], Tensor], range]] = {
-    "contiguous": (_contiguous, range(65)),
-    "offset": (_offset, range(65)),
-    "strided": (_strided, range(1, 65)),
-    "sliced": (_sliced, range(1, 65)),
-    "transposed": (_transposed, range(2, 65)),
+# By name: how to make it, and the numbers of axes that it takes. Gaps hold NaN, which a kernel that reads them shows.
+_LAYOUTS: dict[str, tuple[Callable[[Tensor], Tensor], range]] = {
+    "contiguous": (Tensor.contiguous, range(MOST_AXES + 1)),
+    "offset": (_offset, range(MOST_AXES + 1)),
+    "strided": (_strided, range(1, MOST_AXES + 1)),
+    "sliced": (_sliced, range(1, MOST_AXES + 1)),
+    "transposed": (_transposed, range(2, MOST_AXES + 1)),
     "channels_last": (_channels_last, range(4, 6)),
-    "expanded": (_expanded, range(1, 65)),
+    "expanded": (_expanded, range(1, MOST_AXES + 1)),
 }
 # By name, from the numbers that the dtype has.
 _SPECIAL: dict[str, Callable[[torch.finfo], tuple[float, ...]]] = {
@@ -80,7 +80,7 @@ LAYOUTS = tuple(_LAYOUTS)
 SPECIAL_VALUES = tuple(_SPECIAL)
 
 
-def shapes(*, axes: Bounds = (0, 4), sides: Bounds = (1, 5)) -> st.SearchStrategy[tuple[int, ...]]:
+def shapes(*, axes: Bounds = AXES, sides: Bounds = SIDES) -> st.SearchStrategy[tuple[int, ...]]:
     """Shapes, which shrink to the fewest axes and the shortest sides.
 
     Args:
@@ -160,21 +160,21 @@ def _tensors(
     if not possible:
         raise ArgumentError(f"layouts is {layouts}, but a tensor of shape {shape} can have none of them")
     layout = draw(st.sampled_from(possible))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, _SEEDS - 1)))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, SEEDS - 1)))
     drawn = torch.complex128 if dtype.is_complex else torch.float64
     x = torch.randn(shape, generator=generator, dtype=drawn).to(dtype)
     if x.numel():
         if special:
             _place_special(draw, x, special)
-        x = _LAYOUTS[layout][0](x, torch.nan)
-    Snippet(lambda: tensor_snippet(x, name=name)).noted(show=show)
+        x = _LAYOUTS[layout][0](x)
+    note_code(lambda: tensor_snippet(x, name=name), show=show)
     return x
 
 
 def _place_special(draw: st.DrawFn, x: Tensor, special: list[str]) -> None:
     place = st.integers(0, x.numel() - 1)
     entries = x.view(-1)
-    for index, kind in draw(st.lists(st.tuples(place, st.sampled_from(special)), max_size=_MOST_SPECIAL)):
+    for index, kind in draw(st.lists(st.tuples(place, st.sampled_from(special)), max_size=MOST_SPECIAL)):
         numbers = _SPECIAL[kind](torch.finfo(x.dtype))
         entries[index] = draw(st.sampled_from(numbers)) if numbers else entries[draw(place)]
 
@@ -193,7 +193,7 @@ def tensor_snippet(x: Tensor, *, name: str = "x") -> str:
     if not x.numel():
         return f"{name} = torch.empty({shape}, dtype={x.dtype})"
     span = 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-    if lead + span > _MOST_PRINTED:
+    if lead + span > MOST_PRINTED:
         return f"# {name} has shape {shape}, strides {strides} and dtype {x.dtype}: too many entries to print"
     stored = x.detach().as_strided((lead + span,), (1,), 0).tolist()
     made = f"torch.tensor([{', '.join(map(_number, stored))}], dtype={x.dtype})"
