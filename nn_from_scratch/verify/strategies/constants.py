@@ -18,8 +18,6 @@ OUTPUT_PADDING = (0, 2)
 # Default bounds of a tensor: up to the four axes (N, C, H, W), and 5^4 = 625 entries.
 AXES = (0, 4)
 SIDES = (1, 5)
-# Axes that a tensor can have in torch.
-MOST_AXES = 64
 # Seeds of the entries, which shrink to 0. Of 100 examples, two share one by chance in 7 % of the runs.
 SEEDS = 2**16
 # Special entries in one tensor, at most: several of them, so that they can meet in one row, and few enough to leave

@@ -1,8 +1,9 @@
-"""Convolutions and transposed convolutions, written with autograd of the plain forward and then spoilt."""
+"""Convolutions and transposed convolutions, written with autograd of the plain forward and then spoiled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,14 +12,6 @@ from torch import Tensor
 from tests.unit.verify.planted.fault import Backward, PlantedFault
 
 Gradients = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-
-
-def _conv(stride: int, padding: int) -> Callable[..., Tensor]:
-    return lambda x, w, b: F.conv2d(x, w, b, stride=stride, padding=padding)
-
-
-def _transpose(stride: int, padding: int) -> Callable[..., Tensor]:
-    return lambda x, w, b: F.conv_transpose2d(x, w, b, stride=stride, padding=padding)
 
 
 def _vjp(forward: Callable[..., Tensor], g: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -38,67 +31,65 @@ def _with(forward: Callable[..., Tensor], target: str, wrong: Gradients) -> Back
     return backward
 
 
-def _fault(
-    fault: str,
-    kind: str,
-    target: str,
-    wrong: Gradients,
-    *,
-    shapes: tuple[tuple[int, ...], ...],
-    stride: int = 1,
-    padding: int = 1,
-    transpose: bool = False,
-    mentions: str = "",
-    also: tuple[str, ...] = (),
-) -> PlantedFault:
-    forward = (_transpose if transpose else _conv)(stride, padding)
-    return PlantedFault(
-        "conv_transpose2d" if transpose else "conv2d",
-        fault,
-        kind,
-        target,
-        forward,
-        _with(forward, target, wrong),
-        ("x", "weight", "bias"),
-        shapes,
-        ("weight", "bias"),
-        mentions,
-        also=also,
-    )
+@dataclass(frozen=True)
+class _Layer:
+    """One layer with its shapes; `planted` spoils its backward."""
+
+    name: str
+    forward: Callable[..., Tensor]
+    shapes: tuple[tuple[int, ...], ...]
+
+    def planted(
+        self, fault: str, kind: str, target: str, wrong: Gradients, mentions: str = "", also: tuple[str, ...] = ()
+    ) -> PlantedFault:
+        backward, names = _with(self.forward, target, wrong), ("x", "weight", "bias")
+        return PlantedFault(
+            self.name, fault, kind, target, self.forward, backward, names, self.shapes, names[1:], mentions, also=also
+        )
 
 
-_CONV = ((3, 2, 6, 5), (4, 2, 3, 3), (4,))
-_SAME_CHANNELS = ((3, 2, 6, 5), (2, 2, 3, 3), (2,))
-_STRIDED = ((2, 2, 6, 8), (3, 2, 2, 2), (3,))
-_TRANSPOSED = ((3, 2, 4, 5), (2, 3, 3, 3), (3,))
-_TRANSPOSED_SAME = ((3, 2, 4, 5), (2, 2, 3, 3), (2,))
+def _conv(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return F.conv2d(x, w, b, padding=1)
 
-_conv11, _conv20, _tr = _conv(1, 1), _conv(2, 0), _transpose(2, 1)
+
+def _strided_conv(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return F.conv2d(x, w, b, stride=2)
+
+
+def _transpose(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return F.conv_transpose2d(x, w, b, stride=2, padding=1)
+
+
+_CONV = _Layer("conv2d", _conv, ((3, 2, 6, 5), (4, 2, 3, 3), (4,)))
+_SAME_CHANNELS = _Layer("conv2d", _conv, ((3, 2, 6, 5), (2, 2, 3, 3), (2,)))
+_STRIDED = _Layer("conv2d", _strided_conv, ((2, 2, 6, 8), (3, 2, 2, 2), (3,)))
+_TRANSPOSED = _Layer("conv_transpose2d", _transpose, ((3, 2, 4, 5), (2, 3, 3, 3), (3,)))
+_TRANSPOSED_SAME = _Layer("conv_transpose2d", _transpose, ((3, 2, 4, 5), (2, 2, 3, 3), (2,)))
 
 
 def _without_border(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
-    dx = _vjp(_conv11, g, x, w, b)[0]
+    dx = _vjp(_conv, g, x, w, b)[0]
     inner = torch.zeros_like(dx)
     inner[:, :, 1:-1, 1:-1] = dx[:, :, 1:-1, 1:-1]
     return inner
 
 
 def _without_last(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
-    dx = _vjp(_conv11, g, x, w, b)[0].clone()
+    dx = _vjp(_conv, g, x, w, b)[0].clone()
     dx[:, :, -1] = 0
     dx[:, :, :, -1] = 0
     return dx
 
 
-def _spoilt_last_row(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
-    dx = _vjp(_conv11, g, x, w, b)[0].clone()
+def _spoiled_last_row(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    dx = _vjp(_conv, g, x, w, b)[0].clone()
     dx[:, :, -1] += x[:, :, -1]
     return dx
 
 
 def _one_phase(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     dx = torch.zeros_like(x)
-    dx[:, :, ::2, ::2] = _vjp(_conv20, g, x, w, b)[0][:, :, ::2, ::2]
+    dx[:, :, ::2, ::2] = _vjp(_strided_conv, g, x, w, b)[0][:, :, ::2, ::2]
     return dx
 
 
@@ -107,151 +98,63 @@ def _padding_forgotten(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     return padded[:, :, : x.shape[2], : x.shape[3]]
 
 
+def _dx(forward: Callable[..., Tensor], weight: Callable[[Tensor], Tensor]) -> Gradients:
+    """The gradient of x for another weight."""
+    return lambda g, x, w, b: _vjp(forward, g, x, weight(w), b)[0]
+
+
+def _dw(forward: Callable[..., Tensor], change: Callable[[Tensor], Tensor]) -> Gradients:
+    """The gradient of the weight, changed."""
+    return lambda g, x, w, b: change(_vjp(forward, g, x, w, b)[1])
+
+
+def _turned(w: Tensor) -> Tensor:
+    return w.flip(2, 3)
+
+
+def _exchanged(w: Tensor) -> Tensor:
+    return w.transpose(0, 1).contiguous()
+
+
+def _averaged(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return g.mean((2, 3)).sum(0)
+
+
+def _last_sample(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return _vjp(_conv, g[-1:], x[-1:], w, b)[1]
+
+
+def _cotangent_ignored(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return _vjp(_transpose, torch.ones_like(g), x, w, b)[1]
+
+
+_ENDS = "zero in the place at each end along axis 2 (H) or"
+_ROW = "last place along axis 2 (H)"
+_SWAPPED = ("channels-swapped", "weight")
+
 CONVOLUTIONS = (
-    _fault(
-        "dW flipped",
-        "flipped",
-        "weight",
-        lambda g, x, w, b: _vjp(_conv11, g, x, w, b)[1].flip(2, 3),
-        shapes=_CONV,
-        mentions="axis 2",
+    _CONV.planted("dW flipped", "flipped", "weight", _dw(_conv, _turned), "axis 2"),
+    _CONV.planted("dx with the kernel not flipped", "operand-flipped", "x", _dx(_conv, _turned), "'weight'"),
+    _CONV.planted("padding forgotten in dx", "shifted", "x", _padding_forgotten, "+1 along axis 2 (H)"),
+    _SAME_CHANNELS.planted("channels of dW exchanged", *_SWAPPED, _dw(_conv, _exchanged), also=("transposed",)),
+    _SAME_CHANNELS.planted("channels of W exchanged in dx", "operand-transposed", "x", _dx(_conv, _exchanged)),
+    _CONV.planted("border of dx zero", "border", "x", _without_border, _ENDS),
+    _CONV.planted("last row and column of dx zero", "edge", "x", _without_last, "zero"),
+    _CONV.planted("last row of dx wrong", "edge", "x", _spoiled_last_row, _ROW),
+    _STRIDED.planted("one phase of dx", "stride-phase", "x", _one_phase, "mod 2"),
+    _CONV.planted("db averaged over positions", "factor", "bias", _averaged, "H·W"),
+    _CONV.planted(
+        "height and width of dW exchanged", "transposed", "weight", _dw(_conv, lambda w: w.transpose(2, 3)), "axis 2"
     ),
-    _fault(
-        "dx with the kernel not flipped",
-        "operand-flipped",
-        "x",
-        lambda g, x, w, b: _vjp(_conv11, g, x, w.flip(2, 3), b)[0],
-        shapes=_CONV,
-        mentions="'weight'",
+    _CONV.planted("dW of the last sample", "one-slice-only", "weight", _last_sample),
+    _TRANSPOSED.planted("dx with the kernel flipped", "operand-flipped", "x", _dx(_transpose, _turned)),
+    _TRANSPOSED_SAME.planted("channels of dW exchanged", *_SWAPPED, _dw(_transpose, _exchanged), also=("transposed",)),
+    _TRANSPOSED.planted(
+        "dW rolled by one", "rolled", "weight", _dw(_transpose, lambda w: w.roll(1, 3)), also=("reordered",)
     ),
-    _fault(
-        "padding forgotten in dx",
-        "shifted",
-        "x",
-        _padding_forgotten,
-        shapes=_CONV,
-        mentions="+1 along axis 2 (H)",
+    _TRANSPOSED.planted(
+        "dW counted twice", "factor", "weight", _dw(_transpose, lambda w: 2 * w), "large by a factor of 2"
     ),
-    _fault(
-        "channels of dW exchanged",
-        "channels-swapped",
-        "weight",
-        lambda g, x, w, b: _vjp(_conv11, g, x, w, b)[1].transpose(0, 1),
-        shapes=_SAME_CHANNELS,
-        also=("transposed",),
-    ),
-    _fault(
-        "channels of W exchanged in dx",
-        "operand-transposed",
-        "x",
-        lambda g, x, w, b: _vjp(_conv11, g, x, w.transpose(0, 1).contiguous(), b)[0],
-        shapes=_SAME_CHANNELS,
-    ),
-    _fault(
-        "border of dx zero",
-        "border",
-        "x",
-        _without_border,
-        shapes=_CONV,
-        mentions="zero in the place at each end along axis 2 (H) or",
-    ),
-    _fault("last row and column of dx zero", "edge", "x", _without_last, shapes=_CONV, mentions="zero"),
-    _fault(
-        "last row of dx wrong",
-        "edge",
-        "x",
-        _spoilt_last_row,
-        shapes=_CONV,
-        mentions="last place along axis 2 (H)",
-    ),
-    _fault(
-        "one phase of dx",
-        "stride-phase",
-        "x",
-        _one_phase,
-        shapes=_STRIDED,
-        stride=2,
-        padding=0,
-        mentions="mod 2",
-    ),
-    _fault(
-        "db averaged over positions",
-        "factor",
-        "bias",
-        lambda g, x, w, b: g.mean((2, 3)).sum(0),
-        shapes=_CONV,
-        mentions="H·W",
-    ),
-    _fault(
-        "height and width of dW exchanged",
-        "transposed",
-        "weight",
-        lambda g, x, w, b: _vjp(_conv11, g, x, w, b)[1].transpose(2, 3),
-        shapes=_CONV,
-        mentions="axis 2",
-    ),
-    _fault(
-        "dW of the last sample",
-        "one-slice-only",
-        "weight",
-        lambda g, x, w, b: _vjp(_conv11, g[-1:], x[-1:], w, b)[1],
-        shapes=_CONV,
-    ),
-    _fault(
-        "dx with the kernel flipped",
-        "operand-flipped",
-        "x",
-        lambda g, x, w, b: _vjp(_tr, g, x, w.flip(2, 3), b)[0],
-        shapes=_TRANSPOSED,
-        stride=2,
-        transpose=True,
-    ),
-    _fault(
-        "channels of dW exchanged",
-        "channels-swapped",
-        "weight",
-        lambda g, x, w, b: _vjp(_tr, g, x, w, b)[1].transpose(0, 1),
-        shapes=_TRANSPOSED_SAME,
-        stride=2,
-        transpose=True,
-        also=("transposed",),
-    ),
-    _fault(
-        "dW rolled by one",
-        "rolled",
-        "weight",
-        lambda g, x, w, b: _vjp(_tr, g, x, w, b)[1].roll(1, 3),
-        shapes=_TRANSPOSED,
-        stride=2,
-        transpose=True,
-        also=("reordered",),
-    ),
-    _fault(
-        "dW counted twice",
-        "factor",
-        "weight",
-        lambda g, x, w, b: 2 * _vjp(_tr, g, x, w, b)[1],
-        shapes=_TRANSPOSED,
-        stride=2,
-        transpose=True,
-        mentions="large by a factor of 2",
-    ),
-    _fault(
-        "cotangent ignored in dW",
-        "cotangent-ignored",
-        "weight",
-        lambda g, x, w, b: _vjp(_tr, torch.ones_like(g), x, w, b)[1],
-        shapes=_TRANSPOSED,
-        stride=2,
-        transpose=True,
-    ),
-    _fault(
-        "dx zero",
-        "zero",
-        "x",
-        lambda g, x, w, b: torch.zeros_like(x),
-        shapes=_TRANSPOSED,
-        stride=2,
-        transpose=True,
-    ),
+    _TRANSPOSED.planted("cotangent ignored in dW", "cotangent-ignored", "weight", _cotangent_ignored),
+    _TRANSPOSED.planted("dx zero", "zero", "x", lambda g, x, w, b: torch.zeros_like(x)),
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from tests.unit.verify.planted.fault import Backward, PlantedFault
+from tests.unit.verify.planted.fault import PlantedFault
 
 _WIDE = ((6, 5), (4, 5), (4,))
 _SQUARE = ((6, 5), (5, 5), (5,))
@@ -18,152 +18,73 @@ def _forward(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     return x @ w.T + b
 
 
-def _with(*, dx: Backward | None = None, dw: Backward | None = None, db: Backward | None = None) -> Backward:
-    """The right backward with one of its gradients replaced."""
+def _planted(
+    fault: str,
+    kind: str,
+    target: str,
+    wrong: Callable[[Tensor, Tensor, Tensor], Tensor | None],
+    *,
+    shapes: tuple[tuple[int, ...], ...] = _WIDE,
+    mentions: str = "",
+    needs_pair: bool = False,
+    also: tuple[str, ...] = (),
+) -> PlantedFault:
+    """The right backward with one of its gradients replaced by `wrong(g, x, w)`."""
+    names = ("x", "weight", "bias")
 
     def backward(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor | None, ...]:
-        return (
-            g @ w if dx is None else dx(g, x, w)[0],
-            g.T @ x if dw is None else dw(g, x, w)[0],
-            g.sum(0) if db is None else db(g, x, w)[0],
-        )
+        right = {"x": g @ w, "weight": g.T @ x, "bias": g.sum(0)}
+        return tuple(wrong(g, x, w) if name == target else right[name] for name in names)
 
-    return backward
+    return PlantedFault(
+        "linear", fault, kind, target, _forward, backward, names, shapes, names[1:], mentions, None, needs_pair, also
+    )
 
 
-def _overwriting(g: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor]:
+def _overwriting(g: Tensor, x: Tensor, w: Tensor) -> Tensor:
     dw = torch.zeros_like(w)
     for sample in range(len(x)):
         dw = torch.outer(g[sample], x[sample])
-    return (dw,)
+    return dw
 
 
-def _first_sample(g: Tensor, x: Tensor, w: Tensor) -> tuple[Tensor]:
+def _first_sample(g: Tensor, x: Tensor, w: Tensor) -> Tensor:
     dx = torch.zeros_like(x)
     dx[0] = g[0] @ w
-    return (dx,)
+    return dx
 
 
-_BASE = PlantedFault(
-    "linear",
-    "",
-    "",
-    "weight",
-    _forward,
-    _with(),
-    ("x", "weight", "bias"),
-    _WIDE,
-    ("weight", "bias"),
-)
+def _decayed(g: Tensor, x: Tensor, w: Tensor) -> Tensor:
+    return g.T @ x + 0.25
+
+
+def _zero(g: Tensor, x: Tensor, w: Tensor) -> Tensor:
+    return torch.zeros(len(w), dtype=g.dtype)
+
 
 LINEAR = (
-    replace(_BASE, fault="sign of dW", kind="sign", backward=_with(dw=lambda g, x, w: (-(g.T @ x),))),
-    replace(
-        _BASE,
-        fault="dW divided by N",
-        kind="factor",
-        mentions="N, the batch size",
-        backward=_with(dw=lambda g, x, w: (g.T @ x / len(x),)),
-    ),
-    replace(
-        _BASE,
-        fault="dW transposed",
-        kind="transposed",
+    _planted("sign of dW", "sign", "weight", lambda g, x, w: -(g.T @ x)),
+    _planted("dW divided by N", "factor", "weight", lambda g, x, w: g.T @ x / len(x), mentions="N, the batch size"),
+    _planted("dW transposed", "transposed", "weight", lambda g, x, w: x.T @ g, shapes=_SQUARE),
+    _planted(
+        "dx with W transposed",
+        "operand-transposed",
+        "x",
+        lambda g, x, w: g @ w.T,
         shapes=_SQUARE,
-        backward=_with(dw=lambda g, x, w: (x.T @ g,)),
-    ),
-    replace(
-        _BASE,
-        fault="dx with W transposed",
-        kind="operand-transposed",
-        target="x",
         mentions="'weight' transposed",
-        shapes=_SQUARE,
-        backward=_with(dx=lambda g, x, w: (g @ w.T,)),
     ),
-    replace(
-        _BASE,
-        fault="db zero",
-        kind="zero",
-        target="bias",
-        backward=_with(db=lambda g, x, w: (torch.zeros(len(w), dtype=g.dtype),)),
-    ),
-    replace(
-        _BASE,
-        fault="db None",
-        kind="none",
-        target="bias",
-        also=("zero",),
-        backward=_with(db=lambda g, x, w: (None,)),
-    ),
-    replace(
-        _BASE,
-        fault="db summed over the features",
-        kind="wrong-axis",
-        target="bias",
-        shapes=_AS_MANY_SAMPLES,
-        backward=_with(db=lambda g, x, w: (g.sum(1),)),
-    ),
-    replace(
-        _BASE,
-        fault="db not summed",
-        kind="broadcast-not-summed",
-        target="bias",
-        needs_pair=True,
-        backward=_with(db=lambda g, x, w: (g,)),
-    ),
-    replace(
-        _BASE,
-        fault="cotangent ignored in dx",
-        kind="cotangent-ignored",
-        target="x",
-        backward=_with(dx=lambda g, x, w: (torch.ones_like(g) @ w,)),
-    ),
-    replace(_BASE, fault="dW of the last sample", kind="one-slice-only", backward=_with(dw=_overwriting)),
-    replace(
-        _BASE,
-        fault="dx of the first sample",
-        kind="first-sample-only",
-        target="x",
-        backward=_with(dx=_first_sample),
-    ),
-    replace(
-        _BASE,
-        fault="samples of dx in reverse",
-        kind="flipped",
-        target="x",
-        also=("reordered",),
-        backward=_with(dx=lambda g, x, w: (g.flip(0) @ w,)),
-    ),
-    replace(
-        _BASE,
-        fault="|dW|",
-        kind="absolute-value",
-        backward=_with(dw=lambda g, x, w: ((g.T @ x).abs(),)),
-    ),
-    replace(
-        _BASE,
-        fault="dW clipped",
-        kind="clipped",
-        backward=_with(dw=lambda g, x, w: ((g.T @ x).clamp(-1, 1),)),
-    ),
-    replace(
-        _BASE,
-        fault="weight decay's constant left in dW",
-        kind="offset",
-        backward=_with(dw=lambda g, x, w: (g.T @ x + 0.25,)),
-    ),
-    replace(
-        _BASE,
-        fault="dW reshaped, not transposed",
-        kind="reshaped",
-        backward=_with(dw=lambda g, x, w: ((x.T @ g).reshape(w.shape),)),
-    ),
-    replace(
-        _BASE,
-        fault="dx averaged over the samples",
-        kind="reduced",
-        target="x",
-        backward=_with(dx=lambda g, x, w: ((g @ w).mean(0).expand_as(x),)),
-    ),
+    _planted("db zero", "zero", "bias", _zero),
+    _planted("db None", "none", "bias", lambda g, x, w: None, also=("zero",)),
+    _planted("db summed over the features", "wrong-axis", "bias", lambda g, x, w: g.sum(1), shapes=_AS_MANY_SAMPLES),
+    _planted("db not summed", "broadcast-not-summed", "bias", lambda g, x, w: g, needs_pair=True),
+    _planted("cotangent ignored in dx", "cotangent-ignored", "x", lambda g, x, w: torch.ones_like(g) @ w),
+    _planted("dW of the last sample", "one-slice-only", "weight", _overwriting),
+    _planted("dx of the first sample", "first-sample-only", "x", _first_sample),
+    _planted("samples of dx in reverse", "flipped", "x", lambda g, x, w: g.flip(0) @ w, also=("reordered",)),
+    _planted("|dW|", "absolute-value", "weight", lambda g, x, w: (g.T @ x).abs()),
+    _planted("dW clipped", "clipped", "weight", lambda g, x, w: (g.T @ x).clamp(-1, 1)),
+    _planted("weight decay's constant left in dW", "offset", "weight", _decayed),
+    _planted("dW reshaped, not transposed", "reshaped", "weight", lambda g, x, w: (x.T @ g).reshape(w.shape)),
+    _planted("dx averaged over the samples", "reduced", "x", lambda g, x, w: (g @ w).mean(0).expand_as(x)),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +19,8 @@ def _channels(t: Tensor) -> Tensor:
 
 
 def _batch_norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    normalised = (x - x.mean(_BATCH, keepdim=True)) / (x.var(_BATCH, correction=0, keepdim=True) + EPS).sqrt()
-    return _channels(gamma) * normalised + _channels(beta)
+    normalized = (x - x.mean(_BATCH, keepdim=True)) / (x.var(_BATCH, correction=0, keepdim=True) + EPS).sqrt()
+    return _channels(gamma) * normalized + _channels(beta)
 
 
 def _layer_norm(x: Tensor) -> Tensor:
@@ -42,15 +43,15 @@ def _dx(
     eps: float = EPS,
     power: int = 1,
 ) -> Tensor:
-    centred = x - x.mean(axes, keepdim=True)
+    centered = x - x.mean(axes, keepdim=True)
     variance = x.var(axes, correction=correction, keepdim=True)
     sigma = variance.sqrt() + eps if outside else (variance + eps).sqrt()
-    normalised = centred / sigma
-    count = centred.numel() / variance.numel()
-    spread = (g * normalised).sum(axes, keepdim=True) / (count - correction)
+    normalized = centered / sigma
+    count = centered.numel() / variance.numel()
+    spread = (g * normalized).sum(axes, keepdim=True) / (count - correction)
     if outside:
         spread = spread * sigma / variance.sqrt()
-    return (g - mean_term * g.mean(axes, keepdim=True) - deviation_term * normalised * spread) / sigma**power
+    return (g - mean_term * g.mean(axes, keepdim=True) - deviation_term * normalized * spread) / sigma**power
 
 
 def _batch_backward(
@@ -62,10 +63,10 @@ def _batch_backward(
 ) -> Backward:
     def backward(g: Tensor, x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor | None, ...]:
         weighted = g if drop_gamma else g * _channels(gamma)
-        normalised = _batch_norm(x, torch.ones_like(gamma), torch.zeros_like(beta))
+        normalized = _batch_norm(x, torch.ones_like(gamma), torch.zeros_like(beta))
         return (
             _dx(weighted, x, _BATCH) if dx is None else dx(weighted, x),
-            (g * normalised).sum(_BATCH) if dgamma is None else dgamma(g, x),
+            (g * normalized).sum(_BATCH) if dgamma is None else dgamma(g, x),
             g.sum(_BATCH) if dbeta is None else dbeta(g),
         )
 
@@ -86,20 +87,15 @@ def _batch(
     mentions: str = "",
     also: tuple[str, ...] = (),
 ) -> PlantedFault:
+    names, shapes = ("x", "gamma", "beta"), ((4, 3, 3, 2), (3,), (3,))
     return PlantedFault(
-        "batch_norm",
-        fault,
-        kind,
-        target,
-        _batch_norm,
-        backward,
-        ("x", "gamma", "beta"),
-        ((4, 3, 3, 2), (3,), (3,)),
-        ("gamma", "beta"),
-        mentions,
-        _small,
-        also=also,
+        "batch_norm", fault, kind, target, _batch_norm, backward, names, shapes, names[1:], mentions, _small, also=also
     )
+
+
+def _of_x(fault: str, kind: str, also: tuple[str, ...] = (), **changes: Any) -> PlantedFault:
+    """A batch norm whose gradient of x is `_dx` with changes."""
+    return _batch(fault, kind, _batch_backward(dx=lambda g, x: _dx(g, x, _BATCH, **changes)), also=also)
 
 
 def _single(
@@ -115,71 +111,30 @@ def _single(
     )
 
 
+def _constant_root(g: Tensor, x: Tensor) -> Tensor:
+    return g / (x.square().mean(-1, keepdim=True) + EPS).sqrt()
+
+
+_UNNORMALIZED = _batch_backward(dgamma=lambda g, x: (g * x).sum(_BATCH))
+_AVERAGED = _batch_backward(dbeta=lambda g: g.mean(_BATCH))
+_NEGATED = _batch_backward(dbeta=lambda g: -g.sum(_BATCH))
+_IGNORED = _batch_backward(dbeta=lambda g: torch.ones_like(g).sum(_BATCH))
+_WEIGHTLESS = _batch_backward(drop_gamma=True)
+_PER_CHANNEL = ("factor-along-axis",)
+
 NORMALIZATIONS = (
-    _batch(
-        "mean and deviation constant",
-        "statistics-constant",
-        _batch_backward(dx=lambda g, x: _dx(g, x, _BATCH, mean_term=0, deviation_term=0)),
-    ),
-    _batch(
-        "mean term missing",
-        "mean-term-missing",
-        _batch_backward(dx=lambda g, x: _dx(g, x, _BATCH, mean_term=0)),
-        also=("offset",),
-    ),
-    _batch(
-        "deviation term missing",
-        "deviation-term-missing",
-        _batch_backward(dx=lambda g, x: _dx(g, x, _BATCH, deviation_term=0)),
-    ),
-    _batch(
-        "sign of the deviation term",
-        "deviation-term-sign",
-        _batch_backward(dx=lambda g, x: _dx(g, x, _BATCH, deviation_term=-1)),
-    ),
-    _batch(
-        "γ missing",
-        "weight-missing",
-        _batch_backward(drop_gamma=True),
-        also=("factor-along-axis",),
-        mentions="gamma",
-    ),
-    _batch(
-        "unbiased variance",
-        "unbiased-variance",
-        _batch_backward(dx=lambda g, x: _dx(g, x, _BATCH, correction=1)),
-    ),
-    _batch(
-        "ε outside of the root",
-        "epsilon-outside",
-        _batch_backward(dx=lambda g, x: _dx(g, x, _BATCH, outside=True)),
-    ),
-    _batch(
-        "divided by σ²",
-        "deviation-squared",
-        _batch_backward(dx=lambda g, x: _dx(g, x, _BATCH, power=2)),
-        also=("factor-along-axis",),
-    ),
-    _batch(
-        "dγ with x for x̂",
-        "not-normalized",
-        _batch_backward(dgamma=lambda g, x: (g * x).sum(_BATCH)),
-        target="gamma",
-    ),
-    _batch(
-        "dβ averaged",
-        "factor",
-        _batch_backward(dbeta=lambda g: g.mean(_BATCH)),
-        target="beta",
-        mentions="samples times positions",
-    ),
-    _batch("dβ of the wrong sign", "sign", _batch_backward(dbeta=lambda g: -g.sum(_BATCH)), target="beta"),
-    _batch(
-        "cotangent ignored in dβ",
-        "cotangent-ignored",
-        _batch_backward(dbeta=lambda g: torch.ones_like(g).sum(_BATCH)),
-        target="beta",
-    ),
+    _of_x("mean and deviation constant", "statistics-constant", mean_term=0, deviation_term=0),
+    _of_x("mean term missing", "mean-term-missing", ("offset",), mean_term=0),
+    _of_x("deviation term missing", "deviation-term-missing", deviation_term=0),
+    _of_x("sign of the deviation term", "deviation-term-sign", deviation_term=-1),
+    _batch("γ missing", "weight-missing", _WEIGHTLESS, also=_PER_CHANNEL, mentions="gamma"),
+    _of_x("unbiased variance", "unbiased-variance", correction=1),
+    _of_x("ε outside of the root", "epsilon-outside", outside=True),
+    _of_x("divided by σ²", "deviation-squared", _PER_CHANNEL, power=2),
+    _batch("dγ with x for x̂", "not-normalized", _UNNORMALIZED, target="gamma"),
+    _batch("dβ averaged", "factor", _AVERAGED, target="beta", mentions="samples times positions"),
+    _batch("dβ of the wrong sign", "sign", _NEGATED, target="beta"),
+    _batch("cotangent ignored in dβ", "cotangent-ignored", _IGNORED, target="beta"),
     _single(
         "layer_norm",
         "mean term missing",
@@ -189,11 +144,5 @@ NORMALIZATIONS = (
         ("offset",),
     ),
     _single("layer_norm", "ε left out", "epsilon-missing", _layer_norm, lambda g, x: _dx(g, x, (-1,), eps=0.0)),
-    _single(
-        "rms_norm",
-        "root mean square constant",
-        "deviation-term-missing",
-        _rms_norm,
-        lambda g, x: g / (x.square().mean(-1, keepdim=True) + EPS).sqrt(),
-    ),
+    _single("rms_norm", "root mean square constant", "deviation-term-missing", _rms_norm, _constant_root),
 )
