@@ -94,32 +94,22 @@ def _numbers(name: str, *numbers: int) -> Spoil:
     return lambda draw, valid: _along(draw, valid, name, lambda place: draw(st.sampled_from(numbers)))
 
 
-def _large_kernel(draw: st.DrawFn, valid: A) -> A:
-    def number(place: int) -> int:
-        padded = valid.size[place] + 2 * valid.padding[place]
-        if isinstance(valid, Pooling) and valid.ceil_mode:
-            padded += valid.stride[place] - 1
-        return -(-padded // valid.dilation[place]) + 1 + draw(st.integers(0, EXCESS))
-
-    return _along(draw, valid, "kernel", number)
+def _beyond(name: str, first: Callable[[Any, int], int]) -> Spoil:
+    """The first number that is too large, or one more, along one of the two axes."""
+    return lambda draw, valid: _along(
+        draw, valid, name, lambda place: first(valid, place) + draw(st.integers(0, EXCESS))
+    )
 
 
-def _nothing_left(draw: st.DrawFn, valid: TransposedConvolution) -> TransposedConvolution:
-    def number(place: int) -> int:
-        return valid.padding[place] + (valid.output_size[place] + 1) // 2 + draw(st.integers(0, EXCESS))
-
-    return _along(draw, valid, "padding", number)
-
-
-def _output_padding(draw: st.DrawFn, valid: TransposedConvolution) -> TransposedConvolution:
-    def number(place: int) -> int:
-        return max(valid.stride[place], valid.dilation[place]) + draw(st.integers(0, EXCESS))
-
-    return _along(draw, valid, "output_padding", number)
+def _large_kernel(valid: Convolution | Pooling, place: int) -> int:
+    padded = valid.size[place] + 2 * valid.padding[place]
+    if isinstance(valid, Pooling) and valid.ceil_mode:
+        padded += valid.stride[place] - 1
+    return -(-padded // valid.dilation[place]) + 1
 
 
-def _half_padding(draw: st.DrawFn, valid: Pooling) -> Pooling:
-    return _along(draw, valid, "padding", lambda place: valid.kernel[place] // 2 + 1 + draw(st.integers(0, EXCESS)))
+def _nothing_left(valid: TransposedConvolution, place: int) -> int:
+    return valid.padding[place] + (valid.output_size[place] + 1) // 2
 
 
 def _padding_alone(draw: st.DrawFn, valid: Pooling) -> Pooling:
@@ -142,10 +132,6 @@ def _indivisible(name: str) -> Spoil:
         return replace(valid, **changed)
 
     return spoil
-
-
-def _zero_groups(draw: st.DrawFn, valid: Convolutional) -> Convolutional:
-    return replace(valid, groups=0)
 
 
 def _wrong_channels(draw: st.DrawFn, valid: Convolutional) -> Shape:
@@ -171,22 +157,32 @@ _SHARED: Faults = {
     "wrong number of axes": (_wrong_axes, "size"),
 }
 _OF_CHANNELS: Faults = {
-    "zero groups": (_zero_groups, "groups"),
+    "zero groups": (lambda draw, valid: replace(valid, groups=0), "groups"),
     "in_channels not divisible by groups": (_indivisible("in_channels"), "groups"),
     "out_channels not divisible by groups": (_indivisible("out_channels"), "groups"),
     "wrong channels": (_wrong_channels, "size"),
 }
-_CONVOLUTION: Faults = {"kernel larger than the input": (_large_kernel, "kernel"), **_SHARED, **_OF_CHANNELS}
+_CONVOLUTION: Faults = {
+    "kernel larger than the input": (_beyond("kernel", _large_kernel), "kernel"),
+    **_SHARED,
+    **_OF_CHANNELS,
+}
 _TRANSPOSED: Faults = {
-    "padding that leaves nothing": (_nothing_left, "padding"),
-    "output padding too large": (_output_padding, "output_padding"),
+    "padding that leaves nothing": (_beyond("padding", _nothing_left), "padding"),
+    "output padding too large": (
+        _beyond("output_padding", lambda valid, place: max(valid.stride[place], valid.dilation[place])),
+        "output_padding",
+    ),
     "negative output padding": (_numbers("output_padding", *NEGATIVE), "output_padding"),
     **_SHARED,
     **_OF_CHANNELS,
 }
 _POOLING: Faults = {
-    "window larger than the input": (_large_kernel, "kernel"),
-    "padding over half of the kernel": (_half_padding, "padding"),
+    "window larger than the input": (_beyond("kernel", _large_kernel), "kernel"),
+    "padding over half of the kernel": (
+        _beyond("padding", lambda valid, place: valid.kernel[place] // 2 + 1),
+        "padding",
+    ),
     _PADDING_ALONE: (_padding_alone, "dilation padding"),
     **_SHARED,
 }

@@ -116,39 +116,25 @@ def elementwise(problem: Problem) -> Iterator[Operation]:
 
 def _shared_faults(name: str, f: Function) -> Iterator[Fault]:
     """The faults that any function's backward can have."""
-    for kind, claim, at in (
-        (
-            "derivative-at-output",
-            "evaluates the derivative at the output, where it should be evaluated at the input",
-            lambda x, g: f(x),
-        ),
-        (
-            "mask-inverted",
-            "takes the derivative at -x, where it should be taken at x: a mask or a comparison is inverted",
-            lambda x, g: -x,
-        ),
-        (
-            "mask-from-cotangent",
-            "takes the derivative, or the mask, from the cotangent, where it should be taken from the input",
-            lambda x, g: g,
-        ),
-        (
-            "derivative-of-magnitude",
-            "takes the derivative at |x|, where it should be taken at x",
-            lambda x, g: x.abs(),
-        ),
-    ):
-        yield Fault(kind, claim, lambda v, g, at=at: v[name] * _derivative(f, at(v[name], g)))  # type: ignore[misc]
+
+    def at(point: Callable[[Tensor, Tensor], Tensor]) -> Forward:
+        return lambda v, g: v[name] * _derivative(f, point(v[name], g))
+
+    claim = "evaluates the derivative at the output, where it should be evaluated at the input"
+    yield Fault("derivative-at-output", claim, at(lambda x, g: f(x)))
+    claim = "takes the derivative at -x, where it should be taken at x: a mask or a comparison is inverted"
+    yield Fault("mask-inverted", claim, at(lambda x, g: -x))
+    claim = "takes the derivative, or the mask, from the cotangent, where it should be taken from the input"
+    yield Fault("mask-from-cotangent", claim, at(lambda x, g: g))
+    claim = "takes the derivative at |x|, where it should be taken at x"
+    yield Fault("derivative-of-magnitude", claim, at(lambda x, g: x.abs()))
     claim = "multiplies the cotangent by the value f(x), where it should be the derivative"
     yield Fault("value-for-derivative", claim, _times(name, f))
     for label, form in _MISREMEMBERED.items():
         claim = f"multiplies the cotangent by {label}, which is not the derivative"
         yield Fault("wrong-derivative", claim, _times(name, lambda x, form=form: form(f(x))), SPECIFIC + HALF_STEP)  # type: ignore[misc]
     if f in _PRODUCTS:
-        for term, slope in (
-            ("x·s'(x)", lambda x: f(x) / x),
-            ("s(x)", lambda x: _derivative(f, x) - f(x) / x),
-        ):
+        for term, slope in (("x·s'(x)", lambda x: f(x) / x), ("s(x)", lambda x: _derivative(f, x) - f(x) / x)):
             claim = f"lacks the term {term} of the derivative of x·s(x)"
             yield Fault("product-term-missing", claim, _times(name, slope), SPECIFIC - TIE_BREAK)
     if f in _OUTPUT_FORMS:
