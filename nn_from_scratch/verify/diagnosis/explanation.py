@@ -76,6 +76,7 @@ class Hypothesis:
             out those that can propose nothing as simple as what fits.
         propose: The function.
         scalable: Whether its explanations may be combined with a wrong sign or a factor that has a name.
+        any_shape: Whether it can explain a gradient of another shape than the tensor's; others are not asked to.
         experimental: Whether it needs gradients of other experiments; it is left out where a plain explanation fits.
     """
 
@@ -83,6 +84,7 @@ class Hypothesis:
     simplest: float
     propose: Callable[[Problem, Probes], Iterator[Explanation]]
     scalable: bool
+    any_shape: bool
     experimental: bool
 
 
@@ -93,26 +95,30 @@ _Given = Callable[[Problem], Iterator[Explanation]]
 _Experiment = Callable[[Problem, Probes], Iterator[Explanation]]
 
 
-def hypothesis(group: str, *, simplest: float, scalable: bool = True) -> Callable[[_Given], _Given]:
+def hypothesis(
+    group: str, *, simplest: float, scalable: bool = True, any_shape: bool = False
+) -> Callable[[_Given], _Given]:
     """Register a function from a problem to explanations, which looks only at what the problem states.
 
     Args:
-        group, simplest, scalable: See `Hypothesis`.
+        group, simplest, scalable, any_shape: See `Hypothesis`.
     """
 
     def register(propose: _Given) -> _Given:
-        given = Hypothesis(group, simplest, lambda problem, probes: propose(problem), scalable, False)
+        given = Hypothesis(group, simplest, lambda problem, probes: propose(problem), scalable, any_shape, False)
         HYPOTHESES.append(given)
         return propose
 
     return register
 
 
-def experiment(group: str, *, simplest: float, scalable: bool = True) -> Callable[[_Experiment], _Experiment]:
+def experiment(
+    group: str, *, simplest: float, scalable: bool = True, any_shape: bool = False
+) -> Callable[[_Experiment], _Experiment]:
     """Register a function from a problem and its probes to explanations; the arguments are those of `hypothesis`."""
 
     def register(propose: _Experiment) -> _Experiment:
-        HYPOTHESES.append(Hypothesis(group, simplest, propose, scalable, True))
+        HYPOTHESES.append(Hypothesis(group, simplest, propose, scalable, any_shape, True))
         return propose
 
     return register

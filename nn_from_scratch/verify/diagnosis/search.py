@@ -57,7 +57,7 @@ def explain(
     problem = pose(analytic, numeric, tolerance, context)
     if problem.same_shape and not problem.wrong.any():
         return None
-    if not problem.finite:
+    if not problem.analytic.isfinite().all():
         return _not_finite(problem, subject)
     found = _simplest(problem)
     return _diagnosis(subject, found) if found else None
@@ -69,6 +69,8 @@ def _simplest(problem: Problem) -> list[tuple[str, Explanation]]:
     # Experiments come last, since they cost forward passes.
     for hypothesis in sorted(HYPOTHESES, key=lambda h: (h.experimental, h.simplest)):
         if best < hypothesis.simplest or (hypothesis.experimental and best <= PLAIN):
+            continue
+        if not (problem.same_shape or hypothesis.any_shape):
             continue
         for candidate in hypothesis.propose(problem, probes):
             for explanation in _with_factor(problem, hypothesis, candidate):

@@ -12,14 +12,8 @@ from typing import Any, Generic, TypeVar
 from hypothesis import strategies as st
 
 from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.verify.strategies import constants
 from nn_from_scratch.verify.strategies.axes import note_code
-from nn_from_scratch.verify.strategies.constants import (
-    DILATION_OVER_INPUT,
-    EXCESS,
-    INDIVISIBLE_GROUPS,
-    NEGATIVE,
-    WRONG_AXES,
-)
 from nn_from_scratch.verify.strategies.geometries import (
     Convolution,
     Pair,
@@ -97,7 +91,7 @@ def _numbers(name: str, *numbers: int) -> Spoil:
 def _beyond(name: str, first: Callable[[Any, int], int]) -> Spoil:
     """The first number that is too large, or one more, along one of the two axes."""
     return lambda draw, valid: _along(
-        draw, valid, name, lambda place: first(valid, place) + draw(st.integers(0, EXCESS))
+        draw, valid, name, lambda place: first(valid, place) + draw(st.integers(0, constants.EXCESS))
     )
 
 
@@ -115,7 +109,7 @@ def _nothing_left(valid: TransposedConvolution, place: int) -> int:
 def _padding_alone(draw: st.DrawFn, valid: Pooling) -> Pooling:
     """Windows of two entries: the first of them has one on each side of the input."""
     place = draw(st.integers(0, 1))
-    d = draw(st.integers(*DILATION_OVER_INPUT))
+    d = draw(st.integers(*constants.DILATION_OVER_INPUT))
     numbers = {"kernel": 2, "dilation": d, "size": d - 1, "padding": 1}
     changed: dict[str, Any] = {name: _with(getattr(valid, name), place, number) for name, number in numbers.items()}
     return replace(valid, **changed)
@@ -125,7 +119,7 @@ def _indivisible(name: str) -> Spoil:
     other = "out_channels" if name == "in_channels" else "in_channels"
 
     def spoil(draw: st.DrawFn, valid: Convolutional) -> Convolutional:
-        G = draw(st.sampled_from(INDIVISIBLE_GROUPS))
+        G = draw(st.sampled_from(constants.INDIVISIBLE_GROUPS))
         rest = draw(st.integers(1, G - 1))
         count = (getattr(valid, name) // valid.groups, getattr(valid, other) // valid.groups)
         changed: dict[str, Any] = {"groups": G, name: G * count[0] + rest, other: G * count[1]}
@@ -141,7 +135,7 @@ def _wrong_channels(draw: st.DrawFn, valid: Convolutional) -> Shape:
 
 def _wrong_axes(draw: st.DrawFn, valid: A) -> Shape:
     """Its last axes alone, or one more."""
-    axes, longer = draw(st.sampled_from(WRONG_AXES)), (*valid.x_shape, 1)
+    axes, longer = draw(st.sampled_from(constants.WRONG_AXES)), (*valid.x_shape, 1)
     return longer[4 - axes : 4] if axes < 4 else longer
 
 
@@ -151,8 +145,8 @@ Faults = Mapping[str, tuple[Spoil, str]]
 _SHARED: Faults = {
     "zero kernel": (_numbers("kernel", 0), "kernel"),
     "zero stride": (_numbers("stride", 0), "stride"),
-    "negative stride": (_numbers("stride", *NEGATIVE), "stride"),
-    "negative padding": (_numbers("padding", *NEGATIVE), "padding"),
+    "negative stride": (_numbers("stride", *constants.NEGATIVE), "stride"),
+    "negative padding": (_numbers("padding", *constants.NEGATIVE), "padding"),
     "zero dilation": (_numbers("dilation", 0), "dilation"),
     "wrong number of axes": (_wrong_axes, "size"),
 }
@@ -173,7 +167,7 @@ _TRANSPOSED: Faults = {
         _beyond("output_padding", lambda valid, place: max(valid.stride[place], valid.dilation[place])),
         "output_padding",
     ),
-    "negative output padding": (_numbers("output_padding", *NEGATIVE), "output_padding"),
+    "negative output padding": (_numbers("output_padding", *constants.NEGATIVE), "output_padding"),
     **_SHARED,
     **_OF_CHANNELS,
 }

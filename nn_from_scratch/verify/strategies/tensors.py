@@ -9,21 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.verify.strategies import constants
 from nn_from_scratch.verify.strategies.axes import Bounds, bounds, note_code
-from nn_from_scratch.verify.strategies.constants import (
-    AXES,
-    MOST_PRINTED,
-    MOST_SPECIAL,
-    OFFSET,
-    SEEDS,
-    SIDES,
-)
 
 __all__ = ["LAYOUTS", "SPECIAL_VALUES", "shapes", "tensor_snippet", "tensors"]
 
 
 def _offset(x: Tensor) -> Tensor:
-    return torch.cat([x.new_full((OFFSET,), torch.nan), x.flatten()])[OFFSET:].view(x.shape)
+    return torch.cat([x.new_full((constants.OFFSET,), torch.nan), x.flatten()])[constants.OFFSET :].view(x.shape)
 
 
 def _strided(x: Tensor) -> Tensor:
@@ -79,7 +72,7 @@ LAYOUTS = tuple(_LAYOUTS)
 SPECIAL_VALUES = tuple(_SPECIAL)
 
 
-def shapes(*, axes: Bounds = AXES, sides: Bounds = SIDES) -> st.SearchStrategy[tuple[int, ...]]:
+def shapes(*, axes: Bounds = constants.AXES, sides: Bounds = constants.SIDES) -> st.SearchStrategy[tuple[int, ...]]:
     """Shapes, which shrink to the fewest axes and the shortest sides.
 
     Args:
@@ -159,7 +152,7 @@ def _tensors(
     if not possible:
         raise ArgumentError(f"layouts is {layouts}, but a tensor of shape {shape} can have none of them")
     layout = draw(st.sampled_from(possible))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, SEEDS - 1)))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, constants.SEEDS - 1)))
     drawn = torch.complex128 if dtype.is_complex else torch.float64
     x = torch.randn(shape, generator=generator, dtype=drawn).to(dtype)
     if x.numel():
@@ -173,7 +166,7 @@ def _tensors(
 def _place_special(draw: st.DrawFn, x: Tensor, special: list[str]) -> None:
     place = st.integers(0, x.numel() - 1)
     entries = x.view(-1)
-    for index, kind in draw(st.lists(st.tuples(place, st.sampled_from(special)), max_size=MOST_SPECIAL)):
+    for index, kind in draw(st.lists(st.tuples(place, st.sampled_from(special)), max_size=constants.MOST_SPECIAL)):
         numbers = _SPECIAL[kind](torch.finfo(x.dtype))
         entries[index] = draw(st.sampled_from(numbers)) if numbers else entries[draw(place)]
 
@@ -192,7 +185,7 @@ def tensor_snippet(x: Tensor, *, name: str = "x") -> str:
     if not x.numel():
         return f"{name} = torch.empty({shape}, dtype={x.dtype})"
     span = 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-    if lead + span > MOST_PRINTED:
+    if lead + span > constants.MOST_PRINTED:
         return f"# {name} has shape {shape}, strides {strides} and dtype {x.dtype}: too many entries to print"
     stored = x.detach().as_strided((lead + span,), (1,), 0).tolist()
     made = f"torch.tensor([{', '.join(map(_number, stored))}], dtype={x.dtype})"

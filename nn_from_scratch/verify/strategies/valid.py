@@ -12,18 +12,8 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.verify.strategies import constants
 from nn_from_scratch.verify.strategies.axes import Axis, Bounds, bounds, note_code, pick
-from nn_from_scratch.verify.strategies.constants import (
-    BATCH,
-    CHANNELS,
-    DILATION,
-    GROUPS,
-    KERNEL,
-    OUTPUT_PADDING,
-    PADDING,
-    SIZE,
-    STRIDE,
-)
 from nn_from_scratch.verify.strategies.geometries import (
     Convolution,
     Pooling,
@@ -122,15 +112,15 @@ def _geometries(draw: st.DrawFn, kind: type[G], numbers: Numbers, axis: Axis, sq
 
 def convolutions(
     *,
-    batch: Bounds = BATCH,
-    in_channels: Bounds = CHANNELS,
-    out_channels: Bounds = CHANNELS,
-    groups: Bounds = GROUPS,
-    size: Bounds = SIZE,
-    kernel: Bounds = KERNEL,
-    stride: Bounds = STRIDE,
-    padding: Bounds = PADDING,
-    dilation: Bounds = DILATION,
+    batch: Bounds = constants.BATCH,
+    in_channels: Bounds = constants.CHANNELS,
+    out_channels: Bounds = constants.CHANNELS,
+    groups: Bounds = constants.GROUPS,
+    size: Bounds = constants.SIZE,
+    kernel: Bounds = constants.KERNEL,
+    stride: Bounds = constants.STRIDE,
+    padding: Bounds = constants.PADDING,
+    dilation: Bounds = constants.DILATION,
     square: bool = False,
     show: bool = True,
 ) -> st.SearchStrategy[Convolution]:
@@ -159,16 +149,16 @@ def convolutions(
 
 def transposed_convolutions(
     *,
-    batch: Bounds = BATCH,
-    in_channels: Bounds = CHANNELS,
-    out_channels: Bounds = CHANNELS,
-    groups: Bounds = GROUPS,
-    size: Bounds = SIZE,
-    kernel: Bounds = KERNEL,
-    stride: Bounds = STRIDE,
-    padding: Bounds = PADDING,
-    dilation: Bounds = DILATION,
-    output_padding: Bounds = OUTPUT_PADDING,
+    batch: Bounds = constants.BATCH,
+    in_channels: Bounds = constants.CHANNELS,
+    out_channels: Bounds = constants.CHANNELS,
+    groups: Bounds = constants.GROUPS,
+    size: Bounds = constants.SIZE,
+    kernel: Bounds = constants.KERNEL,
+    stride: Bounds = constants.STRIDE,
+    padding: Bounds = constants.PADDING,
+    dilation: Bounds = constants.DILATION,
+    output_padding: Bounds = constants.OUTPUT_PADDING,
     square: bool = False,
     show: bool = True,
 ) -> st.SearchStrategy[TransposedConvolution]:
@@ -194,13 +184,13 @@ def transposed_convolutions(
 
 def poolings(
     *,
-    batch: Bounds = BATCH,
-    channels: Bounds = CHANNELS,
-    size: Bounds = SIZE,
-    kernel: Bounds = KERNEL,
-    stride: Bounds = STRIDE,
-    padding: Bounds = PADDING,
-    dilation: Bounds = DILATION,
+    batch: Bounds = constants.BATCH,
+    channels: Bounds = constants.CHANNELS,
+    size: Bounds = constants.SIZE,
+    kernel: Bounds = constants.KERNEL,
+    stride: Bounds = constants.STRIDE,
+    padding: Bounds = constants.PADDING,
+    dilation: Bounds = constants.DILATION,
     ceil_mode: bool | None = None,
     square: bool = False,
     show: bool = True,

@@ -98,7 +98,7 @@ _OUTPUT_FORMS: Mapping[Function, Function] = {
 
 def elementwise(problem: Problem) -> Iterator[Operation]:
     """Every function of one entry that could be the subject, each with the others' derivatives as faults."""
-    if problem.unary is None or problem.unary[1].shape != problem.unary[2].shape or not problem.same_shape:
+    if problem.unary is None or problem.unary[1].shape != problem.unary[2].shape:
         return
     name = problem.unary[0]
     functions = {**_FUNCTIONS, **_parametrized(problem)}

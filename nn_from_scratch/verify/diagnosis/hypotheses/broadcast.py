@@ -25,11 +25,11 @@ def _without(shape: tuple[int, ...], axes: tuple[int, ...] = ()) -> tuple[int, .
     return tuple(size for axis, size in enumerate(shape) if size != 1 and axis not in axes)
 
 
-@hypothesis("broadcast", simplest=PLAIN)
+@hypothesis("broadcast", simplest=PLAIN, any_shape=True)
 def unsummed(problem: Problem) -> Iterator[Explanation]:
     """More entries than the tensor has; summed over the surplus axes they are right."""
     analytic, shape = problem.analytic, tuple(problem.numeric.shape)
-    if problem.same_shape or not problem.finite:
+    if problem.same_shape:
         return
     for axes in _subsets(range(analytic.dim())):
         if all(analytic.shape[axis] == 1 for axis in axes) or _without(analytic.shape, axes) != _without(shape):
@@ -46,7 +46,7 @@ def unsummed(problem: Problem) -> Iterator[Explanation]:
         )
 
 
-@hypothesis("broadcast", simplest=PLAIN)
+@hypothesis("broadcast", simplest=PLAIN, any_shape=True)
 def summed_away(problem: Problem) -> Iterator[Explanation]:
     """Fewer entries than the tensor has: the true gradient, summed or averaged over axes to be kept."""
     analytic = problem.analytic
@@ -70,8 +70,6 @@ def summed_away(problem: Problem) -> Iterator[Explanation]:
 @hypothesis("broadcast", simplest=SPECIFIC)
 def reduced(problem: Problem) -> Iterator[Explanation]:
     """The right shape, but every place along an axis has the sum or the mean of the true entries."""
-    if not problem.same_shape:
-        return
     for axes, size, where in _reductions(problem):
         total = problem.truth.rearranged(lambda t, over: t.sum(over, keepdim=True).expand_as(t), axes)
         for word, factor in (("sum", 1.0), ("mean", 1.0 / size)):
@@ -92,7 +90,7 @@ def _reductions(problem: Problem) -> Iterator[tuple[tuple[int, ...], int, str]]:
 def passed_on(problem: Problem) -> Iterator[Explanation]:
     """The gradient is the cotangent itself."""
     g = problem.cotangent
-    if g is not None and g.shape == problem.analytic.shape and problem.same_shape:
+    if g is not None and g.shape == problem.numeric.shape:
         claim = "is the cotangent itself, passed on unchanged"
         yield Explanation("cotangent-passed-on", claim, PLAIN, problem.known(g))
 
@@ -105,7 +103,7 @@ def wrong_axes(problem: Problem) -> Iterator[Explanation]:
     the right shape.
     """
     g, shape = problem.cotangent, problem.numeric.shape
-    if g is None or not problem.same_shape:
+    if g is None:
         return
     sums: dict[tuple[int, ...], Tensor] = {
         axes: g.sum(axes).reshape(shape)

@@ -17,7 +17,7 @@ from nn_from_scratch.verify.diagnosis.problem import Problem, plain
 def previous_call(problem: Problem) -> Iterator[Explanation]:
     """The gradient of the previous call, alone or added to the right one."""
     earlier = problem.context.previous_gradient
-    if earlier is None or earlier.shape != problem.analytic.shape or not problem.same_shape:
+    if earlier is None or earlier.shape != problem.numeric.shape:
         return
     before = plain(earlier)
     claim = "is that of the previous call: the backward used a stale record"
@@ -30,7 +30,7 @@ def previous_call(problem: Problem) -> Iterator[Explanation]:
 def accumulated(problem: Problem) -> Iterator[Explanation]:
     """What should have been added to a `.grad` that was not empty."""
     initial = problem.context.initial_grad
-    if initial is None or not problem.same_shape or initial.shape != problem.numeric.shape:
+    if initial is None or initial.shape != problem.numeric.shape:
         return
     start = plain(initial)
     added = problem.numeric - start
@@ -48,8 +48,6 @@ def accumulated(problem: Problem) -> Iterator[Explanation]:
 @hypothesis("terms", simplest=SPECIFIC, scalable=False)
 def missing_term(problem: Problem) -> Iterator[Explanation]:
     """One of the named parts that add up to the gradient is missing, alone, doubled, or of the wrong sign."""
-    if not problem.same_shape:
-        return
     shape, g = problem.numeric.shape, problem.cotangent
     parts = {name: plain(part) for name, part in problem.context.contributions.items() if part.shape == shape}
     if parts:
@@ -62,7 +60,7 @@ def missing_term(problem: Problem) -> Iterator[Explanation]:
 def one_output(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """Of several outputs, one is detached, or alone counted."""
     cotangents = problem.context.cotangents
-    if len(cotangents) < 2 or not problem.same_shape:
+    if len(cotangents) < 2:
         return
     parts: dict[str, Tensor] = {}
     for name in cotangents:
@@ -86,7 +84,7 @@ def _term_faults(problem: Problem, parts: Mapping[str, Tensor], complexity: floa
             yield Explanation(kind, claim, complexity, problem.known(value), details={"term": name})
 
 
-@hypothesis("calls", simplest=PLAIN)
+@hypothesis("calls", simplest=PLAIN, any_shape=True)
 def mistaken(problem: Problem) -> Iterator[Explanation]:
     """A right gradient in the wrong place: that of another tensor, or of another call."""
     context = problem.context

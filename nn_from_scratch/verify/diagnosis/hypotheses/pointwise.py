@@ -34,8 +34,6 @@ _DISTORTIONS: tuple[tuple[str, Callable[[Tensor], Tensor], str], ...] = (
 @hypothesis("distorted", simplest=SPECIFIC, scalable=False)
 def distorted(problem: Problem) -> Iterator[Explanation]:
     """A nonlinear function of each entry: its absolute value, its square, its sign."""
-    if not problem.same_shape or not problem.finite:
-        return
     truth = problem.truth
     for kind, function, claim in _DISTORTIONS:
         value = function(truth.value)
@@ -50,7 +48,7 @@ def distorted(problem: Problem) -> Iterator[Explanation]:
 @hypothesis("clipped", simplest=SPECIFIC)
 def clipped(problem: Problem) -> Iterator[Explanation]:
     """Right inside a band, and cut off at its ends."""
-    if not problem.same_shape or not problem.finite or not problem.telling.any():
+    if not problem.telling.any():
         return
     truth, highest, lowest = problem.truth, float(problem.analytic.max()), float(problem.analytic.min())
     both = max(highest, -lowest)
@@ -70,8 +68,6 @@ def clipped(problem: Problem) -> Iterator[Explanation]:
 @hypothesis("clipped", simplest=COMPOUND, scalable=False)
 def thresholded(problem: Problem) -> Iterator[Explanation]:
     """Right on one side of a magnitude, and zero on the other."""
-    if not problem.same_shape or not problem.finite:
-        return
     truth, gone, kept = problem.truth, problem.wrong, problem.telling
     if not (problem.analytic[gone] == 0).all() or min(int(gone.sum()), int(kept.sum())) < FEWEST_EACH_SIDE:
         return
@@ -89,8 +85,6 @@ def thresholded(problem: Problem) -> Iterator[Explanation]:
 @hypothesis("offset", simplest=COMPOUND, scalable=False)
 def offset(problem: Problem) -> Iterator[Explanation]:
     """The true one plus a constant, or plus a value for each place along one axis."""
-    if not problem.same_shape or not problem.finite:
-        return
     difference, dims = problem.analytic - problem.numeric, problem.numeric.dim()
     weight = 1 / problem.truth.allowed.clamp(min=TINY)
     every = tuple(range(dims))
@@ -113,7 +107,7 @@ def factor_of_tensor(problem: Problem) -> Iterator[Explanation]:
     tensors = {f"{name!r}": tensor for name, tensor in problem.context.tensors.items()}
     tensors |= {f"{name!r}, the output,": tensor for name, tensor in problem.context.outputs.items()}
     for label, tensor in tensors.items():
-        if not problem.same_shape or tensor.shape != problem.numeric.shape or tensor.is_complex():
+        if tensor.shape != problem.numeric.shape or tensor.is_complex():
             continue
         values = plain(tensor)
         for claim, factor in (
@@ -128,7 +122,7 @@ def factor_of_tensor(problem: Problem) -> Iterator[Explanation]:
 @hypothesis("factor", simplest=COMPOUND, scalable=False)
 def scaled_along_axis(problem: Problem) -> Iterator[Explanation]:
     """A factor for each place along one axis; if the factors are a known tensor, it is named."""
-    if not problem.same_shape or not problem.finite or problem.numeric.dim() < 2:
+    if problem.numeric.dim() < 2:
         return
     numeric, analytic, dims = problem.numeric, problem.analytic, problem.numeric.dim()
     weight = 1 / problem.truth.allowed.square().clamp(min=TINY)

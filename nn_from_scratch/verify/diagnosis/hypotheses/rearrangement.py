@@ -34,7 +34,7 @@ def _long_axes(tensor: Tensor) -> list[int]:
     return [axis for axis, size in enumerate(tensor.shape) if size > 1]
 
 
-@hypothesis("layout", simplest=PLAIN)
+@hypothesis("layout", simplest=PLAIN, any_shape=True)
 def permuted(problem: Problem) -> Iterator[Explanation]:
     """Axes exchanged or permuted, also with the flipped kernel that often goes with it."""
     dims = problem.numeric.dim()
@@ -67,7 +67,7 @@ def permuted(problem: Problem) -> Iterator[Explanation]:
 @hypothesis("layout", simplest=PLAIN)
 def flipped(problem: Problem) -> Iterator[Explanation]:
     """Reversed along one or more axes, such as a kernel that is correlated where it should be convolved."""
-    if not problem.same_shape or not problem.same_values:
+    if not problem.same_values:
         return
     long = _long_axes(problem.numeric)[:MOST_AXES]
     for axes in (axes for count in range(1, len(long) + 1) for axes in combinations(long, count)):
@@ -81,7 +81,7 @@ def flipped(problem: Problem) -> Iterator[Explanation]:
 @hypothesis("layout", simplest=PLAIN)
 def rolled(problem: Problem) -> Iterator[Explanation]:
     """Rolled along an axis, or by one along two: what leaves at one end comes in at the other."""
-    if not problem.same_shape or not problem.same_values:
+    if not problem.same_values:
         return
     long, shape = _long_axes(problem.numeric), problem.numeric.shape
     moves: list[tuple[Axes, Axes]] = [((a,), (by,)) for a in long for by in range(1, min(shape[a] - 1, MOST_STEPS) + 1)]
@@ -100,8 +100,6 @@ def rolled(problem: Problem) -> Iterator[Explanation]:
 @hypothesis("layout", simplest=SPECIFIC)
 def shifted(problem: Problem) -> Iterator[Explanation]:
     """Shifted along one or two axes, with zeros or anything else where nothing was shifted to."""
-    if not problem.same_shape or not problem.finite:
-        return
     shape = problem.numeric.shape
     steps = {
         axis: [by for length in range(1, min(LONGEST_SHIFT, size - 2) + 1) for by in (length, -length)]
@@ -129,7 +127,7 @@ def _steps_words(steps: Axes) -> str:
     return " and ".join(f"{step:+d}" for step in dict.fromkeys(steps))
 
 
-@hypothesis("layout", simplest=PLAIN)
+@hypothesis("layout", simplest=PLAIN, any_shape=True)
 def reshaped(problem: Problem) -> Iterator[Explanation]:
     """The values in memory order under another shape: `reshape` where axes should have been permuted."""
     if not problem.same_values:
@@ -153,7 +151,7 @@ def reshaped(problem: Problem) -> Iterator[Explanation]:
 @hypothesis("layout", simplest=FITTED, scalable=False)
 def reordered(problem: Problem) -> Iterator[Explanation]:
     """Whole slices along one axis in another order: an inverse permutation, gates exchanged."""
-    if not problem.same_shape or not problem.same_values:
+    if not problem.same_values:
         return
     for axis in _long_axes(problem.numeric):
         size = problem.numeric.shape[axis]
@@ -172,7 +170,7 @@ def reordered(problem: Problem) -> Iterator[Explanation]:
 @hypothesis("layout", simplest=PLAIN)
 def conjugated(problem: Problem) -> Iterator[Explanation]:
     """A complex gradient with the wrong sign in its imaginary part: torch's convention is the conjugate."""
-    if problem.same_shape and problem.complex:
+    if problem.complex:
         turned = problem.numeric.clone()
         turned[..., 1] *= -1
         claim = "is the complex conjugate of the true one"

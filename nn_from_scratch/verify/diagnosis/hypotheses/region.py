@@ -46,7 +46,7 @@ class IndexSet:
 @hypothesis("region", simplest=SPECIFIC, scalable=False)
 def regional(problem: Problem) -> Iterator[Explanation]:
     """The wrong entries, or the right ones, are those whose index is in a nameable set along each axis."""
-    if not problem.same_shape or not problem.wrong.any() or not problem.telling.any():
+    if not problem.telling.any():
         return
     inside, outside = (_box(problem, problem.wrong, problem.telling), _box(problem, problem.telling, problem.wrong))
     # Along a single axis both hold, and say the same of complementary places: the simpler words are wanted.
@@ -193,7 +193,7 @@ def _distinct(problem: Problem, mask: Tensor) -> int:
 @hypothesis("region", simplest=SPECIFIC + HALF_STEP, scalable=False)
 def where_condition(problem: Problem) -> Iterator[Explanation]:
     """The wrong entries are those where x, or the cotangent, has one sign or lies beyond one."""
-    if not problem.same_shape or not problem.wrong.any() or not problem.telling.any():
+    if not problem.telling.any():
         return
     context = problem.context
     sources = {"the cotangent": context.only_cotangent}

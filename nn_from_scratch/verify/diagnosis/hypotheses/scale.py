@@ -15,9 +15,8 @@ from nn_from_scratch.verify.diagnosis.problem import Problem, UncertainTensor
 @hypothesis("zero", simplest=TRIVIAL, scalable=False)
 def zero(problem: Problem) -> Iterator[Explanation]:
     """Every entry is zero; the true gradient is not."""
-    if problem.same_shape:
-        nothing = torch.zeros_like(problem.numeric)
-        yield Explanation("zero", "is zero everywhere", TRIVIAL, UncertainTensor(nothing, nothing))
+    nothing = torch.zeros_like(problem.numeric)
+    yield Explanation("zero", "is zero everywhere", TRIVIAL, UncertainTensor(nothing, nothing))
 
 
 @hypothesis("factor", simplest=SIGN, scalable=False)
@@ -29,7 +28,7 @@ def sign(problem: Problem) -> Iterator[Explanation]:
 @hypothesis("factor", simplest=PLAIN, scalable=False)
 def factor(problem: Problem) -> Iterator[Explanation]:
     """The gradient is a constant times the true one."""
-    found = any_factor(problem.analytic, problem.truth, problem) if problem.same_shape else None
+    found = any_factor(problem.analytic, problem.truth, problem)
     if found is not None:
         level, fitted = (PLAIN, 0) if found.known else (SPECIFIC, 1)
         prediction = problem.truth.scaled(found.value)

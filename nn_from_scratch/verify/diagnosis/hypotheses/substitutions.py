@@ -49,7 +49,7 @@ def ignored(problem: Problem, probes: Probes) -> Iterator[Explanation]:
             yield Explanation("cotangent-reduced", claim, SPECIFIC, problem.known(factor * for_ones))
 
 
-@experiment("cotangent", simplest=FITTED, scalable=False)
+@experiment("cotangent", simplest=FITTED, scalable=False, any_shape=True)
 def independent(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """The subject gives the same for another cotangent, whatever that gradient may be."""
     second = problem.context.gradient_for_other_cotangent
@@ -104,7 +104,7 @@ def _cotangents(g: Tensor) -> Variants:
 def one_slice(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """Only the first or last sample or position contributes, or it is missing: `=` for `+=` in a loop."""
     g = problem.context.only_cotangent
-    if g is None or not problem.same_shape:
+    if g is None:
         return
     name = next(iter(problem.context.cotangents))
     for axis, size in enumerate(g.shape):
@@ -127,9 +127,7 @@ def one_slice(problem: Problem, probes: Probes) -> Iterator[Explanation]:
 def wrong_operand(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """What the true gradient would be if one tensor had another value."""
     context = problem.context
-    if not problem.same_shape or not context.cotangents:
-        return
-    for name, tensor in context.tensors.items():
+    for name, tensor in context.tensors.items() if context.cotangents else ():
         for kind, claim, other, complexity in _operands(problem, name, tensor) if tensor.is_floating_point() else ():
             gradient = probes.true_gradient(context.cotangents, {name: other})
             if gradient is not None and gradient.shape == problem.numeric.shape:
