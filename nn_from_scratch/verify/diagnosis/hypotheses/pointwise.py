@@ -105,7 +105,7 @@ def offset(problem: Problem) -> Iterator[Explanation]:
 def factor_of_tensor(problem: Problem) -> Iterator[Explanation]:
     """The true one times a known tensor of its shape, or divided by it."""
     tensors = {f"{name!r}": tensor for name, tensor in problem.context.tensors.items()}
-    tensors |= {f"{name!r}, the output,": tensor for name, tensor in problem.context.outputs.items()}
+    tensors |= {f"{name!r} (the output)": tensor for name, tensor in problem.context.outputs.items()}
     for label, tensor in tensors.items():
         if tensor.shape != problem.numeric.shape or tensor.is_complex():
             continue
