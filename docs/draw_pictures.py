@@ -28,7 +28,7 @@ from nn_from_scratch.storage import write_atomically
 __all__ = ["PICTURES", "main"]
 
 FOLDER = Path(__file__).parent / "pictures"
-# The colours of the reports, which the colour-blind tell apart, on a light and on a dark ground.
+# The colors of the reports, which the color-blind tell apart, on a light and on a dark ground.
 INDIGO, RUST, GREEN = PALETTE[:3]
 
 
@@ -79,11 +79,11 @@ def draw_sensitivity(path: Path) -> None:
     figure = Figure(figsize=(9, 3.9), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(rows))
-    for (label, values), colour, marker in zip(found.items(), (INDIGO, RUST, GREEN), "os^", strict=True):
-        axes.plot([math.nan if v is None else v for v in values], places, marker, color=colour, label=label, ms=8)
+    for (label, values), color, marker in zip(found.items(), (INDIGO, RUST, GREEN), "os^", strict=True):
+        axes.plot([math.nan if v is None else v for v in values], places, marker, color=color, label=label, ms=8)
         for place, value in zip(places, values, strict=True):
             if value is None:
-                axes.plot(0.6, place, marker, color=colour, mfc="none", ms=8)
+                axes.plot(0.6, place, marker, color=color, mfc="none", ms=8)
     axes.set(xscale="log", xlim=(2e-13, 1.2), ylim=(len(rows) - 0.5, -0.5))
     axes.set_yticks(places, [label for label, _, _ in rows])
     axes.set_xlabel("relative error of the gradient that is found with every seed (hollow: not even 0.1 is)")
@@ -130,8 +130,8 @@ def draw_kink(path: Path) -> None:
     left, right = figure.subplots(1, 2)
     t = np.linspace(-0.12, 0.12, 400)
     left.plot(t, kinked(t), color=GREEN)
-    for h, colour, label in ((0.1, RUST, "wide step, h = 0.1"), (0.02, INDIGO, "narrow step, h = 0.02")):
-        left.plot([-h, h], [kinked(-h), kinked(h)], color=colour, marker="o", label=label)
+    for h, color, label in ((0.1, RUST, "wide step, h = 0.1"), (0.02, INDIGO, "narrow step, h = 0.02")):
+        left.plot([-h, h], [kinked(-h), kinked(h)], color=color, marker="o", label=label)
     left.set(xlabel="t, along the direction", ylabel="φ(t) - φ(0)")
     left.legend()
 
@@ -139,12 +139,12 @@ def draw_kink(path: Path) -> None:
         return np.exp(t) - 1
 
     steps = np.logspace(-4, -0.5, 60)
-    for function, colour, marker, label in (
+    for function, color, marker, label in (
         (smooth, GREEN, "s", "smooth: exp(t)"),
         (kinked, RUST, "o", f"kink at t = {where}"),
     ):
         even = np.abs(function(steps) + function(-steps)) / (2 * steps)
-        right.loglog(steps, even, color=colour, marker=marker, ms=3, label=label)
+        right.loglog(steps, even, color=color, marker=marker, ms=3, label=label)
     right.axvline(where, color=RUST, linestyle=":")
     right.set(xlabel="step h", ylabel="even part, |φ(h) + φ(-h) - 2φ(0)| / 2h")
     right.legend()

@@ -2,7 +2,7 @@
 
     python examples/custom_function.py
 
-The forward is a layer normalisation. The first backward takes the deviation for a constant, which makes a network learn
+The forward is a layer normalization. The first backward takes the deviation for a constant, which makes a network learn
 a little worse and nothing crash. The second one is right.
 """
 
@@ -22,9 +22,9 @@ class Wrong(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
         """Give y, of x's shape; gain has the shape of its last axis."""
-        centred = x - x.mean(-1, keepdim=True)
-        sigma = (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-        z = centred / sigma
+        centered = x - x.mean(-1, keepdim=True)
+        sigma = (centered.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        z = centered / sigma
         ctx.save_for_backward(z, sigma, gain)
         return gain * z
 

@@ -74,7 +74,7 @@ class UNet(nn.Container):
 
 
 def verify() -> Report:
-    """Hold the whole network's backward against its forward, every parameter by itself."""
+    """Compare the whole network's backward with its forward, every parameter by itself."""
     x = torch.rand(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     return check(UNet(2, dtype=torch.float64), x, checks="gradient")
 

@@ -133,7 +133,7 @@ def _make_ready(row: Row, timing: Timing, steps: dict[str, Step], batches: Seque
 
 def _expect_same_steps(timing: Timing, losses: Tensor, eager: Tensor | None, settings: Settings) -> None:
     if eager is None:
-        timing.void = timing.void or f"{EAGER} does not run here, so there is nothing to hold the losses against"
+        timing.void = timing.void or f"{EAGER} does not run here, so there is nothing to compare the losses with"
         return
     allowed = _SAME_STEP[settings.precision]
     worst = float(((losses - eager).abs() / eager.abs())[:_FIRST_STEPS].max())

@@ -176,7 +176,7 @@ def _import_file(path: Path) -> ModuleType:
         raise ArgumentError(f"target names the file {str(path)!r}, which is not Python source")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    sys.path.insert(0, str(path.resolve().parent))  # its neighbours, as when it is run
+    sys.path.insert(0, str(path.resolve().parent))  # its neighbors, as when it is run
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # user code; its sys.exit(0) must not end as our success

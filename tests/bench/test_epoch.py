@@ -1,4 +1,4 @@
-"""The report's Table I, as benchmarks: an epoch of its model in every row, with the losses held against PyTorch's.
+"""The report's Table I, as benchmarks: an epoch of its model in every row, with the losses compared with PyTorch's.
 
 Run once by default, on a few samples; `tox -e bench -- --benchmark-enable` measures a part of an epoch on the CPU, and
 `-m gpu` on the GPU. The whole table, with its rows interleaved, is `nn-from-scratch bench run table1`.

@@ -56,7 +56,7 @@ class _Through(torch.autograd.Function):
 
 
 def check(spec: Spec, case: Case, algorithm: str, *, fast: bool) -> None:
-    """Hold every gradient of the case against torch's finite differences, with torch's own tolerances."""
+    """Compare every gradient of the case with torch's finite differences, with torch's own tolerances."""
     prepared = prepare(spec, case)
     layer = prepared.subject if spec.repeatable is None else spec.repeatable(prepared.subject)
     inputs = [x.requires_grad_(x.is_floating_point()) for x in prepared.inputs]

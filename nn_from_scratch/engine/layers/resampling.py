@@ -23,7 +23,7 @@ class Upsample(Layer):
     """y at (i, j) = sum of u[i] v[j] x at (k[i], l[j]);   dl/dx at (k, l) = sum of u[i] v[j] g, k[i] = k, l[j] = l.
 
     "nearest": one term, k[i] = floor(i s) with s = H / H' or 1 / scale_factor, and weights 1.
-    "bilinear": two neighbours along each axis. The output's pixel i lies at t = (i + 1/2) s - 1/2 among the
+    "bilinear": two neighbors along each axis. The output's pixel i lies at t = (i + 1/2) s - 1/2 among the
     input's, or with `align_corners` at t = i (H - 1) / (H' - 1); k is floor(t) with weight 1 - (t - k), and k + 1
     with weight t - k.
 
@@ -33,7 +33,7 @@ class Upsample(Layer):
         size: H' = W', or (H', W').
         scale_factor: H' / H = W' / W, or one for each; instead of `size`.
         mode: "nearest" or "bilinear".
-        align_corners: whether the corner pixels' centres stay where they are; for "bilinear" alone.
+        align_corners: whether the corner pixels' centers stay where they are; for "bilinear" alone.
 
     Raises:
         ArgumentError, GeometryError: an argument makes no sense.

@@ -6,7 +6,7 @@
     <!-- test: output -->         the block is what the one before it printed
     <!-- test: not run: WHY -->   and why it cannot be
 
-Without a comment Python is run, and so are the tests that it defines; a shell line is held against the parser of its
+Without a comment Python is run, and so are the tests that it defines; a shell line is compared with the parser of its
 command; toml, yaml and json are parsed. Other languages need a comment. `{directives}` are the site generator's.
 """
 

@@ -475,7 +475,7 @@ def test_gradients_are_the_same_without_grad_and_under_inference_mode(mode: type
     assert torch.equal(found, expected)  # type: ignore[arg-type]  # one input, so one tensor
 
 
-# initialisation stands in test_initialization.py; copies
+# initialization stands in test_initialization.py; copies
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])  # noqa: S301  # our own bytes

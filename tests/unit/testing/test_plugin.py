@@ -16,7 +16,7 @@ def test_elsewhere():
     pass
 """
 
-without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the behaviour without a GPU is tested here")
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the behavior without a GPU is tested here")
 
 
 @pytest.fixture(autouse=True)

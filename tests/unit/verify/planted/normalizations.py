@@ -74,7 +74,7 @@ def _batch_backward(
 
 
 def _small(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Spread out, off centre, and of a variance that does not dwarf ε."""
+    """Spread out, off center, and of a variance that does not dwarf ε."""
     return 0.3 + 0.4 * torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
