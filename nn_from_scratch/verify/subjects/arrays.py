@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.verify.subjects.structure import describe, leaves, tensor_in, with_leaves
+from nn_from_scratch.verify.subjects.structure import describe, leaves, tensor_in, with_leaves, wrap_errors
 
-__all__ = ["as_array", "as_gradient", "cotangent_tree", "in_kind", "match_gradients"]
+__all__ = ["arrays_for", "as_array", "as_gradient", "cotangent_tree", "match_gradients", "numpy_call"]
+
+
+@contextmanager
+def numpy_call(name: str, stage: str) -> Iterator[None]:
+    """Context manager as `wrap_errors`, without gradient recording and without NumPy's warnings."""
+    with torch.no_grad(), np.errstate(all="ignore"), wrap_errors(name, stage):
+        yield
 
 
 def as_array(tensor: Tensor, name: str) -> np.ndarray:
@@ -26,8 +34,8 @@ def as_array(tensor: Tensor, name: str) -> np.ndarray:
         raise SubjectError(f"{name} cannot be handed over as a NumPy array: {error}") from error
 
 
-def in_kind(values: Mapping[str, Tensor], arrays: Collection[str]) -> dict[str, object]:
-    """The values that the subject is called with: arrays for the names in `arrays`, tensors for the rest."""
+def arrays_for(values: Mapping[str, Tensor], arrays: Collection[str]) -> dict[str, object]:
+    """The values that a subject is called with: arrays for the names in `arrays`, tensors for the rest."""
     return {name: as_array(value, name) if name in arrays else value for name, value in values.items()}
 
 
@@ -49,29 +57,23 @@ def as_gradient(value: object, name: str, subject: str) -> Tensor | None:
     if isinstance(value, np.generic | float | int) and not isinstance(value, np.str_ | np.bytes_ | bool):
         return torch.as_tensor(value)
     raise SubjectError(
-        f"backward of {subject} returned {describe(value)} as the gradient of {name}; a tensor, an array or "
-        "None is "
+        f"backward of {subject} returned {describe(value)} as the gradient of {name}; a tensor, an array or None is "
         "expected"
     )
 
 
 def cotangent_tree(raw: object, named: Mapping[str, Tensor], cotangents: Mapping[str, Tensor]) -> object:
-    """The cotangents in the structure of the outputs and in their kind; zeros where one is left out.
+    """The cotangents in the structure and the type of what the forward returned (`raw`, its tensors `named`).
 
-    Args:
-        raw: what the forward returned.
-        named: its tensors by name.
-        cotangents: by output name.
+    Zeros where one is left out.
     """
-    waiting = list(named)
+    waiting = iter(named)
 
     def replace(_: str, leaf: object) -> object:
         if tensor_in(leaf) is None:
             return leaf
-        name = waiting.pop(0)
-        cotangent = cotangents.get(name)
-        if cotangent is None:
-            cotangent = torch.zeros_like(named[name])
+        name = next(waiting)
+        cotangent = cotangents[name] if name in cotangents else torch.zeros_like(named[name])
         return cotangent if isinstance(leaf, Tensor) else as_array(cotangent, f"the cotangent of {name}")
 
     return with_leaves(raw, "y", replace)
@@ -109,9 +111,7 @@ def match_gradients(
                     result[name] = as_gradient(part, name, subject)
             return result
     raise SubjectError(
-        f"backward of {subject} returned {len(parts)} gradients ({describe(returned)}) for {len(inputs)} "
-        "inputs "
-        f"({', '.join(inputs)}), of which {len(differentiable)} are to be differentiated; one for each is "
-        "expected "
+        f"backward of {subject} returned {len(parts)} gradients ({describe(returned)}) for {len(inputs)} inputs "
+        f"({', '.join(inputs)}), of which {len(differentiable)} are to be differentiated; one for each is expected "
         "(None where there is none)"
     )

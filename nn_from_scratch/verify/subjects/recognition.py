@@ -1,42 +1,79 @@
-"""Which form a subject is in."""
+"""The forms of subjects: where they register, and which one an object is in."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-import torch
-from torch import nn
-
-from nn_from_scratch.errors import SubjectError
+from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.protocol import Subject, SubjectOptions
-from nn_from_scratch.verify.subjects.arguments import Arguments, argument_names
-from nn_from_scratch.verify.subjects.autograd import adapt_function
-from nn_from_scratch.verify.subjects.engine import EngineModule, adapt_engine
-from nn_from_scratch.verify.subjects.layer_adaptation import adapt_layer
-from nn_from_scratch.verify.subjects.layer_object import forward_of
-from nn_from_scratch.verify.subjects.pair import adapt_pair
+from nn_from_scratch.verify.subjects.call_arguments import Arguments, argument_names
 from nn_from_scratch.verify.subjects.structure import describe
-from nn_from_scratch.verify.subjects.torch_module import adapt_module
 
-__all__ = ["FORMS", "as_subject"]
+__all__ = ["FORMS", "Form", "as_subject", "forward_of", "plain_name"]
 
-FORMS: Mapping[str, str] = {
-    "engine module": "an object with backward(g), parameters() -> dictionary and clear_saved_tensors()",
-    "torch module": "a torch.nn.Module",
-    "autograd": "a torch.autograd.Function, its .apply, or a callable on tensors that autograd differentiates",
-    "pair": "a tuple (forward, backward) of functions on tensors or NumPy arrays",
-    "layer object": "an object with forward(x) or __call__, and backward(dy) that returns the input's gradient",
-}
+Adapter = TypeVar("Adapter", bound=Callable[..., Subject])
+
+FORMS: dict[str, Form] = {}
+"""The forms by name, in the order in which they are tried."""
 
 
-def as_subject(
-    obj: object,
-    *inputs: object,
-    **options: Any,
-) -> Subject:
+def forward_of(obj: Any) -> Any:
+    """The object's `forward`, or the object itself where it is called instead."""
+    forward = getattr(obj, "forward", None)
+    return forward if callable(forward) else obj
+
+
+def plain_name(obj: Any) -> str:
+    """The name of a function or class, or of the class of an object."""
+    if isinstance(obj, functools.partial):
+        return plain_name(obj.func)
+    plain = inspect.isroutine(obj) or isinstance(obj, type)
+    return str(getattr(obj, "__name__", type(obj).__name__)) if plain else type(obj).__name__
+
+
+@dataclass
+class Form:
+    """One form in which people write a backward; it decorates the adapter, which it registers.
+
+    The adapter gives the subject, from the object, its `Arguments` and its name by keyword. Its further keywords
+    are the options of `as_subject` that the form takes.
+
+    Attributes:
+        name: What reports call it.
+        description: What an object in this form is, for the message that lists the forms.
+        order: Its place among the forms; an object is in the first one that accepts it.
+        accepts: Whether an object is in this form.
+        signature: The callable whose signature names the inputs, and how many of its arguments come before them.
+        label: What messages call an object.
+
+    Raises:
+        ArgumentError: there is a form of that name already.
+    """
+
+    name: str
+    description: str
+    order: float = field(kw_only=True)
+    accepts: Callable[[Any], bool] = field(kw_only=True)
+    signature: Callable[[Any], tuple[object, int]] = field(kw_only=True, default=lambda obj: (forward_of(obj), 0))
+    label: Callable[[Any], str] = field(kw_only=True, default=plain_name)
+
+    def __call__(self, adapt: Adapter) -> Adapter:
+        if self.name in FORMS:
+            raise ArgumentError(f"the form is called {self.name!r}, but a name that no other one has is expected")
+        self.adapt: Callable[..., Subject] = adapt
+        parameters = inspect.signature(adapt).parameters.values()
+        self.options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"name"}
+        FORMS[self.name] = self
+        for form in sorted(FORMS.values(), key=lambda form: form.order):
+            FORMS[form.name] = FORMS.pop(form.name)
+        return adapt
+
+
+def as_subject(obj: object, *inputs: object, **options: Any) -> Subject:
     """Bring something with a hand-written backward into the shape that the verifier works with.
 
     Args:
@@ -55,18 +92,21 @@ def as_subject(
     if isinstance(obj, Subject):
         return obj
     given = SubjectOptions(**options)
-    recognised = given.form if given.form is not None else _form_of(obj)
-    if recognised is None or recognised not in FORMS:
-        found = _found(obj) if given.form is None else f"form={given.form!r}"
-        known = "; ".join(f"{key}: {text}" for key, text in FORMS.items())
-        raise SubjectError(f"the subject is {found}, but these forms are known: {known}")
-    label = given.name if given.name is not None else _name_of(obj)
-    for option, owner in (("parameters", "autograd"), ("mapping", "layer object"), ("cache", "pair")):
-        if getattr(given, option) is not None and recognised != owner:
-            raise SubjectError(
-                f"{option}= is for subjects of the form {owner!r}, but {label} is of the form {recognised!r}"
-            )
-    called, skip = _signature(obj, recognised)
+    if given.form is not None:
+        form = FORMS.get(given.form)
+    else:
+        form = next((known for known in FORMS.values() if known.accepts(obj)), None)
+    if form is None:
+        forms = "; ".join(f"{known.name}: {known.description}" for known in FORMS.values())
+        what = _describe(obj) if given.form is None else f"form={given.form!r}"
+        raise SubjectError(f"the subject is {what}, but these forms are known: {forms}")
+    label = given.name if given.name is not None else form.label(obj)
+    of_one_form = {option: getattr(given, option) for option in ("parameters", "mapping", "cache")}
+    for_form = {option: value for option, value in of_one_form.items() if value is not None}
+    for option in for_form.keys() - form.options:
+        owner = next(known.name for known in FORMS.values() if option in known.options)
+        raise SubjectError(f"{option}= is for subjects of the form {owner!r}, but {label} is of the form {form.name!r}")
+    called, skip = form.signature(obj)
     arguments = Arguments(
         inputs,
         given.keywords or {},
@@ -74,73 +114,11 @@ def as_subject(
         differentiable=given.differentiable,
         subject=label,
     )
-    if recognised == "engine module":
-        return adapt_engine(obj, arguments, name=label)  # type: ignore[arg-type]
-    if recognised == "torch module":
-        return adapt_module(obj, arguments, name=label)  # type: ignore[arg-type]
-    if recognised == "pair":
-        pair: Any = obj
-        return adapt_pair(pair[0], pair[1], arguments, target=obj, name=label, cache=given.cache)
-    if recognised == "layer object":
-        return adapt_layer(obj, arguments, name=label, mapping=given.mapping)
-    function_class = _function_class(obj)
-    function: Any = obj if function_class is None else function_class.apply
-    return adapt_function(function, arguments, target=obj, name=label, parameters=given.parameters)
+    return form.adapt(obj, arguments, name=label, **for_form)
 
 
-def _function_class(obj: object) -> type[torch.autograd.Function] | None:
-    """The `torch.autograd.Function` subclass that an object is, or is the `apply` of."""
-    for candidate in (obj, getattr(obj, "__self__", None)):
-        if isinstance(candidate, type) and issubclass(candidate, torch.autograd.Function):
-            return candidate
-    return None
-
-
-def _form_of(obj: object) -> str | None:
-    if _function_class(obj) is not None:
-        return "autograd"
-    if isinstance(obj, type):
-        return None
-    if isinstance(obj, nn.Module):
-        return "torch module"
-    if isinstance(obj, tuple | list):
-        return "pair" if len(obj) == 2 and all(callable(part) for part in obj) else None
-    if callable(getattr(obj, "backward", None)):
-        if isinstance(obj, EngineModule) and isinstance(obj.parameters(), Mapping):
-            return "engine module"
-        if callable(getattr(obj, "forward", None)) or callable(obj):
-            return "layer object"
-        return None
-    return "autograd" if callable(obj) else None
-
-
-def _signature(obj: Any, form: str) -> tuple[object, int]:
-    """The callable whose signature names the inputs, and how many of its arguments are not inputs."""
-    owner = _function_class(obj)
-    if owner is not None:
-        # Without setup_context the first argument of forward is the context.
-        separate = owner.setup_context is not torch.autograd.Function.setup_context
-        return owner.forward, 0 if separate else 1
-    if form == "pair":
-        return obj[0], 0
-    if form == "autograd":
-        return obj, 0
-    return forward_of(obj), 0
-
-
-def _name_of(obj: Any) -> str:
-    owner = _function_class(obj)
-    if owner is not None:
-        return owner.__name__
-    if isinstance(obj, tuple | list):
-        return " / ".join(_name_of(part) for part in obj)
-    if isinstance(obj, functools.partial):
-        return _name_of(obj.func)
-    plain = inspect.isroutine(obj) or isinstance(obj, type)
-    return str(getattr(obj, "__name__", type(obj).__name__)) if plain else type(obj).__name__
-
-
-def _found(obj: object) -> str:
+def _describe(obj: object) -> str:
+    """A few words about an object in no form."""
     if isinstance(obj, type):
         return f"the class {obj.__name__} (make an object of it first)"
     if isinstance(obj, tuple | list):

@@ -1,4 +1,4 @@
-"""Tensors in nested tuples, lists and dictionaries: their names, and putting others in their places."""
+"""Tensors in nested tuples, lists and dictionaries, and what all forms do with them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from torch import Tensor
 from nn_from_scratch.errors import SubjectError
 
 __all__ = [
+    "add_gradients",
     "dense",
     "describe",
-    "is_array",
     "leaves",
+    "memory_extent",
     "name_outputs",
     "snapshot",
     "tensor_in",
@@ -25,13 +26,8 @@ __all__ = [
 ]
 
 
-def is_array(value: object) -> bool:
-    """Whether a value is a tensor, a NumPy array or a NumPy scalar."""
-    return isinstance(value, Tensor | np.ndarray | np.generic)
-
-
 def leaves(tree: object, name: str) -> Iterator[tuple[str, object]]:
-    """Everything in a tree that is no tuple, list or dictionary, with dotted names that begin with `name`."""
+    """Everything in a tree but its tuples, lists and dictionaries, with dotted names that begin with `name`."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             yield from leaves(value, f"{name}.{key}")
@@ -77,37 +73,38 @@ def name_outputs(raw: object, subject: str) -> dict[str, Tensor]:
     Raises:
         SubjectError: there is no tensor in it.
     """
-    named: dict[str, Tensor] = {}
     if isinstance(raw, Mapping):
-        parts: Iterator[tuple[str, object]] = ((str(key), value) for key, value in raw.items())
+        parts: Mapping[str, object] = {str(key): value for key, value in raw.items()}
     elif isinstance(raw, tuple | list):
-        parts = ((f"y{place}", value) for place, value in enumerate(raw))
+        parts = {f"y{place}": value for place, value in enumerate(raw)}
     else:
-        parts = iter([("y", raw)])
-    for prefix, part in parts:
+        parts = {"y": raw}
+    named: dict[str, Tensor] = {}
+    for prefix, part in parts.items():
         for name, leaf in leaves(part, prefix):
             try:
                 tensor = tensor_in(leaf)
-            except (
-                TypeError,
-                ValueError,
-            ) as error:  # negative strides, a byte order that torch does not have
+            except (TypeError, ValueError) as error:  # negative strides, a byte order that torch does not have
                 raise SubjectError(f"forward of {subject} returned an array that torch cannot view: {error}") from error
             if tensor is not None:
                 named[name] = tensor
     if not named:
         raise SubjectError(
-            f"forward of {subject} returned {describe(raw)}; a tensor, an array, or a tuple, list or "
-            "dictionary of "
+            f"forward of {subject} returned {describe(raw)}; a tensor, an array, or a tuple, list or dictionary of "
             "them is expected"
         )
     return named
 
 
+def add_gradients(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """The sum of two gradients; None counts as zero."""
+    return b if a is None else a if b is None else a + b
+
+
 def describe(value: object) -> str:
     """A few words for messages: the type of a value, and its shape or length."""
-    if is_array(value):
-        return f"a {type(value).__name__} of shape {tuple(value.shape)}"  # type: ignore[attr-defined]
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"
     if isinstance(value, tuple | list | Mapping):
         return f"a {type(value).__name__} of length {len(value)}"
     return f"a {type(value).__name__}" if value is not None else "None"
@@ -115,7 +112,7 @@ def describe(value: object) -> str:
 
 @contextmanager
 def wrap_errors(name: str, stage: str) -> Iterator[None]:
-    """Turn whatever the subject raises into a `SubjectError` that names it.
+    """Context manager that turns whatever a subject raises into a `SubjectError` that names it.
 
     Raises:
         SubjectError: the body raised an exception or called `sys.exit`; what it raised becomes the cause.
@@ -129,14 +126,15 @@ def wrap_errors(name: str, stage: str) -> Iterator[None]:
         raise SubjectError(f"{stage} of {name} raised {type(error).__name__}{': ' + text if text else ''}") from error
 
 
-def _extent(tensor: Tensor) -> int:
+def memory_extent(tensor: Tensor) -> int:
+    """How many entries of memory lie between a tensor's first and last one, both included."""
     if tensor.numel() == 0:
         return 0
     return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def snapshot(tensor: Tensor, *, offset: bool = True) -> Tensor:
-    """A detached copy with the same shape, dtype, device and strides, in memory of its own.
+    """A detached copy with the same shape, dtype, device and strides, in new memory.
 
     An expanded tensor stays expanded. With `offset` the copy begins as far into its memory as the original
     does, so that code which forgets the storage offset is still wrong on it.
@@ -148,7 +146,7 @@ def snapshot(tensor: Tensor, *, offset: bool = True) -> Tensor:
         return tensor.clone()  # the usual case, at a sixth of the price
     start = tensor.storage_offset() if offset else 0
     lead = tensor.storage_offset() - start
-    flat = tensor.as_strided((start + _extent(tensor),), (1,), lead).clone()
+    flat = tensor.as_strided((start + memory_extent(tensor),), (1,), lead).clone()
     return flat.as_strided(tensor.shape, tensor.stride(), start)
 
 
@@ -159,9 +157,8 @@ def dense(tensor: Tensor, name: str, subject: str) -> Tensor:
         SubjectError: it is sparse, quantized or nested.
     """
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+        quantized = " and is quantized" if tensor.is_quantized else ""
         raise SubjectError(
-            f"{name} of {subject} has layout "
-            f"{tensor.layout}{' and is quantized' if tensor.is_quantized else ''}; "
-            "only dense strided tensors can be verified"
+            f"{name} of {subject} has layout {tensor.layout}{quantized}; only dense strided tensors can be verified"
         )
     return tensor

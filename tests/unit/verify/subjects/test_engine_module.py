@@ -86,8 +86,8 @@ class Forgetful(Linear):
         return y
 
 
-def linear(kind: type[Module] = Linear) -> Module:
-    return kind(weight=torch.linspace(-1, 1, 15).reshape(3, 5))
+def linear(made: type[Module] = Linear) -> Module:
+    return made(weight=torch.linspace(-1, 1, 15).reshape(3, 5))
 
 
 X = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
@@ -112,7 +112,7 @@ def test_the_module_itself_is_left_alone() -> None:
 
 def test_parameters_take_another_dtype() -> None:
     subject = as_subject(linear(), X)
-    run = subject.run({slot.name: slot.value.double() for slot in subject.operands})
+    run = subject.run({operand.name: operand.value.double() for operand in subject.operands})
     found = run.backward({"y": torch.ones(4, 3, dtype=torch.float64)})
     assert {None if g is None else g.dtype for g in found.values()} == {torch.float64}
 

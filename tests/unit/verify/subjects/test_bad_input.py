@@ -1,4 +1,4 @@
-"""Subjects that misbehave, and inputs that make no sense: a finding or a clear error, never a pass, never a crash."""
+"""Subjects that misbehave, and inputs that make no sense: wrong or a clear error, never a pass, never a crash."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,26 +13,17 @@ from nn_from_scratch.verify import Report, Verdict, check
 from nn_from_scratch.verify.contracts import CONTRACTS
 from nn_from_scratch.verify.results import CheckContext
 from nn_from_scratch.verify.subjects import as_subject
+from tests.functions import function
 
 X = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 ARRAY = X.numpy()
 
 
-def function(backward: Callable[[Any, Tensor], Any]) -> Callable[..., Any]:
-    class Sine(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            ctx.save_for_backward(x)
-            return x.sin()
-
-        @staticmethod
-        def backward(ctx: Any, g: Tensor) -> Any:
-            return backward(ctx, g)
-
-    return Sine.apply
+def sine(vjp: Callable[[Tensor, Tensor], Any]) -> Callable[..., Any]:
+    return function(torch.sin, vjp)
 
 
-def raises(ctx: Any, g: Tensor) -> Tensor:
+def raises(g: Tensor, x: Tensor) -> Tensor:
     raise KeyError("the cache is empty")
 
 
@@ -43,13 +34,13 @@ def report(subject: object, *inputs: object, **options: Any) -> Report:
 
 
 def test_a_backward_that_raises_is_wrong_and_named() -> None:
-    found = report(function(raises), X)
+    found = report(sine(raises), X)
     assert found.verdict is Verdict.WRONG
     assert "KeyError: 'the cache is empty'" in str(found)
 
 
 def test_a_gradient_of_another_shape_is_wrong() -> None:
-    found = report(function(lambda ctx, g: g[:, :2]), X)
+    found = report(sine(lambda g, x: g[:, :2]), X)
     assert found.verdict is Verdict.WRONG
     assert "invalid gradient" in str(found)
 
@@ -61,7 +52,7 @@ def test_a_wrong_shape_from_a_pair_is_wrong() -> None:
 
 
 def test_too_many_gradients_are_wrong() -> None:
-    found = report(function(lambda ctx, g: (g, g)), X)
+    found = report(sine(lambda g, x: (g, g)), X)
     assert found.verdict is Verdict.WRONG
     assert "incorrect number of gradients" in str(found)
 
@@ -81,13 +72,13 @@ def test_a_gradient_that_is_no_tensor_is_wrong() -> None:
 
 
 def test_nan_is_wrong() -> None:
-    found = report(function(lambda ctx, g: g * float("nan")), X)
+    found = report(sine(lambda g, x: g * float("nan")), X)
     assert found.verdict is Verdict.WRONG
 
 
 def test_no_gradient_at_all_is_no_pass() -> None:
-    report(function(lambda ctx, g: None), X)
-    report(function(lambda ctx, g: None), X.clone().requires_grad_())
+    report(sine(lambda g, x: None), X)
+    report(sine(lambda g, x: None), X.clone().requires_grad_())
     assert report(lambda x: x.detach() * 2, X.clone().requires_grad_()).verdict is Verdict.WRONG
 
 
@@ -130,8 +121,8 @@ def test_an_array_that_torch_lacks_is_an_error() -> None:
 
 @pytest.mark.parametrize("name", CONTRACTS)
 def test_every_contract_survives_every_misbehaviour(name: str) -> None:
-    for backward in (raises, lambda ctx, g: None, lambda ctx, g: g * float("nan"), lambda ctx, g: g[:, :2]):
-        found = CONTRACTS[name](as_subject(function(backward), X), CheckContext())
+    for vjp in (raises, lambda g, x: None, lambda g, x: g * float("nan"), lambda g, x: g[:, :2]):
+        found = CONTRACTS[name](as_subject(sine(vjp), X), CheckContext())
         assert found
     for inputs in ((torch.zeros(0, 5, dtype=torch.float64),), (torch.arange(5),), (torch.tensor(2.0),)):
         assert CONTRACTS[name](as_subject(torch.square, *inputs), CheckContext())

@@ -1,9 +1,9 @@
-"""The inputs of a subject: which tensors are in them, their names, and a call with other values."""
+"""The operands of a subject: the tensors among its arguments and its parameters, and calls with other values."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,18 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
-from nn_from_scratch.verify.protocol import Operand
+from nn_from_scratch.verify.protocol import Operand, Role, Values
 from nn_from_scratch.verify.subjects.structure import dense, leaves, snapshot, with_leaves
 
-__all__ = ["Arguments", "argument_names"]
+__all__ = [
+    "Arguments",
+    "argument_names",
+    "differentiable_names",
+    "parameter_operand",
+    "private_values",
+    "role_names",
+    "unused_name",
+]
 
 
 def argument_names(function: object, count: int, *, skip: int = 0) -> list[str]:
@@ -31,8 +39,39 @@ def argument_names(function: object, count: int, *, skip: int = 0) -> list[str]:
     return [named[i] if i < len(named) else f"input{i}" for i in range(count)]
 
 
+def parameter_operand(name: str, tensor: Tensor, subject: str, *, frozen: bool = False) -> Operand:
+    """The operand of a parameter, whose gradient is wanted unless it is frozen or not a real floating-point tensor.
+
+    Raises:
+        SubjectError: the tensor is not dense.
+    """
+    real = tensor.is_floating_point() and not frozen
+    value = snapshot(dense(tensor, name, subject), offset=False)
+    return Operand(name=name, role="parameter", differentiable=real, required=real, value=value)
+
+
+def role_names(operands: Iterable[Operand], role: Role) -> list[str]:
+    """The names of the operands in that role."""
+    return [operand.name for operand in operands if operand.role == role]
+
+
+def differentiable_names(operands: Iterable[Operand]) -> list[str]:
+    """The names of the operands that have a gradient."""
+    return [operand.name for operand in operands if operand.differentiable]
+
+
+def private_values(operands: Iterable[Operand], values: Values) -> dict[str, Tensor]:
+    """Copies of the values, and of the starting values of the operands that have none, with their layout."""
+    return {operand.name: snapshot(values.get(operand.name, operand.value)) for operand in operands}
+
+
+def unused_name(name: str, taken: Collection[str], prefix: str) -> str:
+    """The name, with a prefix if it is taken."""
+    return f"{prefix}.{name}" if name in taken else name
+
+
 class Arguments:
-    """Positional and keyword arguments, with every tensor or array in them a named slot.
+    """Positional and keyword arguments; every tensor or array in them is a named operand.
 
     Args:
         inputs: positional arguments; tensors, arrays, other values, and nested tuples, lists, dictionaries of
@@ -58,7 +97,7 @@ class Arguments:
         subject: str,
     ) -> None:
         if len(names) != len(inputs):
-            raise ArgumentError(f"names has {len(names)} entries for {len(inputs)} inputs; give one for each")
+            raise ArgumentError(f"names has {len(names)} entries, but one for each of {len(inputs)} inputs is expected")
         self._inputs = tuple(zip(names, inputs, strict=True))
         self._keywords = dict(keywords)
         found: dict[str, object] = {}
@@ -66,11 +105,11 @@ class Arguments:
             for leaf_name, leaf in leaves(tree, name):
                 if isinstance(leaf, Tensor | np.ndarray):
                     if leaf_name in found:
-                        raise ArgumentError(f"two inputs are called {leaf_name!r}; give names= that differ")
+                        raise ArgumentError(f"names calls two inputs {leaf_name!r}, but different names are expected")
                     found[leaf_name] = leaf
         self.arrays = frozenset(name for name, leaf in found.items() if isinstance(leaf, np.ndarray))
         tensors = {name: self._tensor(name, leaf, subject) for name, leaf in found.items()}
-        self.operands = _slots(tensors, differentiable)
+        self.operands = _input_operands(tensors, differentiable)
 
     @staticmethod
     def _tensor(name: str, leaf: object, subject: str) -> Tensor:
@@ -83,44 +122,34 @@ class Arguments:
 
     def call(self, function: Callable[..., Any], values: Mapping[str, object]) -> object:
         """Call a function with these arguments, the operands replaced by `values`."""
-
-        def replace(name: str, leaf: object) -> object:
-            return values.get(name, leaf)
-
         return function(
-            *(with_leaves(tree, name, replace) for name, tree in self._inputs),
-            **{name: with_leaves(tree, name, replace) for name, tree in self._keywords.items()},
+            *(with_leaves(tree, name, values.get) for name, tree in self._inputs),
+            **{name: with_leaves(tree, name, values.get) for name, tree in self._keywords.items()},
         )
 
 
-def _slots(tensors: Mapping[str, Tensor], differentiable: Collection[str] | None) -> tuple[Operand, ...]:
-    if differentiable is not None:
-        for name in differentiable:
-            if name not in tensors:
-                raise ArgumentError(
-                    f"differentiable names {name!r}, but the inputs are {', '.join(tensors) or 'none'}; name "
-                    "some of them"
-                )
-    asked = {name for name, tensor in tensors.items() if tensor.requires_grad}
+def _input_operands(tensors: Mapping[str, Tensor], differentiable: Collection[str] | None) -> tuple[Operand, ...]:
+    for name in differentiable or ():
+        if name not in tensors:
+            known = ", ".join(tensors) or "none at all"
+            raise ArgumentError(f"differentiable names {name!r}, but some of the inputs ({known}) are expected")
+        if not tensors[name].is_floating_point():
+            dtype = tensors[name].dtype
+            raise ArgumentError(
+                f"differentiable names {name!r} of {dtype}, but a real floating-point tensor is expected"
+            )
+    asked = differentiable
+    if asked is None:
+        asked = {name for name, tensor in tensors.items() if tensor.requires_grad} or None
     operands = []
     for name, tensor in tensors.items():
-        real = tensor.is_floating_point()
-        if differentiable is not None:
-            if name in differentiable and not real:
-                raise ArgumentError(
-                    f"differentiable names {name!r}, which has dtype {tensor.dtype}; only real "
-                    "floating-point tensors "
-                    "have a gradient here"
-                )
-            wanted = name in differentiable
-        else:
-            wanted = real and (not asked or name in asked)
+        wanted = tensor.is_floating_point() and (asked is None or name in asked)
         operands.append(
             Operand(
                 name=name,
                 role="input",
                 differentiable=wanted,
-                required=wanted and (differentiable is not None or bool(asked)),
+                required=wanted and asked is not None,
                 value=snapshot(tensor, offset=False),
             )
         )

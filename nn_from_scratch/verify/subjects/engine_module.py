@@ -1,21 +1,29 @@
 """Modules of an engine without autograd: records, `input_index`, and a `backward` that adds to `grad`.
 
-Recognised by what they can do, never by their class.
+Recognized by what they can do, never by their class.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Operand, Run, Subject, Traits, Values
-from nn_from_scratch.verify.subjects.arguments import Arguments
-from nn_from_scratch.verify.subjects.structure import dense, describe, name_outputs, snapshot, wrap_errors
+from nn_from_scratch.verify.subjects.call_arguments import (
+    Arguments,
+    differentiable_names,
+    parameter_operand,
+    private_values,
+    role_names,
+    unused_name,
+)
+from nn_from_scratch.verify.subjects.recognition import Form
+from nn_from_scratch.verify.subjects.structure import add_gradients, describe, name_outputs, wrap_errors
 
 __all__ = ["EngineModule", "EngineSubject", "adapt_engine"]
 
@@ -26,23 +34,18 @@ class EngineModule(Protocol):
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The output, which carries `creator` and `input_index`; a record is kept."""
-        ...
 
     def backward(self, gradwrtoutput: Tensor) -> Tensor | tuple[Tensor | None, ...] | None:
         """Add to each parameter's `grad` and return the input's gradient."""
-        ...
 
     def parameters(self) -> Mapping[str, Tensor]:
         """The parameters by name."""
-        ...
 
     def clear_saved_tensors(self) -> None:
         """Forget all records."""
-        ...
 
     def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> object:
         """Move the parameters."""
-        ...
 
 
 class EngineRun:
@@ -51,48 +54,40 @@ class EngineRun:
     def __init__(self, subject: EngineSubject, module: EngineModule, private: Mapping[str, Tensor]) -> None:
         self._subject = subject
         self.module = module
-        self._inputs = {slot.name: private[slot.name] for slot in subject.operands if slot.role == "input"}
-        self.parameters = subject.labelled(module)
+        self.inputs = {name: private[name] for name in role_names(subject.operands, "input")}
+        self.parameters = subject.labeled_parameters(module)
         with wrap_errors(subject.name, "forward"):
-            raw = subject.arguments.call(module, self._inputs)
+            raw = subject.arguments.call(module, self.inputs)
         named = name_outputs(raw, subject.name)
         self.outputs: Mapping[str, Tensor] = {name: tensor.detach() for name, tensor in named.items()}
         self._indices = {name: _index_of(tensor, subject.name) for name, tensor in named.items()}
 
     @property
     def handed(self) -> Mapping[str, Tensor]:
-        return {name: tensor.detach() for name, tensor in (self._inputs | self.parameters).items()}
-
-    @property
-    def inputs(self) -> Mapping[str, Tensor]:
-        """The very tensors that the module was called with."""
-        return self._inputs
+        return {name: tensor.detach() for name, tensor in (self.inputs | self.parameters).items()}
 
     def propagate(self, cotangents: Cotangents) -> dict[str, Tensor | None]:
         """Call the module's backward for each cotangent; the inputs' gradients, added up."""
-        wanted = [slot.name for slot in self._subject.operands if slot.role == "input"]
+        subject, wanted = self._subject.name, list(self.inputs)
         total: dict[str, Tensor | None] = dict.fromkeys(wanted)
         for name, cotangent in cotangents.items():
             g = cotangent.detach()  # a fresh object, because it gets an attribute; the memory is the caller's
             g.input_index = self._indices[name]  # type: ignore[attr-defined]
-            with wrap_errors(self._subject.name, "backward"):
+            with wrap_errors(subject, "backward"):
                 returned = self.module.backward(g)
             parts = list(returned) if isinstance(returned, tuple | list) else [returned]
             if len(parts) != len(wanted):
                 raise SubjectError(
-                    f"backward of {self._subject.name} returned {describe(returned)}, but there are "
-                    f"{len(wanted)} "
-                    f"inputs ({', '.join(wanted)}); one gradient (or None) for each is expected"
+                    f"backward of {subject} returned {describe(returned)}, but there are {len(wanted)} inputs "
+                    f"({', '.join(wanted)}); one gradient (or None) for each is expected"
                 )
             for label, part in zip(wanted, parts, strict=True):
                 if part is not None and not isinstance(part, Tensor):
                     raise SubjectError(
-                        f"backward of {self._subject.name} returned {describe(part)} as the gradient of "
-                        f"{label}; "
-                        "a tensor or None is expected"
+                        f"backward of {subject} returned {describe(part)} as the gradient of {label}; a tensor or "
+                        "None is expected"
                     )
-                before = total[label]
-                total[label] = part if before is None or part is None else before + part
+                total[label] = add_gradients(total[label], part)
         return total
 
     def backward(self, cotangents: Cotangents) -> Gradients:
@@ -106,7 +101,7 @@ class EngineRun:
 
     def release(self) -> None:
         self.module.clear_saved_tensors()
-        self._inputs, self.outputs = {}, {}
+        self.inputs, self.outputs = {}, {}
 
 
 def _index_of(output: Tensor, name: str) -> int:
@@ -126,28 +121,22 @@ class EngineSubject:
 
     form = "engine module"
 
-    def __init__(self, target: EngineModule, arguments: Arguments, *, name: str, notes: tuple[str, ...] = ()) -> None:
+    notes = ()
+
+    def __init__(self, target: EngineModule, arguments: Arguments, *, name: str) -> None:
         self.target: object = target
         self.name = name
-        self.notes = notes
         self.arguments = arguments
         with wrap_errors(name, "deepcopy"):
             self._module = copy.deepcopy(target)
         self._evaluators: dict[tuple[tuple[torch.dtype, torch.device], ...], EngineModule] = {}
         self._movable = callable(getattr(target, "to", None))
-        inputs = {slot.name for slot in arguments.operands}
-        self._names = {
-            label if label not in inputs else f"parameters.{label}": label for label in self._module.parameters()
-        }
-        self.operands = arguments.operands + tuple(
-            Operand(
-                name=label,
-                role="parameter",
-                differentiable=tensor.is_floating_point(),
-                required=tensor.is_floating_point(),
-                value=snapshot(dense(tensor, label, name), offset=False),
-            )
-            for label, tensor in self.labelled(self._module).items()
+        inputs = role_names(arguments.operands, "input")
+        self._own_names = {unused_name(own, inputs, "parameters"): own for own in self._module.parameters()}
+        parameters = self.labeled_parameters(self._module)
+        self.operands: tuple[Operand, ...] = (
+            *arguments.operands,
+            *(parameter_operand(label, tensor, name) for label, tensor in parameters.items()),
         )
         self.traits = Traits(
             several_pending=True,
@@ -155,15 +144,15 @@ class EngineSubject:
             parameter_gradients="adds",
             freezable=False,
             torch_engine=False,
-            dtypes=self._movable or len(self.operands) == len(arguments.operands),
-            devices=self._movable or len(self.operands) == len(arguments.operands),
+            dtypes=self._movable or not parameters,
+            devices=self._movable or not parameters,
             copies=True,
         )
 
-    def labelled(self, module: EngineModule) -> dict[str, Tensor]:
+    def labeled_parameters(self, module: EngineModule) -> dict[str, Tensor]:
         """The parameters of a copy of the module, by the names of their operands."""
         parameters = module.parameters()
-        return {label: parameters[inner] for label, inner in self._names.items()}
+        return {label: parameters[own] for label, own in self._own_names.items()}
 
     def _prepared(self, private: Mapping[str, Tensor]) -> EngineModule:
         """A copy of the module that holds these parameters."""
@@ -176,82 +165,83 @@ class EngineSubject:
         """A copy for forward passes alone, kept for each dtype and device that its parameters had."""
         if torch.is_inference_mode_enabled():
             return self._prepared(private)  # tensors made in this mode must not be used outside of it
-        key = tuple((private[label].dtype, private[label].device) for label in self._names or private)
+        key = tuple((private[label].dtype, private[label].device) for label in self._own_names or private)
         if key not in self._evaluators:
             self._evaluators[key] = self._prepared(private)
         return self._evaluators[key]
 
     def _place(self, module: EngineModule, private: Mapping[str, Tensor]) -> None:
-        for label, held in self.labelled(module).items():
-            value = private[label]
-            if (held.dtype, held.device) != (value.dtype, value.device):
-                with wrap_errors(self.name, "to()"):
-                    module.to(device=value.device, dtype=value.dtype)
-                break
-        if not self._names and self._movable:
+        """Write values into the parameters; where their dtype or device is another, the whole module moves first."""
+        held = self.labeled_parameters(module)
+        moved = [
+            private[name]
+            for name, p in held.items()
+            if (p.dtype, p.device) != (private[name].dtype, private[name].device)
+        ]
+        if not self._own_names and self._movable:
             # Buffers without parameters (running statistics, class weights) follow the inputs.
-            for value in private.values():
-                if value.is_floating_point() or value.is_complex():
-                    with wrap_errors(self.name, "to()"):
-                        module.to(device=value.device, dtype=value.dtype)
-                    break
-        for label, parameter in self.labelled(module).items():
+            moved = [value for value in private.values() if value.is_floating_point() or value.is_complex()]
+        for value in moved[:1]:
+            with wrap_errors(self.name, "to()"):
+                module.to(device=value.device, dtype=value.dtype)
+        for name, parameter in self.labeled_parameters(module).items():
             with torch.no_grad(), wrap_errors(self.name, "writing a parameter"):
-                parameter.copy_(private[label])
+                parameter.copy_(private[name])
                 parameter.grad = None
 
-    def _private(self, values: Values) -> dict[str, Tensor]:
-        return {slot.name: snapshot(values.get(slot.name, slot.value)) for slot in self.operands}
-
     def forward(self, values: Values) -> Mapping[str, Tensor]:
-        """See `Subject.forward`."""
-        private = self._private(values)
+        private = private_values(self.operands, values)
         module = self._evaluator(private)
-        inputs = {slot.name: private[slot.name] for slot in self.operands if slot.role == "input"}
         try:
             self._place(module, private)
             with wrap_errors(self.name, "forward"):
+                inputs = {name: private[name] for name in role_names(self.operands, "input")}
                 outputs = name_outputs(self.arguments.call(module, inputs), self.name)
         finally:
             module.clear_saved_tensors()
         return {name: tensor.detach() for name, tensor in outputs.items()}
 
     def run(self, values: Values, *, beside: Run | None = None, frozen: Collection[str] = ()) -> EngineRun:
-        """See `Subject.run`."""
         if frozen:
             raise SubjectError(f"{self.name} is an engine module; it has no parameters that can be frozen")
-        private = self._private(values)
+        private = private_values(self.operands, values)
         if isinstance(beside, EngineRun):
             private.update({name: x for name, x in beside.inputs.items() if name not in values})
             return EngineRun(self, beside.module, private)
         return EngineRun(self, self._prepared(private), private)
 
     def backward_together(self, runs: Sequence[Run], cotangents: Sequence[Cotangents]) -> Gradients:
-        """See `Subject.backward_together`."""
-        first = runs[0]
-        assert isinstance(first, EngineRun)
-        for parameter in first.parameters.values():
+        own = [run for run in runs if isinstance(run, EngineRun)]
+        parameters = own[0].parameters
+        for parameter in parameters.values():
             parameter.grad = None
-        total: dict[str, Tensor | None] = {slot.name: None for slot in self.operands if slot.differentiable}
-        for run, given in zip(runs, cotangents, strict=True):
-            assert isinstance(run, EngineRun)
+        total: dict[str, Tensor | None] = dict.fromkeys(differentiable_names(self.operands))
+        for run, given in zip(own, cotangents, strict=True):
             for name, gradient in run.propagate(given).items():
-                if name in total and gradient is not None:
-                    before = total[name]
-                    total[name] = gradient if before is None else before + gradient
-        for name, parameter in first.parameters.items():
+                if name in total:
+                    total[name] = add_gradients(total[name], gradient)
+        for name, parameter in parameters.items():
             if name in total:
                 total[name] = parameter.grad
                 parameter.grad = None
         return total
 
     def rebuilt(self, target: object) -> Subject:
-        """See `Subject.rebuilt`."""
         if not isinstance(target, EngineModule):
-            raise SubjectError(f"{target!r} is no engine module, unlike what {self.name} was made of")
-        return EngineSubject(target, self.arguments, name=self.name, notes=self.notes)
+            raise SubjectError(f"{target!r} is not an engine module, unlike what {self.name} was made of")
+        return EngineSubject(target, self.arguments, name=self.name)
 
 
+def _accepts(obj: Any) -> bool:
+    return not isinstance(obj, type) and isinstance(obj, EngineModule) and isinstance(obj.parameters(), Mapping)
+
+
+@Form(
+    "engine module",
+    "an object with backward(g), parameters() -> dictionary and clear_saved_tensors()",
+    order=10,
+    accepts=_accepts,
+)
 def adapt_engine(module: EngineModule, arguments: Arguments, *, name: str) -> EngineSubject:
     """The subject around an engine module.
 

@@ -1,4 +1,4 @@
-"""Less common ways in which layers, pairs and arrays are written; each is understood, or refused in a sentence."""
+"""Less common forms of layers, pairs and arrays; each is understood, or refused in a sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nn_from_scratch.verify import Verdict, check
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.subjects import as_subject
 from nn_from_scratch.verify.subjects.arrays import as_gradient
-from nn_from_scratch.verify.subjects.places import attribute_at, place_at, substitute
+from nn_from_scratch.verify.subjects.layer_parameters import Place, attribute_at, substitute
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 3))
@@ -178,16 +178,16 @@ def test_a_parameter_is_found_and_its_wrong_gradient_too(make: type[Scaled], nam
 @pytest.mark.parametrize("make", [OnTheArray, GradOnTheArray])
 def test_a_gradient_on_an_array_of_its_own_class_is_found(make: type[Scaled]) -> None:
     subject = as_subject(make(), X)
-    assert [slot.name for slot in subject.operands] == ["x", "w"]
+    assert [operand.name for operand in subject.operands] == ["x", "w"]
 
 
 def test_a_place_in_a_list_a_dictionary_and_an_object_is_read_and_written() -> None:
     owner = types.SimpleNamespace(grads=[1.0, {"w": 2.0}], dw=None)
     for path in ("grads.0", "grads.1.w", "dw"):
-        place = place_at("w", path, path)
+        place = Place("w", path, path)
         place.set_gradient(owner, path)
         assert place.gradient(owner) == path == attribute_at(owner, path)
-    assert place_at("w", "dw", "grads.5").gradient(owner) is None
+    assert Place("w", "dw", "grads.5").gradient(owner) is None
 
 
 Cache = namedtuple("Cache", "x rest")
