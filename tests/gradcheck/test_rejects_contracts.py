@@ -13,24 +13,11 @@ from nn_from_scratch.verify import check_names
 from nn_from_scratch.verify.contracts import CONTRACTS
 from nn_from_scratch.verify.results import CheckContext, CheckResult, Verdict
 from nn_from_scratch.verify.subjects import as_subject
+from tests.functions import function
 from tests.gradcheck import test_rejects
 
 Function = torch.autograd.Function
 KEPT: list[Tensor] = []
-
-
-def made(forward: Callable[[Tensor], Tensor], vjp: Callable[[Tensor, Tensor], Any]) -> Callable[..., Any]:
-    class Made(Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            ctx.save_for_backward(x)
-            return forward(x)
-
-        @staticmethod
-        def backward(ctx: Any, g: Tensor) -> Any:
-            return vjp(g, *ctx.saved_tensors)
-
-    return Made.apply
 
 
 class Product(Function):
@@ -123,7 +110,7 @@ class Stateful(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.x = x.detach()
-        return made(torch.sin, lambda g, _: g * self.x.cos())(x)  # type: ignore[no-any-return]
+        return function(torch.sin, lambda g, _: g * self.x.cos())(x)  # type: ignore[no-any-return]
 
 
 class Coupled:
@@ -235,28 +222,28 @@ class Planted:
 
 PLANTED = [
     Planted("reference_value", "another forward", lambda: torch.sin, options={"reference": torch.cos}),
-    Planted("determinism", "noise in the backward", lambda: made(torch.sin, noisy)),
+    Planted("determinism", "noise in the backward", lambda: function(torch.sin, noisy)),
     Planted("gradient_form", "broadcast dimension kept", summed_pair, (ARRAY, ROW)),
     Planted("gradient_form", "other dtype", lambda: (np.square, lambda dy: dy.astype(np.float32)), (ARRAY,)),
-    Planted("linear_cotangent", "ignored", lambda: made(torch.sin, lambda g, x: x.cos())),
-    Planted("linear_cotangent", "clipped", lambda: made(torch.sin, lambda g, x: g.clamp(-10, 10) * x.cos())),
+    Planted("linear_cotangent", "ignored", lambda: function(torch.sin, lambda g, x: x.cos())),
+    Planted("linear_cotangent", "clipped", lambda: function(torch.sin, lambda g, x: g.clamp(-10, 10) * x.cos())),
     Planted(
         "linear_cotangent",
         "thresholded",
-        lambda: made(torch.sin, lambda g, x: g * (g.abs() > 1e-3) * x.cos()),
+        lambda: function(torch.sin, lambda g, x: g * (g.abs() > 1e-3) * x.cos()),
     ),
     Planted("missing_cotangent", "one cotangent absent", lambda: TwoOutputs),
     Planted("input_layouts", "strides ignored", Refuses),
     Planted(
         "cotangent_layouts",
         "view of the cotangent",
-        lambda: made(torch.sin, lambda g, x: g.view(-1).view(4, 5) * x.cos()),
+        lambda: function(torch.sin, lambda g, x: g.view(-1).view(4, 5) * x.cos()),
     ),
     Planted("no_aliasing", "two gradients in one array", aliased_pair, (ARRAY, ARRAY + 1)),
     Planted(
         "no_aliasing",
         "a gradient is the input",
-        lambda: made(lambda x: x.square().sum() / 2, lambda g, x: x.mul_(1) if bool(g == 1) else x),
+        lambda: function(lambda x: x.square().sum() / 2, lambda g, x: x.mul_(1) if bool(g == 1) else x),
     ),
     Planted("no_aliasing", "a gradient is a saved tensor", lambda: SavedGradient),
     Planted("two_forwards", "state on the module", Stateful),
@@ -265,31 +252,31 @@ PLANTED = [
     Planted("accumulation", "layer adds to one of two", HalfAdds, (ARRAY,)),
     Planted("frozen_slots", "one gradient from another", lambda: Product, (X, X + 5)),
     Planted("without_recording", "other precision without recording", Recording),
-    Planted("records_freed", "input kept in a global", lambda: made(keeps, lambda g, x: g * x.cos())),
+    Planted("records_freed", "input kept in a global", lambda: function(keeps, lambda g, x: g * x.cos())),
     Planted("records_freed", "engine module never forgets", NeverForgets),
     Planted("copies", "deepcopy loses an attribute", NoCopy),
     Planted("batch_consistency", "mean for sum", Coupled, (ARRAY,)),
-    Planted("hidden_infinities", "NaN replaced", lambda: made(torch.sin, lambda g, x: g.nan_to_num() * x.cos())),
-    Planted("hidden_infinities", "clipped", lambda: made(torch.sin, lambda g, x: g.clamp(-1e6, 1e6) * x.cos())),
+    Planted("hidden_infinities", "NaN replaced", lambda: function(torch.sin, lambda g, x: g.nan_to_num() * x.cos())),
+    Planted("hidden_infinities", "clipped", lambda: function(torch.sin, lambda g, x: g.clamp(-1e6, 1e6) * x.cos())),
     Planted(
         "special_values",
         "sigmoid overflows",
-        lambda: made(torch.sigmoid, lambda g, x: g * (-x).exp() / (1 + (-x).exp()) ** 2),
+        lambda: function(torch.sigmoid, lambda g, x: g * (-x).exp() / (1 + (-x).exp()) ** 2),
     ),
     Planted(
         "special_values",
         "slope 3 at zero",
-        lambda: made(torch.relu, lambda g, x: g * torch.where(x == 0, 3.0, (x > 0).to(x))),
+        lambda: function(torch.relu, lambda g, x: g * torch.where(x == 0, 3.0, (x > 0).to(x))),
     ),
     Planted(
         "low_precision",
         "half a product in bfloat16",
-        lambda: made(torch.sin, lambda g, x: g * x.cos() * (1.2 if x.dtype == torch.bfloat16 else 1)),
+        lambda: function(torch.sin, lambda g, x: g * x.cos() * (1.2 if x.dtype == torch.bfloat16 else 1)),
     ),
     Planted(
         "low_precision",
         "float32 through bfloat16",
-        lambda: made(
+        lambda: function(
             torch.sin,
             lambda g, x: (g.bfloat16() * x.cos()).to(g) if g.dtype == torch.float32 else g * x.cos(),
         ),
@@ -299,8 +286,7 @@ PLANTED = [
 
 def verdicts(planted: Planted) -> list[CheckResult]:
     subject = as_subject(planted.make(), *planted.inputs)
-    found = CONTRACTS[planted.check](subject, CheckContext(options=planted.options))
-    return found if isinstance(found, list) else [found]
+    return CONTRACTS[planted.check](subject, CheckContext(options=planted.options))
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: f"{planted.check}: {planted.name}")
@@ -317,6 +303,6 @@ def test_every_check_has_a_planted_fault() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_fault_of_one_device_is_found() -> None:
-    function = made(torch.sin, lambda g, x: g * x.cos() * (1.001 if x.is_cuda else 1))
-    found = CONTRACTS["other_device"](as_subject(function, X), CheckContext())
-    assert [result.verdict for result in (found if isinstance(found, list) else [found])] == [Verdict.WRONG]
+    faulty = function(torch.sin, lambda g, x: g * x.cos() * (1.001 if x.is_cuda else 1))
+    found = CONTRACTS["other_device"](as_subject(faulty, X), CheckContext())
+    assert [result.verdict for result in found] == [Verdict.WRONG]

@@ -1,4 +1,4 @@
-"""Gradients held against what they should be, turned into results."""
+"""Contract checks register here; each compares gradients with what they should be and collects results."""
 
 from __future__ import annotations
 
@@ -9,28 +9,42 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.verify.contracts.baseline import (
-    Baseline,
-    ContractCheck,
-    baseline,
-    fresh_gradients,
+from nn_from_scratch.errors import ArgumentError, SubjectError
+from nn_from_scratch.verify.contracts import constants
+from nn_from_scratch.verify.contracts.baseline_pass import (
+    BaselinePass,
+    baseline_pass,
+    draw_cotangents,
+    gradients_of,
     is_finite,
-    zeros_for,
+    largest_entry,
 )
-from nn_from_scratch.verify.protocol import Gradients, Operand, Subject
+from nn_from_scratch.verify.protocol import Cotangents, Gradients, Operand, Subject, Values
 from nn_from_scratch.verify.results import CheckContext, CheckResult, compare
 
-__all__ = ["ComparisonCollector", "bitwise_equal", "contract", "same_layout", "usable_baseline"]
+__all__ = ["CONTRACTS", "ComparisonCollector", "ContractCheck", "bitwise_equal", "contract", "same_layout"]
+
+ContractCheck = Callable[[Subject, CheckContext], list[CheckResult]]
+
+CONTRACTS: dict[str, ContractCheck] = {}
+"""The contract checks by name, in the order in which they run."""
+_ORDER: dict[str, float] = {}
+
+
+class _Concluded(Exception):  # noqa: N818  not an error: there is nothing to compare with
+    """Ends a check with results."""
 
 
 @dataclass
 class ComparisonCollector:
-    """Collects comparisons of one check; the worst of each tensor becomes its result.
+    """One contract check on one subject: what it compares with, and what it found.
+
+    The worst comparison of each tensor becomes its result.
 
     Attributes:
         check: The check's name.
-        operands: The subject's operands, for the shape of a gradient that is None.
+        subject: The subject.
+        context: Seed, level, factor, options and deadline.
         results: What is wrong, by tensor.
         margin: The largest |difference| / allowed of all comparisons.
         compared: How many comparisons were made.
@@ -38,26 +52,87 @@ class ComparisonCollector:
     """
 
     check: str
-    operands: tuple[Operand, ...]
+    subject: Subject
+    context: CheckContext
     results: dict[str | None, CheckResult] = field(default_factory=dict)
     margin: float = 0.0
     compared: int = 0
     details: dict[str, object] = field(default_factory=dict)
 
-    def gradients(self, found: Gradients, expected: Gradients, allowed: Callable[[str], float], *, when: str) -> None:
+    @property
+    def differentiable(self) -> list[Operand]:
+        """The operands that have a gradient."""
+        return [operand for operand in self.subject.operands if operand.differentiable]
+
+    @property
+    def inputs(self) -> list[Operand]:
+        """The operands that are handed over in a call."""
+        return [operand for operand in self.subject.operands if operand.role == "input"]
+
+    @functools.cached_property
+    def base(self) -> BaselinePass:
+        """The baseline. The check ends, and says why, where nothing can be compared with it."""
+        if not self.differentiable:
+            raise _Concluded(self.undecided("no input and no parameter is a real floating-point tensor"))
+        base = baseline_pass(self.subject, self.context)
+        if not base.cotangents:
+            raise _Concluded(self.undecided("no output is a real floating-point tensor"))
+        if not is_finite(base.outputs):
+            raise _Concluded(self.undecided("the forward value is not finite at the given inputs"))
+        if not is_finite(base.gradients):
+            bad = ", ".join(n for n, g in base.gradients.items() if not is_finite({n: g}))
+            reason = f"the gradient of {bad} holds NaN or infinity although the forward value is finite"
+            raise _Concluded(self.undecided(reason))
+        again = self.filled(gradients_of(self.subject.run(base.values), base.cotangents))
+        for name, gradient in self.filled(base.gradients).items():
+            if gradient.shape != again[name].shape:
+                reason = "two identical passes give gradients of different shapes"
+                raise _Concluded([CheckResult.wrong(self.check, name, reason=reason)])
+            moved = largest_entry(gradient - again[name])
+            if moved > max(base.allowed(name), constants.USABLE_NONDETERMINISM * largest_entry(gradient)):
+                reason = f"nondeterministic: two identical passes differ by up to {moved:.2g} in the gradient of {name}"
+                raise _Concluded(self.undecided(reason))
+        return base
+
+    def vjp(self, cotangents: Cotangents, values: Values | None = None) -> dict[str, Tensor | None]:
+        """Copies of the gradients of a new run, at the values of the baseline or others."""
+        return gradients_of(self.subject.run(self.base.values if values is None else values), cotangents)
+
+    def other_cotangents(self) -> dict[str, Tensor]:
+        """Signed cotangents, other ones than the baseline's."""
+        return draw_cotangents(self.base.outputs, self.context, self.check)
+
+    def filled(self, gradients: Gradients) -> dict[str, Tensor]:
+        """The gradients, with zeros of the operand's shape where there are none."""
+        values = {operand.name: operand.value for operand in self.subject.operands}
+        return {name: torch.zeros_like(values[name]) if g is None else g for name, g in gradients.items()}
+
+    def gradients(
+        self,
+        found: Gradients,
+        expected: Gradients,
+        *,
+        when: str,
+        times: float = 1.0,
+        base: BaselinePass | None = None,
+        allowed: Callable[[str], float] | None = None,
+    ) -> None:
         """Compare gradients entry by entry; None and zeros agree.
 
         Args:
             found: what the subject gave.
             expected: what is right.
-            allowed: the largest |difference| for a slot.
             when: completes the sentence "the gradient differs ...".
+            times: how many allowances of the baseline the difference may be.
+            base: the baseline, where it is another one.
+            allowed: the largest |difference| for an operand, where it is not the baseline's.
         """
-        got, right = zeros_for(found, self.operands), zeros_for(expected, self.operands)
-        for name in right:
-            self.tensor(name, got[name], right[name], allowed(name), when=f"the gradient differs {when}")
+        limit = allowed or (base or self.base).allowed
+        got = self.filled(found)
+        for name, right in self.filled(expected).items():
+            self.tensor(name, got[name], right, times * limit(name), when=f"the gradient differs {when}")
 
-    def tensor(self, name: str | None, found: Tensor, expected: Tensor, allowed: float, *, when: str) -> None:
+    def tensor(self, name: str, found: Tensor, expected: Tensor, allowed: float, *, when: str) -> None:
         """Compare one tensor; `when` is the whole reason."""
         self.compared += 1
         if found.shape != expected.shape:
@@ -81,6 +156,14 @@ class ComparisonCollector:
         """A property without numbers holds."""
         self.compared += 1
 
+    def undecided(self, reason: str) -> list[CheckResult]:
+        """The results of a check that cannot decide."""
+        return [CheckResult.undecided(self.check, reason, details=self.details)]
+
+    def not_applicable(self, reason: str) -> list[CheckResult]:
+        """The results of a check that makes no sense for this subject."""
+        return [CheckResult.not_applicable(self.check, reason, details=self.details)]
+
     def close(self, nothing: str, *, reason: str | None = None) -> list[CheckResult]:
         """The results.
 
@@ -91,62 +174,43 @@ class ComparisonCollector:
         if self.results:
             return [r.with_fields(details={**r.details, **self.details}) for r in self.results.values()]
         if self.compared == 0:
-            return [CheckResult.undecided(self.check, nothing, details=self.details)]
+            return self.undecided(nothing)
         return [CheckResult.correct(self.check, margin=self.margin, reason=reason, details=self.details)]
 
 
-def contract(name: str) -> Callable[[Callable[[Subject, CheckContext], list[CheckResult]]], ContractCheck]:
-    """Name a check, and turn what the subject raises in it into a finding.
+def contract(*, order: float) -> Callable[[Callable[[ComparisonCollector], list[CheckResult]]], ContractCheck]:
+    """Register a function as the contract check of its name.
+
+    What the subject raises in it is wrong.
 
     Args:
-        name: the check's name in results.
+        order: its place among the checks; they run in ascending order.
+
+    Raises:
+        ArgumentError: there is a check of that name already.
     """
 
-    def decorate(check: Callable[[Subject, CheckContext], list[CheckResult]]) -> ContractCheck:
-        @functools.wraps(check)
+    def register(check: Callable[[ComparisonCollector], list[CheckResult]]) -> ContractCheck:
+        name = check.__name__
+
         def guarded(subject: Subject, context: CheckContext) -> list[CheckResult]:
             try:
-                return check(subject, context)
+                return check(ComparisonCollector(name, subject, context))
+            except _Concluded as concluded:
+                results: list[CheckResult] = concluded.args[0]
+                return results
             except SubjectError as error:
                 return [CheckResult.wrong(name, reason=str(error))]
 
+        guarded.__doc__ = check.__doc__
+        if name in CONTRACTS:
+            raise ArgumentError(f"the contract check is called {name!r}, but a name that no other one has is expected")
+        CONTRACTS[name], _ORDER[name] = guarded, order
+        for known in sorted(CONTRACTS, key=_ORDER.__getitem__):
+            CONTRACTS[known] = CONTRACTS.pop(known)
         return guarded
 
-    return decorate
-
-
-def usable_baseline(subject: Subject, context: CheckContext, check: str) -> Baseline | list[CheckResult]:
-    """The baseline, or why there is none that anything can be compared with.
-
-    Raises:
-        SubjectError: the subject raised.
-    """
-    if not any(slot.differentiable for slot in subject.operands):
-        return [CheckResult.undecided(check, "no input and no parameter is a real floating-point tensor")]
-    base = baseline(subject, context)
-    if not base.cotangents:
-        return [CheckResult.undecided(check, "no output is a real floating-point tensor")]
-    if not is_finite(base.outputs):
-        return [CheckResult.undecided(check, "the forward value is not finite at the given inputs")]
-    if not is_finite(base.gradients):
-        bad = ", ".join(n for n, g in base.gradients.items() if g is not None and not is_finite({n: g}))
-        reason = f"the gradient of {bad} holds NaN or infinity although the forward value is finite"
-        return [CheckResult.undecided(check, reason)]
-    again = fresh_gradients(subject, base.values, base.cotangents)
-    for name, gradient in zeros_for(base.gradients, subject.operands).items():
-        other = zeros_for(again, subject.operands)[name]
-        if gradient.shape != other.shape:
-            return [CheckResult.wrong(check, name, reason="two identical passes give gradients of two shapes")]
-        moved = float((gradient - other).abs().max()) if gradient.numel() else 0.0
-        if moved > base.allowed(name, context.factor) and moved > _level(gradient):
-            reason = f"nondeterministic: two identical passes differ by up to {moved:.2g} in the gradient of {name}"
-            return [CheckResult.undecided(check, reason)]
-    return base
-
-
-def _level(gradient: Tensor) -> float:
-    """A thousandth of the largest entry: less than that is rounding in another order, which the noise covers."""
-    return 1e-3 * float(gradient.abs().max()) if gradient.numel() else 0.0
+    return register
 
 
 def same_layout(a: Tensor, b: Tensor) -> bool:

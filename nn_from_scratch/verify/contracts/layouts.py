@@ -9,10 +9,16 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.verify.contracts.baseline import Baseline, baseline, cloned, is_finite, rounding_noise
-from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract, usable_baseline
-from nn_from_scratch.verify.protocol import Subject
-from nn_from_scratch.verify.results import CheckContext, CheckResult
+from nn_from_scratch.verify.contracts.baseline_pass import (
+    BaselinePass,
+    baseline_pass,
+    cloned,
+    gradients_of,
+    is_finite,
+    rounding_noise,
+)
+from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract
+from nn_from_scratch.verify.results import CheckResult
 from nn_from_scratch.verify.subjects.structure import snapshot
 
 __all__ = ["cotangent_layouts", "input_layouts"]
@@ -32,171 +38,107 @@ def _strided(x: Tensor) -> Tensor:
     return larger[..., 1::2]
 
 
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.channels_last_3d)
-
-
 def _variants(x: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The tensor in the layouts that differ from its own."""
+    layouts = []
     if x.dim() >= 2:
-        yield "transposed", _transposed(x)
+        layouts.append(("transposed", _transposed(x)))
     if x.dim() >= 1:
-        yield "strided (every second entry)", _strided(x)
+        layouts.append(("strided (every second entry)", _strided(x)))
     if x.dim() in (4, 5):
-        yield "channels-last", _channels_last(x)
+        memory_format = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
+        layouts.append(("channels-last", x.contiguous(memory_format=memory_format)))
+    for name, variant in layouts:
+        if x.numel() > 1 and (not variant.is_contiguous() or variant.storage_offset() != x.storage_offset()):
+            yield name, variant
 
 
-def _different(variant: Tensor, x: Tensor) -> bool:
-    return variant.numel() > 1 and (not variant.is_contiguous() or variant.storage_offset() != x.storage_offset())
-
-
-@contract("cotangent_layouts")
-def cotangent_layouts(subject: Subject, context: CheckContext) -> list[CheckResult]:
+@contract(order=70)
+def cotangent_layouts(collector: ComparisonCollector) -> list[CheckResult]:
     """The gradient does not depend on the memory layout of the cotangent.
 
     Finds a backward that assumes a contiguous cotangent: PyTorch hands over expanded ones after `sum()`,
     transposed ones after a transposition.
     """
-    check = "cotangent_layouts"
-    base = usable_baseline(subject, context, check)
-    if isinstance(base, list):
-        return base
-    findings = ComparisonCollector(check, subject.operands)
+    base = collector.base
     for output, cotangent in base.cotangents.items():
-        for text, variant in _variants(cotangent):
-            if _different(variant, cotangent):
-                _compare(
-                    subject,
-                    context,
-                    findings,
-                    base,
-                    {**base.cotangents, output: variant},
-                    f"{text} cotangent",
-                )
+        for layout, variant in _variants(cotangent):
+            _compare_cotangent(collector, base, {**base.cotangents, output: variant}, f"{layout} cotangent")
         if cotangent.numel() > 1:
             constant = cotangent.flatten()[0].expand(cotangent.shape)
             plain = {**base.cotangents, output: constant.contiguous()}
-            expected = cloned(subject.run(base.values).backward({n: c.clone() for n, c in plain.items()}))
-            _compare(
-                subject,
-                context,
-                findings,
-                base,
-                {**plain, output: constant},
-                "expanded cotangent",
-                expected=expected,
-            )
-    if findings.compared == 0:
-        return [CheckResult.not_applicable(check, "every cotangent has one entry or none, and so one layout")]
-    return findings.close("no layout was tried")
+            # Another cotangent, so other rounding: equal terms add up where signed ones cancel.
+            equal = replace(base, cotangents=plain, gradients=collector.vjp(plain))
+            equal = replace(equal, noise={**base.noise, **rounding_noise(collector.subject, equal, collector.context)})
+            _compare_cotangent(collector, equal, {**plain, output: constant}, "expanded cotangent")
+    if collector.compared == 0:
+        return collector.not_applicable("every cotangent has one entry or none, and so one layout")
+    return collector.close("no layout was tried")
 
 
-def _compare(
-    subject: Subject,
-    context: CheckContext,
-    findings: ComparisonCollector,
-    base: Baseline,
-    cotangents: Mapping[str, Tensor],
-    text: str,
-    *,
-    expected: Mapping[str, Tensor | None] | None = None,
+def _compare_cotangent(
+    collector: ComparisonCollector, base: BaselinePass, cotangents: Mapping[str, Tensor], text: str
 ) -> None:
-    if expected is not None:
-        # Another cotangent, so other rounding: equal terms add up where signed ones cancel.
-        noise = rounding_noise(subject, base.values, cotangents, base.outputs, expected, context)
-        base = replace(base, gradients=expected, noise={**base.noise, **noise})
-    run = subject.run(base.values)
+    run = collector.subject.run(base.values)
     try:
         found = cloned(run.backward({name: snapshot(c) for name, c in cotangents.items()}))
     except SubjectError as error:
-        findings.wrong(f"with a {text}: {error}")
+        collector.wrong(f"with a {text}: {error}")
         return
-    findings.gradients(
-        found,
-        base.gradients,
-        lambda name: 2 * base.allowed(name, context.factor),
-        when=f"with a {text} from that with a contiguous one of the same values",
-    )
+    when = f"with a {text} from that with a contiguous one of the same values"
+    collector.gradients(found, base.gradients, base=base, when=when)
 
 
-@contract("input_layouts")
-def input_layouts(subject: Subject, context: CheckContext) -> list[CheckResult]:
+@contract(order=80)
+def input_layouts(collector: ComparisonCollector) -> list[CheckResult]:
     """Value and gradient do not depend on the memory layout of the inputs.
 
     A forward that refuses a layout with an exception is not wrong, and is reported.
     """
-    check = "input_layouts"
-    base = usable_baseline(subject, context, check)
-    if isinstance(base, list):
-        return base
-    findings = ComparisonCollector(check, subject.operands)
+    base = collector.base
     refused: list[str] = []
-    for slot in subject.operands:
-        if slot.role != "input":
-            continue
-        x = base.values[slot.name]
-        for text, variant in _variants(x):
-            if _different(variant, x):
-                problem = _compare_input(subject, context, findings, base, slot.name, variant, text)
-                if problem:
-                    refused.append(problem)
-        expanded = _expanded(x)
-        if expanded is not None:
-            problem = _compare_expanded(subject, context, findings, slot.name, expanded)
-            if problem:
-                refused.append(problem)
+    for name in (operand.name for operand in collector.inputs):
+        for layout, variant in _variants(base.values[name]):
+            refused += _compare_input(collector, base, name, variant, layout)
+        for expanded, plain in _expanded(collector, name):
+            refused += _compare_input(collector, plain, name, expanded, "expanded")
     if refused:
-        findings.details["refused"] = refused
-    if findings.compared == 0 and not refused:
-        return [CheckResult.not_applicable(check, "no input has more than one entry, and so more than one layout")]
-    return findings.close(f"the forward refuses every other layout ({'; '.join(refused)})")
+        collector.details["refused"] = refused
+    elif collector.compared == 0:
+        return collector.not_applicable("no input has more than one entry, and so more than one layout")
+    return collector.close(f"the forward refuses every other layout ({'; '.join(refused)})")
 
 
 def _compare_input(
-    subject: Subject,
-    context: CheckContext,
-    findings: ComparisonCollector,
-    base: Baseline,
-    name: str,
-    variant: Tensor,
-    text: str,
-) -> str | None:
+    collector: ComparisonCollector, base: BaselinePass, name: str, variant: Tensor, layout: str
+) -> list[str]:
+    """Compare value and gradients; what the forward says if it refuses the layout."""
     try:
-        run = subject.run({**base.values, name: variant})
+        run = collector.subject.run({**base.values, name: variant})
     except SubjectError as error:
-        return f"{text} {name}: {error}"
+        return [f"{layout} {name}: {error}"]
+    differs = f"for a {layout} {name} from that for a contiguous one"
     for output, y in run.outputs.items():
-        findings.tensor(
-            output,
-            y,
-            base.outputs[output],
-            2 * base.output_allowed(output, context.factor),
-            when=f"the forward value differs for a {text} {name} from that for a contiguous one",
-        )
-    found = cloned(run.backward({n: c.clone() for n, c in base.cotangents.items()}))
-    findings.gradients(
-        found,
-        base.gradients,
-        lambda slot: 2 * base.allowed(slot, context.factor),
-        when=f"for a {text} {name} from that for a contiguous one",
-    )
-    return None
+        allowed = base.output_allowed(output)
+        collector.tensor(output, y, base.outputs[output], allowed, when=f"the forward value differs {differs}")
+    found = gradients_of(run, base.cotangents)
+    collector.gradients(found, base.gradients, base=base, when=differs)
+    return []
 
 
-def _expanded(x: Tensor) -> Tensor | None:
-    """The first entry along the longest axis, as if repeated along it."""
+def _expanded(collector: ComparisonCollector, name: str) -> Iterator[tuple[Tensor, BaselinePass]]:
+    """The first entry of an input along its longest axis, as if repeated along it, and the baseline at its values.
+
+    Nothing where the axis has one entry, or where equal entries are outside the domain (a singular matrix).
+    """
+    x = collector.base.values[name]
     if x.dim() == 0 or max(x.shape) < 2 or not x.is_floating_point():
-        return None
+        return
     axis = x.shape.index(max(x.shape))
-    return x.narrow(axis, 0, 1).clone().expand(x.shape)
-
-
-def _compare_expanded(
-    subject: Subject, context: CheckContext, findings: ComparisonCollector, name: str, expanded: Tensor
-) -> str | None:
+    expanded = x.narrow(axis, 0, 1).clone().expand(x.shape)
     try:
-        plain = baseline(subject, context, "expanded", values={name: expanded.contiguous()})
+        plain = baseline_pass(collector.subject, collector.context, "expanded", values={name: expanded.contiguous()})
     except SubjectError:
-        return None  # equal entries lie outside the domain (a singular matrix); that says nothing about layouts
-    if not is_finite(plain.outputs) or not is_finite(plain.gradients):
-        return None
-    return _compare_input(subject, context, findings, plain, name, expanded, "expanded")
+        return
+    if is_finite(plain.outputs) and is_finite(plain.gradients):
+        yield expanded, plain

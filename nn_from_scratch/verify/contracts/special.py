@@ -1,4 +1,4 @@
-"""Values at which formulas break: zeros, ties, thresholds, saturation; and infinity and NaN that must not vanish."""
+"""Gradients at other values than the given ones: zeros, ties, thresholds, saturation; and at other shapes."""
 
 from __future__ import annotations
 
@@ -7,106 +7,77 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.contracts.baseline import Baseline, fresh_gradients
-from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract, usable_baseline
+from nn_from_scratch.verify.contracts import constants
+from nn_from_scratch.verify.contracts.baseline_pass import changed_values
+from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract
 from nn_from_scratch.verify.contracts.elsewhere import Elsewhere
-from nn_from_scratch.verify.protocol import Operand, Subject
+from nn_from_scratch.verify.protocol import Operand, starting_values
 from nn_from_scratch.verify.results import CheckContext, CheckResult
 
-__all__ = ["hidden_infinities", "special_values"]
-
-# Where activation functions of common libraries have their kinks.
-_THRESHOLDS = (0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0)
-_SATURATING = (40.0, 2000.0)
-_PROBED = 4
+__all__ = ["other_shapes", "special_values"]
 
 
-def _places(slot: Operand, context: CheckContext) -> Iterator[tuple[str, Tensor]]:
-    x = slot.value
-    draw = context.generator("special", slot.name)
-    if x.numel() > 1:
-        some = x.clone()
-        some.view(-1)[torch.randperm(x.numel(), generator=draw)[: max(1, x.numel() // 4)].to(x.device)] = 0
-        yield "with some entries zero", some
-        yield "with equal entries", x.flatten()[0].expand(x.shape).clone()
-    yield "with all entries zero", torch.zeros_like(x)
-    which = torch.randint(0, len(_THRESHOLDS), x.shape, generator=draw)
-    yield "at thresholds of common activations", torch.tensor(_THRESHOLDS, dtype=torch.float64)[which].to(x)
-    size = float(x.abs().mean()) or 1.0
-    for scale in _SATURATING:
-        yield f"with entries of size {scale:g}", x * (scale / size)
+@contract(order=190)
+def other_shapes(collector: ComparisonCollector) -> list[CheckResult]:
+    """The gradient is right for one sample, for more samples, and for tensors of one dimension more.
+
+    Finds a missing 1/N that was tested at N = 1, and a layer norm that assumes two dimensions. Only shapes
+    that the forward accepts count. One dimension more is tried where PyTorch's engine calls the backward; a
+    backward that raises there has refused the shape; that is not wrong, and is reported.
+    """
+    subject = collector.subject
+    values = starting_values(subject)
+    inputs = [operand for operand in collector.inputs if operand.value.dim()]
+    first = next((operand for operand in inputs if operand.differentiable), None)
+    if first is None:
+        return collector.not_applicable("no differentiable input has a dimension")
+    elsewhere = Elsewhere(collector)
+    other = changed_values(subject, collector.context, values)
+    size, shape = first.value.shape[0], first.value.shape
+    sharing = [operand.name for operand in inputs if operand.value.shape[0] == size]
+    if size > 1:
+        elsewhere.look({name: values[name][:1] for name in sharing}, "for one sample (dimension 0 of size 1)")
+    if size and other is not None:
+        more = {name: torch.cat([values[name], other[name]]) for name in sharing}
+        elsewhere.look(more, f"for dimension 0 of size {2 * size}")
+        if subject.traits.torch_engine:
+            # A new dimension of size 2 behind the first one; in front of a single one.
+            axis = min(len(shape) - 1, 1)
+            same = [operand.name for operand in inputs if operand.value.shape == shape]
+            stacked = {name: torch.stack([values[name], other[name]], dim=axis) for name in same}
+            elsewhere.look(stacked, f"for {first.name} of shape {tuple(stacked[first.name].shape)}")
+    return elsewhere.close("the forward accepts no other shape that was tried")
 
 
-@contract("special_values")
-def special_values(subject: Subject, context: CheckContext) -> list[CheckResult]:
+@contract(order=200)
+def special_values(collector: ComparisonCollector) -> list[CheckResult]:
     """The gradient is right with zeros, ties, entries at common thresholds, and entries that saturate.
 
     One tensor is moved at a time. A place where the forward raises or is not finite is outside the domain and
     does not count. At a kink the one-sided derivatives bound what is right.
     """
-    check = "special_values"
-    operands = [slot for slot in subject.operands if slot.differentiable and slot.value.numel()]
+    operands = [operand for operand in collector.differentiable if operand.value.numel()]
     if not operands:
-        return [CheckResult.not_applicable(check, "no differentiable tensor has an entry")]
-    elsewhere = Elsewhere(check)
-    for slot in operands:
-        # A divisor of zero shows in the gradient of the dividend too, so all are looked at.
-        only = [other.name for other in operands]
-        for where, value in _places(slot, context):
-            context.require_time()
-            elsewhere.look(subject, context, {slot.name: value}, f"for {slot.name} {where}", only=only, harsh=True)
+        return collector.not_applicable("no differentiable tensor has an entry")
+    elsewhere = Elsewhere(collector)
+    for operand in operands:
+        for where, value in _special(operand, collector.context):
+            elsewhere.look({operand.name: value}, f"for {operand.name} {where}", plainly=True)
     return elsewhere.close("the forward is not finite at any special value")
 
 
-@contract("hidden_infinities")
-def hidden_infinities(subject: Subject, context: CheckContext) -> list[CheckResult]:
-    """A NaN or an infinity in the cotangent reaches every gradient entry that depends on it.
-
-    A backward that clips, zeroes or replaces them hides a training run that diverges.
-    """
-    check = "hidden_infinities"
-    base = usable_baseline(subject, context, check)
-    if isinstance(base, list):
-        return base
-    findings = ComparisonCollector(check, subject.operands)
-    for output, cotangent in base.cotangents.items():
-        draw = context.generator(check, output)
-        for index in torch.randperm(cotangent.numel(), generator=draw)[:_PROBED].tolist():
-            _probe(subject, base, output, index, findings)
-    if findings.compared == 0:
-        return [CheckResult.not_applicable(check, "no gradient depends on the outputs that were tried")]
-    return findings.close("no output was tried")
-
-
-def _probe(subject: Subject, base: Baseline, output: str, index: int, findings: ComparisonCollector) -> None:
-    def single(value: float) -> dict[str, Tensor]:
-        seeds = {name: torch.zeros_like(c) for name, c in base.cotangents.items()}
-        seeds[output].view(-1)[index] = value
-        return seeds
-
-    row = fresh_gradients(subject, base.values, single(1.0))
-    for bad in (float("nan"), float("inf")):
-        seeds = {name: c.clone() for name, c in base.cotangents.items()}
-        seeds[output].view(-1)[index] = bad
-        found = fresh_gradients(subject, base.values, seeds)
-        for name, dependence in row.items():
-            gradient = found[name]
-            if dependence is None or gradient is None or not dependence.numel():
-                continue
-            largest = float(dependence.abs().max())
-            depends = (
-                dependence.abs() > 1e-6 * largest if largest > 0 else torch.zeros_like(dependence, dtype=torch.bool)
-            )
-            if not bool(depends.any()) or gradient.shape != dependence.shape:
-                continue
-            hidden = int((depends & torch.isfinite(gradient)).sum())
-            if hidden:
-                total = int(depends.sum())
-                findings.wrong(
-                    f"{bad} in one entry of the cotangent of {output} is hidden in {hidden} of the {total} "
-                    "entries "
-                    "that depend on it",
-                    name,
-                )
-            else:
-                findings.agreed()
+def _special(operand: Operand, context: CheckContext) -> Iterator[tuple[str, Tensor]]:
+    x = operand.value
+    draw = context.generator("special", operand.name)
+    if x.numel() > 1:
+        some = x.clone()
+        count = max(1, int(constants.ZEROED_SHARE * x.numel()))
+        some.view(-1)[torch.randperm(x.numel(), generator=draw)[:count].to(x.device)] = 0
+        yield "with some entries zero", some
+        yield "with equal entries", x.flatten()[0].expand(x.shape).clone()
+    yield "with all entries zero", torch.zeros_like(x)
+    which = torch.randint(0, len(constants.THRESHOLDS), x.shape, generator=draw)
+    yield "at thresholds of common activations", torch.tensor(constants.THRESHOLDS, dtype=torch.float64)[which].to(x)
+    size = float(x.abs().mean()) or 1.0
+    for saturating in constants.SATURATING_SIZES:
+        yield f"with entries of size {saturating:g}", x * (saturating / size)

@@ -12,7 +12,7 @@ from nn_from_scratch import verify
 from tests.bench.constant_sensitivity import changes, varied
 
 FOLDER = Path(verify.__file__).parent
-FOLDERS = [FOLDER, FOLDER / "derivative"]
+FOLDERS = [FOLDER, FOLDER / "contracts", FOLDER / "derivative"]
 FILES = [path for folder in FOLDERS for path in sorted(folder.glob("*.py")) if path.name != "constants.py"]
 # What halves and doubles, and the ends of shares.
 PLAIN = {0.0, 0.5, 1.0, 2.0}

@@ -1,4 +1,4 @@
-"""What the contract checks say of subjects that refuse something, or for which there is nothing to compare."""
+"""What the contract checks say: reasons, details and options; of subjects that refuse something, too."""
 
 from __future__ import annotations
 
@@ -8,18 +8,101 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nn_from_scratch.verify.contracts import CONTRACTS
 from nn_from_scratch.verify.results import CheckContext, CheckResult, Verdict
 from nn_from_scratch.verify.subjects import as_subject
+from tests.functions import function
 
 X = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+W = torch.randn(3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def run(name: str, subject: Any, *inputs: Any, **options: Any) -> list[CheckResult]:
-    found = CONTRACTS[name](as_subject(subject, *inputs), CheckContext(options=options))
-    return found if isinstance(found, list) else [found]
+def run(name: str, subject: Any, *inputs: Any, **options: Any) -> CheckResult:
+    (result,) = CONTRACTS[name](as_subject(subject, *inputs), CheckContext(options=options))
+    return result
+
+
+@pytest.mark.parametrize(
+    ("name", "subject", "reason"),
+    [
+        ("reference_value", torch.sin, "no reference was given"),
+        ("accumulation", torch.sin, "the gradients are returned"),
+        ("missing_cotangent", torch.sin, "one differentiable output"),
+        ("frozen_slots", torch.sin, "one differentiable tensor"),
+        ("copies", torch.sin, "no state to copy"),
+        ("batch_consistency", lambda x: x / x.sum(), "does not treat dimension 0"),
+        ("cotangent_layouts", torch.sum, "one layout"),
+        ("two_forwards", (np.sin, lambda dy: dy), "remembers one forward pass"),
+        ("tensor_used_twice", (lambda x: (x, None), lambda dy, cache: dy), "nothing sums"),
+        ("other_device", (np.sin, lambda dy: dy), "lives on the CPU"),
+    ],
+)
+def test_a_check_that_does_not_apply_says_why(name: str, subject: Any, reason: str) -> None:
+    result = run(name, subject, X.numpy() if isinstance(subject, tuple) else X)
+    assert result.verdict is Verdict.NOT_APPLICABLE
+    assert reason in (result.reason or "")
+
+
+def test_a_reference_gets_inputs_and_parameters() -> None:
+    module = nn.Linear(5, 3).double()
+    assert run("reference_value", module, X, reference=F.linear).verdict is Verdict.CORRECT
+    result = run("reference_value", module, X, reference=lambda x, w, b: F.linear(x, w))
+    assert result.verdict is Verdict.WRONG
+    assert result.mismatch is not None
+    assert result.mismatch.total == 12
+
+
+def test_a_random_forward_is_undecided() -> None:
+    result = run("determinism", lambda x: x * torch.rand_like(x), X)
+    assert result.verdict is Verdict.UNDECIDED
+    assert "nondeterministic: two identical forward passes differ" in (result.reason or "")
+
+
+def test_a_tolerance_for_nondeterminism_is_stated() -> None:
+    shaky = function(torch.clone, lambda g, x: g * (1 + 1e-8 * torch.rand_like(g)))
+    assert run("determinism", shaky, X).verdict is Verdict.WRONG
+    result = run("determinism", shaky, X, nondeterminism=1e-6)
+    assert result.verdict is Verdict.CORRECT
+    assert "1e-06 of the largest entry" in str(result.details["tolerance"])
+
+
+def test_the_batched_inputs_are_found() -> None:
+    result = run("batch_consistency", F.linear, X, W)
+    assert (result.verdict, result.details["batched"]) == (Verdict.CORRECT, ["input0"])
+
+
+def test_a_single_sample_is_extended() -> None:
+    assert run("batch_consistency", F.linear, X[:1], W).verdict is Verdict.CORRECT
+
+
+def test_a_forward_that_refuses_a_layout_is_reported_and_not_wrong() -> None:
+    def particular(x: Tensor) -> Tensor:
+        if not x.is_contiguous():
+            raise ValueError("contiguous tensors only")
+        return x.sin()
+
+    result = run("input_layouts", particular, X)
+    assert result.verdict is Verdict.UNDECIDED
+    assert "contiguous tensors only" in (result.reason or "")
+
+
+def test_a_gradient_that_is_the_cotangent_is_said() -> None:
+    result = run("no_aliasing", (lambda a, b: (a + b, None), lambda dy, cache: (dy, dy)), X.numpy(), X.numpy() + 1)
+    assert result.verdict is Verdict.CORRECT
+    assert "is (a view of) the cotangent" in (result.reason or "")
+
+
+def test_low_precision_says_what_it_skipped() -> None:
+    result = run("low_precision", (lambda x: x**2, lambda dy: dy), X.numpy())
+    assert "bfloat16" in str(result.details["not run"])
+
+
+def test_results_do_not_depend_on_other_tensors() -> None:
+    alone = run("linear_cotangent", torch.sin, X)
+    assert run("linear_cotangent", torch.sin, X) == alone
 
 
 def in_float64_alone(x: Tensor) -> Tensor:
@@ -32,18 +115,6 @@ def in_float32_alone(x: Tensor) -> Tensor:
     if x.dtype == torch.float64:
         raise ValueError("float32 only")
     return x.sin()
-
-
-class NothingInBfloat16(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x.sin()
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor | None:
-        (x,) = ctx.saved_tensors
-        return None if x.dtype == torch.bfloat16 else g * x.cos()
 
 
 @pytest.mark.parametrize(
@@ -62,32 +133,33 @@ class NothingInBfloat16(torch.autograd.Function):
 def test_what_keeps_a_low_dtype_from_being_compared_is_said(
     subject: Callable[[Tensor], Tensor], x: Tensor, reason: str
 ) -> None:
-    (result,) = run("low_precision", subject, x)
+    result = run("low_precision", subject, x)
     assert result.verdict is Verdict.UNDECIDED and reason in str(result)
 
 
 def test_a_dtype_whose_value_is_lost_is_left_out_and_the_others_are_compared() -> None:
-    (result,) = run("low_precision", lambda x: (x + 1e6) - 1e6, X)
+    result = run("low_precision", lambda x: (x + 1e6) - 1e6, X)
     assert result.verdict is Verdict.CORRECT
     assert "times what rounding explains" in result.details["not run"]["float32"]
     assert result.details["not run"]["float16"] == "the value of y overflows"
-    (result,) = run("low_precision", (np.sin, lambda dy: dy), X.numpy())
+    result = run("low_precision", (np.sin, lambda dy: dy), X.numpy())
     assert list(result.details["not run"]) == ["bfloat16"], "which NumPy does not have"
 
 
 def test_a_forward_that_is_always_in_float64_is_told() -> None:
-    (result,) = run("low_precision", lambda x: x.double().sin(), X)
+    result = run("low_precision", lambda x: x.double().sin(), X)
     assert set(result.details["dtypes"].values()) == {"computes in float64 whatever its inputs are"}
 
 
 def test_a_gradient_that_is_missing_in_one_dtype_alone_is_wrong() -> None:
-    (result,) = run("low_precision", NothingInBfloat16, X)
+    nothing_in_bfloat16 = function(torch.sin, lambda g, x: None if x.dtype == torch.bfloat16 else g * x.cos())
+    result = run("low_precision", nothing_in_bfloat16, X)
     assert result.verdict is Verdict.WRONG
     assert result.reason == "in bfloat16 the gradient is missing, unlike float64"
 
 
 def test_a_reference_with_other_outputs_is_named_with_both() -> None:
-    (result,) = run("reference_value", lambda x: (x.sin(), x.cos()), X, reference=torch.sin)
+    result = run("reference_value", lambda x: (x.sin(), x.cos()), X, reference=torch.sin)
     assert result.verdict is Verdict.WRONG
     assert result.reason == "the outputs are y0, y1, those of the reference y"
 
@@ -122,15 +194,15 @@ class Emptied(Scale):
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"),
+    ("made", "reason"),
     [
         (NotCopied, "deepcopy of NotCopied raised RuntimeError: one is enough"),
         (NotPickled, "pickling NotPickled raised TypeError: holds a socket"),
         (Emptied, "a copy by deepcopy does not work: forward of Emptied raised AttributeError"),
     ],
 )
-def test_an_object_that_cannot_be_copied_is_wrong(kind: type[Scale], reason: str) -> None:
-    (result,) = run("copies", kind(), X)
+def test_an_object_that_cannot_be_copied_is_wrong(made: type[Scale], reason: str) -> None:
+    result = run("copies", made(), X)
     assert result.verdict is Verdict.WRONG and reason in (result.reason or "")
 
 
@@ -147,14 +219,14 @@ class LessWithoutRecording(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"),
+    ("made", "reason"),
     [
         (NoInference, "under inference_mode: forward of NoInference raised RuntimeError: no inference here"),
         (LessWithoutRecording, "the output y1 is missing under no_grad"),
     ],
 )
-def test_a_forward_that_is_another_one_without_recording_is_wrong(kind: type[nn.Module], reason: str) -> None:
-    (result,) = run("without_recording", kind(), X)
+def test_a_forward_that_is_another_one_without_recording_is_wrong(made: type[nn.Module], reason: str) -> None:
+    result = run("without_recording", made(), X)
     assert result.verdict is Verdict.WRONG and result.reason == reason
 
 
@@ -173,13 +245,13 @@ class BothOrNone(torch.autograd.Function):
 
 
 def test_a_backward_that_fails_beside_a_frozen_tensor_is_wrong() -> None:
-    (result,) = run("frozen_slots", BothOrNone, X, X + 1)
+    result = run("frozen_slots", BothOrNone, X, X + 1)
     assert result.verdict is Verdict.WRONG
     assert result.reason == "with x frozen: backward of BothOrNone raised RuntimeError: both or none"
 
 
 def test_each_of_three_tensors_is_frozen_alone_and_with_another() -> None:
-    (result,) = run("frozen_slots", lambda a, b, c: a * b * c, X, X + 1, X + 2)
+    result = run("frozen_slots", lambda a, b, c: a * b * c, X, X + 1, X + 2)
     assert result.verdict is Verdict.CORRECT
 
 
@@ -205,5 +277,5 @@ INDEPENDENT = "the forward does not treat dimension 0 of its inputs as independe
 def test_where_no_samples_can_be_told_apart_the_batch_is_not_checked(
     subject: Callable[..., Tensor], inputs: tuple[Tensor, ...], reason: str
 ) -> None:
-    (result,) = run("batch_consistency", subject, *inputs)
+    result = run("batch_consistency", subject, *inputs)
     assert (result.verdict, result.reason) == (Verdict.NOT_APPLICABLE, reason)

@@ -1,0 +1,194 @@
+"""What a subject gives when nothing special is asked of it, and how far rounding alone may move that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nn_from_scratch.errors import SubjectError
+from nn_from_scratch.verify.contracts import constants
+from nn_from_scratch.verify.protocol import Cotangents, Gradients, Run, Subject, Values, starting_values
+from nn_from_scratch.verify.results import CheckContext
+
+__all__ = [
+    "BaselinePass",
+    "Pass",
+    "baseline_pass",
+    "changed_values",
+    "cloned",
+    "draw_cotangents",
+    "gradients_of",
+    "is_finite",
+    "largest_entry",
+    "rounding",
+    "rounding_noise",
+]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pass:
+    """One forward and backward pass, with fresh copies of everything that came out.
+
+    Attributes:
+        values: By operand.
+        cotangents: By output.
+        outputs: By name.
+        gradients: For each differentiable operand.
+    """
+
+    values: Values
+    cotangents: Cotangents
+    outputs: Mapping[str, Tensor]
+    gradients: Gradients
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BaselinePass(Pass):
+    """A pass with signed cotangents.
+
+    Attributes:
+        noise: How far rounding the inputs and the cotangent moves each gradient (largest entry), and each
+            output under the name `"output " + name`.
+        factor: That of the context.
+    """
+
+    noise: Mapping[str, float]
+    factor: float
+
+    def allowed(self, name: str) -> float:
+        """How far the gradient of an operand may be off when the same is computed in another way."""
+        return self.factor * (self.noise.get(name, 0.0) + rounding(self.gradients.get(name)))
+
+    def output_allowed(self, name: str) -> float:
+        """The same for an output."""
+        return self.factor * (self.noise.get(f"output {name}", 0.0) + rounding(self.outputs.get(name)))
+
+
+def largest_entry(tensor: Tensor) -> float:
+    """The largest magnitude in a tensor; 0 for an empty one."""
+    return float(tensor.detach().abs().max()) if tensor.numel() else 0.0
+
+
+def rounding(tensor: Tensor | None) -> float:
+    """One rounding of a tensor's largest entry."""
+    if tensor is None or not tensor.is_floating_point():
+        return 0.0
+    info = torch.finfo(tensor.dtype)
+    return info.eps * largest_entry(tensor.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)) + info.tiny
+
+
+def cloned(tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor | None]:
+    """Contiguous copies that share no memory."""
+    return {name: None if t is None else t.detach().clone() for name, t in tensors.items()}
+
+
+def draw_cotangents(outputs: Mapping[str, Tensor], context: CheckContext, *names: object) -> dict[str, Tensor]:
+    """Signed cotangents for the real floating-point outputs."""
+    return context.cotangents({name: y for name, y in outputs.items() if y.is_floating_point()}, *names)
+
+
+def gradients_of(run: Run, cotangents: Cotangents) -> dict[str, Tensor | None]:
+    """Copies of the gradients of a run; the cotangents are copied first.
+
+    Raises:
+        SubjectError: the subject raised.
+    """
+    return cloned(run.backward({name: c.clone() for name, c in cotangents.items()}))
+
+
+def is_finite(tensors: Mapping[str, Tensor | None]) -> bool:
+    """Whether no real or complex entry is infinite or NaN."""
+    return all(bool(torch.isfinite(t).all()) for t in tensors.values() if t is not None)
+
+
+def baseline_pass(
+    subject: Subject, context: CheckContext, *names: object, values: Values | None = None
+) -> BaselinePass:
+    """Run a subject at its starting values (or others) with a signed cotangent.
+
+    Raises:
+        SubjectError: the subject raised.
+    """
+    held = {**starting_values(subject), **(values or {})}
+    run = subject.run(held)
+    outputs = {name: y.detach().clone() for name, y in run.outputs.items()}
+    cotangents = draw_cotangents(outputs, context, "baseline", *names)
+    done = Pass(values=held, cotangents=cotangents, outputs=outputs, gradients=gradients_of(run, cotangents))
+    return BaselinePass(**vars(done), noise=rounding_noise(subject, done, context), factor=context.factor)
+
+
+def rounding_noise(
+    subject: Subject, done: Pass, context: CheckContext, *, eps: float | None = None
+) -> dict[str, float]:
+    """How far the gradients and outputs of a pass move when each differentiable entry is rounded.
+
+    Entries shrink by up to two eps, so that a value at the edge of a domain (a probability of 1) stays
+    inside. A backward that is as stable as its inputs allow is off by a small multiple of this.
+
+    Args:
+        done: the pass without that rounding.
+        eps: size of the rounding; by default that of each tensor's dtype.
+    """
+    noise: dict[str, float] = {}
+    differentiable = {operand.name for operand in subject.operands if operand.differentiable}
+
+    def rounded(name: str, tensor: Tensor, trial: int) -> Tensor:
+        size = torch.finfo(tensor.dtype).eps if eps is None else eps
+        draw = context.generator("rounding", name, trial)
+        steps = torch.randint(0, constants.ROUNDINGS_OF_AN_ENTRY + 1, tensor.shape, generator=draw)
+        return tensor * (1 - steps.to(tensor) * size)
+
+    for trial in range(constants.ROUNDING_TRIALS):
+        moved = {n: rounded(n, t, trial) if n in differentiable else t for n, t in done.values.items()}
+        try:
+            run = subject.run(moved)
+            found = run.backward({n: rounded(n, c, trial) for n, c in done.cotangents.items()})
+        except SubjectError:
+            continue  # a rounded value left the domain
+        for name, y in run.outputs.items():
+            _raise_level(noise, f"output {name}", y, done.outputs.get(name))
+        for name, gradient in found.items():
+            _raise_level(noise, name, gradient, done.gradients.get(name))
+    return noise
+
+
+def _raise_level(noise: dict[str, float], name: str, new: Tensor | None, old: Tensor | None) -> None:
+    if new is None or old is None or new.shape != old.shape or new.numel() == 0 or not new.is_floating_point():
+        return
+    level = largest_entry(new.detach().double() - old.double())
+    if math.isfinite(level):
+        noise[name] = max(noise.get(name, 0.0), level)
+
+
+def changed_values(subject: Subject, context: CheckContext, values: Values) -> dict[str, Tensor] | None:
+    """Other inputs of the same shapes at which the forward is finite too; None if none was found.
+
+    Tried in this order: the entries in reverse order (any entrywise domain is kept, and so is the
+    definiteness of a symmetric matrix), each entry shrunk by a random factor of at least 1/2, all entries halved.
+    """
+    inputs = [operand.name for operand in subject.operands if operand.role == "input" and operand.differentiable]
+
+    def shrunk(name: str, x: Tensor) -> Tensor:
+        u = torch.rand(x.shape, generator=context.generator("changed", name), dtype=torch.float64)
+        return x * (1 + u).to(x) / 2
+
+    changes: tuple[Callable[[str, Tensor], Tensor], ...] = (
+        lambda name, x: x.flip(tuple(range(x.dim()))),
+        shrunk,
+        lambda name, x: x / 2,
+    )
+    for change in changes:
+        new = {name: change(name, values[name]) for name in inputs}
+        if all(torch.equal(new[name], values[name]) for name in inputs):
+            continue
+        try:
+            outputs = subject.forward({**values, **new})
+        except SubjectError:
+            continue
+        if is_finite(outputs):
+            return {**values, **new}
+    return None

@@ -1,0 +1,67 @@
+"""The numbers of the contract checks, each with its unit and where it comes from.
+
+What is said to be measured is measured anew by `python -m tests.bench.constant_sensitivity --only NAME`.
+"""
+
+from __future__ import annotations
+
+# What rounding may do. An allowance is the context's factor times (how far rounding the inputs moves a tensor + one
+# rounding of its largest entry).
+
+# Passes with rounded inputs. Derived: an entry stays as it is in all of them with probability (1/3)^3 = 1/27.
+ROUNDING_TRIALS = 3
+# Units in the last place, at most. Derived: one for the entry itself, one for the operation that takes it.
+ROUNDINGS_OF_AN_ENTRY = 2
+# Allowances, where several passes, another implementation or another device is compared. Derived for a·u + b·v: three
+# passes, with weights 1, 3/4 and 3/2. Measured: with 1, the right softmax of inputs around 10 is found wrong.
+COMBINED = 4.0
+# Share of an allowance that counts as zero. Derived: every product with zero is zero exactly, so any small share
+# would do; it keeps the margin of what is not zero finite.
+ZERO_SHARE = 1e-7
+
+# Passes that should be equal. Derived: of two equally likely outcomes, three passes show both in 3 of 4 cases.
+EQUAL_PASSES = 3
+# Roundings of the largest entry. Derived: a sum of 10^6 terms in any order is off by about sqrt(10^6) of them.
+MOST_ROUNDINGS = 1e3
+# Share of the largest entry by which two passes may differ before nothing is compared with them. Derived: above 10^3
+# roundings of float32 (1.2e-4), in which sums are made in any order, and below any random draw.
+USABLE_NONDETERMINISM = 1e-3
+
+# Weights (a, b) of two cotangents. Derived: signs and sizes differ, and both are exact in every dtype.
+COEFFICIENTS = (0.75, -1.5)
+# Exponent of the power of two by which a cotangent is scaled, exactly. Measured: with 6, a threshold of 1e-3 is missed.
+SCALE_EXPONENT = 12
+# Entries of each output that are made infinite. A budget: three backward passes an entry.
+PROBED_ENTRIES = 4
+# Share of the largest derivative above which an entry depends on an output. Derived: above the rounding of float32
+# sums, so that a NaN is expected only where there is a derivative.
+DEPENDENCE = 1e-6
+# Samples of a batch that are run alone, and operands that are frozen alone. Budgets: a pass for each.
+MOST_SAMPLES = 8
+MOST_FROZEN = 8
+
+# Special values: kinks of relu, hardtanh, softshrink, hardshrink, hardswish and relu6 with their usual arguments.
+THRESHOLDS = (0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0)
+# Mean magnitudes of an input. Derived: exp(-40) is below a rounding of 1 in float64, and exp(2000) overflows.
+SATURATING_SIZES = (40.0, 2000.0)
+# Share of the entries that are set to zero. A choice: zeros and other numbers meet in rows of a few entries.
+ZEROED_SHARE = 0.25
+
+# Steps of plain central differences, relative to the size of a tensor. Derived: their truncation goes as h^2 (1e-8,
+# 1e-12) and their rounding as eps/h (2e-12, 2e-10), far below the difference that is looked for.
+PLAIN_STEPS = (1e-4, 1e-6)
+# Relative difference to a plain slope that needs no closer look: four digits. A budget: nine of ten special values are
+# settled by it in four forward passes (measured); a smaller one leaves more of them to the numerical derivative.
+PLAIN_DIFFERENCE = 1e-4
+
+# Dtypes that are compared with float64: those that layers are trained in.
+LOW_DTYPES = ("float32", "bfloat16", "float16")
+# How many times more than rounded inputs explain a forward may be off: beyond, it is another function in that dtype
+# (an epsilon that depends on it), or has no digit left: 6 of the 8 bits of bfloat16. Measured: with 16, the right
+# tanhshrink and kl_div of small inputs are undecided.
+MOST_FORWARD_LOSS = 64.0
+# Share of the context's factor. Measured: with 0.1, six of 459 right functions are found wrong; with 1.6, a gradient
+# that is 20 % too large in bfloat16 is missed.
+ROUNDING_SHARE = 0.4
+# Share of the range of a dtype above which a gradient is not compared. Derived: sums of two such numbers still fit.
+RANGE_SHARE = 0.25
