@@ -6,29 +6,6 @@ from the built-in exception that a caller would expect, so `except ValueError` k
 
 from __future__ import annotations
 
-__all__ = [
-    "AmbiguousRecordError",
-    "ArgumentError",
-    "BaselineError",
-    "CaptureError",
-    "CheckpointError",
-    "DataError",
-    "DeviceError",
-    "DivergenceError",
-    "DtypeError",
-    "GeometryError",
-    "MissingDependencyError",
-    "MissingRecordError",
-    "ModifiedTensorError",
-    "NNFromScratchError",
-    "RecordError",
-    "ReplicaError",
-    "ShapeError",
-    "StateDictError",
-    "SubjectError",
-    "WrongGradientError",
-]
-
 
 class NNFromScratchError(Exception):
     """The base of all of them: whatever this project refuses, it refuses with one of these."""

@@ -10,8 +10,6 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_json_lines", "remove_partial_files", "write_atomically", "write_json"]
-
 _PARTIAL = ".partial"
 
 

@@ -16,8 +16,6 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-__all__ = ["Counts", "count"]
-
 # What puts work on a GPU, in the words of CUDA's two interfaces; a replayed graph is one launch.
 _LAUNCHES = ("cudaLaunchKernel", "cudaLaunchCooperativeKernel", "cuLaunchKernel", "cudaGraphLaunch")
 

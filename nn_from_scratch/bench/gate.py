@@ -20,8 +20,6 @@ from nn_from_scratch.bench.machine import alone
 from nn_from_scratch.bench.verdicts import BenchmarkOutcome, GateResult, Rule, SpeedJudgment, SpeedVerdict, judge
 from nn_from_scratch.errors import ArgumentError, SubjectError
 
-__all__ = ["LEAST_PROCESSES", "Gate", "Measurable", "MeasuringProcess"]
-
 #: Processes of each side, before a verdict is given.
 LEAST_PROCESSES = 6
 # Pairs of samples in each round: six rounds make thirty.

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["Interval", "bootstrap", "log_ratios"]
-
 Array = NDArray[np.float64]
 
 # Resamples: at least, at most, and for each 1/alpha, so that some lie beyond the bounds.

@@ -11,19 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = [
-    "PRECISIONS",
-    "Clock",
-    "alone",
-    "float32_precision",
-    "machine_info",
-    "no_collection",
-    "pinned",
-    "seconds_per_call",
-    "synchronized_clock",
-    "warm_up",
-]
-
 #: Gives seconds from some origin.
 Clock = Callable[[], float]
 #: How float32 products and convolutions are computed on CUDA.

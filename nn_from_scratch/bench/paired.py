@@ -21,8 +21,6 @@ from nn_from_scratch.bench.machine import (
 from nn_from_scratch.bench.verdicts import Rule, SpeedJudgment, SpeedVerdict, judge
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["LEAST_PAIRS", "TIME_CAP", "PairedComparison", "PairedSamples", "compare"]
-
 #: Pairs that are taken before a verdict is given.
 LEAST_PAIRS = 30
 #: Seconds after which no more pairs are begun.

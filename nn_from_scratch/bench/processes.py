@@ -17,8 +17,6 @@ from nn_from_scratch.bench import server
 from nn_from_scratch.bench.machine import pinned
 from nn_from_scratch.errors import SubjectError
 
-__all__ = ["Process", "Side"]
-
 
 @dataclass(frozen=True)
 class Side:

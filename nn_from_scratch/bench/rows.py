@@ -17,22 +17,6 @@ from torch import Tensor
 import nn_from_scratch as nn
 from nn_from_scratch.engine.module import Module
 
-__all__ = [
-    "COMPILED",
-    "EAGER",
-    "OPTIMIZERS",
-    "ROWS",
-    "Batch",
-    "OurStep",
-    "Row",
-    "Step",
-    "our_model",
-    "our_step",
-    "split_into_batches",
-    "torch_model",
-    "torch_step",
-]
-
 #: Samples (N, 3, H, W) and their targets.
 Batch = tuple[Tensor, Tensor]
 #: Trains on a batch (N, 3, H, W) and a target of its shape; gives the loss, shape ().

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MeasurementServer", "serve", "use_measuring_code"]
 
 _PACKAGE = "nn_from_scratch.bench"
 # Seconds before the first sample, and of one.

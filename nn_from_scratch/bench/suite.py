@@ -18,8 +18,6 @@ from pathlib import Path
 
 from nn_from_scratch.errors import ArgumentError, BaselineError, NNFromScratchError, SubjectError
 
-__all__ = ["PLACES", "Setup", "describe", "find_suite", "load_suite", "project_root", "resolve", "worktree"]
-
 #: Makes ready, and gives what is timed.
 Setup = Callable[[], Callable[[], object]]
 #: Where the file is looked for in a project, in this order.

@@ -12,8 +12,6 @@ from nn_from_scratch.bench.intervals import Interval
 from nn_from_scratch.bench.machine import PRECISIONS
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["REPORT", "Settings", "Table1", "Timing"]
-
 #: Mean and standard deviation of the report's Table I, in seconds, on a laptop's RTX 3060: its own, and PyTorch's.
 REPORT: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "SGD": ((3.846, 0.187), (0.844, 0.070)),

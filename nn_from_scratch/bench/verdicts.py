@@ -12,23 +12,6 @@ from typing import Any
 from nn_from_scratch.bench.intervals import Interval
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = [
-    "FLOOR",
-    "INCONCLUSIVE",
-    "INVALID",
-    "OK",
-    "REGRESSED",
-    "TOLERANCE",
-    "USAGE",
-    "BenchmarkOutcome",
-    "GateResult",
-    "Rule",
-    "SpeedJudgment",
-    "SpeedVerdict",
-    "calibrated_tolerance",
-    "judge",
-]
-
 #: What a candidate may be slower by before that is a regression: a share, by the type of device.
 TOLERANCE = {"cpu": 0.05, "cuda": 0.03}
 #: Seconds a call; a smaller difference does not matter.

@@ -12,7 +12,6 @@ from nn_from_scratch.errors import ArgumentError, DeviceError, NNFromScratchErro
 if TYPE_CHECKING:
     from nn_from_scratch.bench.processes import Side
 
-__all__ = ["add_parser", "run"]
 
 _INVALID, _USAGE = 3, 4
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from nn_from_scratch.bench.timings import Table1, Timing
     from nn_from_scratch.bench.verdicts import BenchmarkOutcome, GateResult
 
-__all__ = ["chosen_rows", "live_line", "new_console", "run_table", "show_result", "show_table"]
 
 # Columns of a file or a pipe, so that no line of a table is broken there.
 _WIDTH = 200

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from nn_from_scratch.cli.campaign_plugin import CaseResult
     from nn_from_scratch.cli.campaign_report import VerificationCampaign
 
-__all__ = ["add_campaign_options", "run_campaign"]
 
 _PACKAGE = Path(__file__).parents[1]
 #: What one verification is told on the command line, and a campaign in its file.

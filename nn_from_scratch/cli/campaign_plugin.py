@@ -24,8 +24,6 @@ from nn_from_scratch.errors import ArgumentError, NNFromScratchError
 if TYPE_CHECKING:
     from nn_from_scratch.verify import Report
 
-__all__ = ["CaseResult", "overdue_file", "read_settings"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class CaseResult:

@@ -24,8 +24,6 @@ from nn_from_scratch.report.document import (
 )
 from nn_from_scratch.report.results_file import envelope, environment
 
-__all__ = ["VerificationCampaign"]
-
 #: The exit status and the document's status that each verdict asks for, the worst verdict first.
 _VERDICTS = {"wrong": (1, "failed"), "error": (2, "failed"), "undecided": (3, "undecided"), "correct": (0, "passed")}
 

@@ -12,7 +12,6 @@ from nn_from_scratch.errors import ArgumentError, DataError
 if TYPE_CHECKING:
     from nn_from_scratch.denoise.denoiser import Denoiser
 
-__all__ = ["add_parser", "outputs", "run"]
 
 _DESCRIPTION = """\
 Denoise PNG and JPEG pictures of any size and mode, and write them as 8-bit RGB PNG files.

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from nn_from_scratch.denoise.scores import Score
     from nn_from_scratch.denoise.settings import TrainingProgress
 
-__all__ = ["ProgressLine", "TrainingDisplay", "print_table", "say", "show_scores"]
-
 
 def say(console: Console, sentence: str) -> None:
     """Write a line, unwrapped and at once, with nothing in it taken as markup."""

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["stop_on_interrupt", "stop_on_signals"]
-
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:

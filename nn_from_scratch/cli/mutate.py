@@ -15,7 +15,6 @@ from nn_from_scratch.errors import ArgumentError
 if TYPE_CHECKING:
     from nn_from_scratch.mutation import MutantResult
 
-__all__ = ["add_parser", "run"]
 
 _DESCRIPTION = """\
 Mutation testing for backward passes. Faulty variants of a function are made, by edits of its source (an operator, a

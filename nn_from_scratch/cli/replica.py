@@ -19,8 +19,6 @@ from nn_from_scratch.denoise.settings import RunSettings
 from nn_from_scratch.denoise.training import check_device, computing_as, make_optimizer, train
 from nn_from_scratch.errors import ArgumentError, DataError, NNFromScratchError
 
-__all__ = ["run_replica", "send_settings"]
-
 
 def run_replica(launch: Launch, lead: Callable[[Replicas], int]) -> int:
     """Take part in a run.

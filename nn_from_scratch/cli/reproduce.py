@@ -9,8 +9,6 @@ from typing import Any
 
 from nn_from_scratch.reproduction.parts import KINDS
 
-__all__ = ["add_parser", "run"]
-
 _DESCRIPTION = """\
 Do every table and figure of the report again and say of each of its claims whether it holds here. Writes results.json,
 report.md and report.html into a folder. A run that was stopped goes on where it was when it is started again with the

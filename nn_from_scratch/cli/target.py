@@ -20,7 +20,6 @@ from nn_from_scratch.errors import ArgumentError, SubjectError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["draw_inputs", "load_target", "make_subject"]
 
 _INPUT = re.compile(r"(?P<shape>scalar|\d+(,\d+)*)(:(?P<dtype>[a-z]+\d*)(<(?P<below>\d+))?)?")
 

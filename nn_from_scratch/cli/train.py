@@ -22,7 +22,6 @@ from nn_from_scratch.errors import ArgumentError
 if TYPE_CHECKING:
     from nn_from_scratch.denoise.distributed.replicas import Replicas
 
-__all__ = ["add_parser", "run"]
 
 _DESCRIPTION = """\
 Train the report's denoising network with the engine of this project, whose backward passes are written by hand.

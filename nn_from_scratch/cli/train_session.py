@@ -27,8 +27,6 @@ from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import CheckpointError, DivergenceError, ReplicaError
 from nn_from_scratch.storage import write_json
 
-__all__ = ["resume_run", "start_run"]
-
 
 @dataclass
 class _TrainingSession:

@@ -15,7 +15,6 @@ from nn_from_scratch.errors import ArgumentError, SubjectError
 if TYPE_CHECKING:
     from nn_from_scratch.verify import Report
 
-__all__ = ["add_parser", "run"]
 
 _DESCRIPTION = """\
 Verify a backward pass that somebody wrote by hand: a torch.autograd.Function or any differentiable callable on

@@ -26,8 +26,6 @@ from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import CheckpointError, StateDictError
 from nn_from_scratch.storage import write_atomically
 
-__all__ = ["Checkpoint", "load_checkpoint", "read_checkpoint", "save_checkpoint"]
-
 _FORMAT = "nn_from_scratch checkpoint 1"
 _KEYS = {"format", "architecture", "sha256", "progress", "information"}
 

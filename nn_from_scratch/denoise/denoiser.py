@@ -25,8 +25,6 @@ from nn_from_scratch.denoise.training import check_device, make_optimizer, train
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.errors import CheckpointError, DtypeError, ShapeError
 
-__all__ = ["CHECKPOINT_NAME", "Denoiser"]
-
 #: The file in a run folder that holds the model.
 CHECKPOINT_NAME = "checkpoint.safetensors"
 

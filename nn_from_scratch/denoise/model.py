@@ -14,8 +14,6 @@ from nn_from_scratch.engine.graph import no_records
 from nn_from_scratch.engine.layers import Conv2d, ReLU, Sigmoid, TransposeConv2d
 from nn_from_scratch.engine.module import Module, Sequential
 
-__all__ = ["LEAST_SIZE", "REACH", "SIZE_STEP", "apply_to_images", "architecture", "report_model"]
-
 #: Heights and widths that the report's model gives back unchanged are multiples of this ...
 SIZE_STEP = 4
 #: ... and at least this.

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_grid", "draw_training_curve", "plot_history"]
-
 
 def draw_training_curve(path: Path, history: Sequence[EpochResult], *, noisy_psnr: float | None) -> None:
     """Draw the loss and the validation PSNR over the epochs.

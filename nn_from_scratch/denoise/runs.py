@@ -22,8 +22,6 @@ from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import ArgumentError, CheckpointError
 from nn_from_scratch.storage import remove_partial_files, write_json
 
-__all__ = ["RunFolder", "find_run", "new_run"]
-
 _HOME = Path("runs")
 _NAME = "%Y-%m-%d_%H-%M-%S"
 

@@ -13,18 +13,6 @@ from torch import Tensor
 
 from nn_from_scratch.errors import DtypeError, ShapeError
 
-__all__ = [
-    "MOST_COMPARED",
-    "Score",
-    "compare",
-    "noise_level",
-    "non_local_means",
-    "pooled_psnr",
-    "psnr",
-    "psnr_of_each",
-    "ssim",
-]
-
 #: Mean squared error of rounding to whole values; a smaller one, even 0, counts as this, so that no PSNR is infinite.
 _ROUNDING = 1 / 12
 #: Images that are compared at most: non-local means takes some milliseconds for each.

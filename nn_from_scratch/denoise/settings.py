@@ -8,21 +8,6 @@ from typing import Any
 
 from nn_from_scratch.errors import ArgumentError, CheckpointError
 
-__all__ = [
-    "CONVOLUTIONS",
-    "DEFAULT_EPOCHS",
-    "OPTIMIZER_DEFAULTS",
-    "PRECISIONS",
-    "EpochResult",
-    "RunSettings",
-    "TrainingProgress",
-    "TrainingSettings",
-    "expect_integer",
-    "new_settings",
-    "resumed_settings",
-    "stored_settings",
-]
-
 #: As many as the report's final model.
 DEFAULT_EPOCHS = 10
 

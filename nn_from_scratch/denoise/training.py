@@ -30,7 +30,6 @@ from nn_from_scratch.errors import ArgumentError, DeviceError, DivergenceError, 
 if TYPE_CHECKING:
     from nn_from_scratch.denoise.distributed.replicas import Replicas
 
-__all__ = ["WINDOW", "check_device", "computing_as", "make_optimizer", "train"]
 
 #: Steps after which the losses are read: asking for a number makes the processor wait for the device.
 WINDOW = 64

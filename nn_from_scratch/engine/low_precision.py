@@ -20,8 +20,6 @@ from nn_from_scratch.engine.module import Module, Sequential
 from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["LossScale", "LowPrecisionStep"]
-
 #: The first scale; halved after an overflow, and doubled after so many steps in a row without one.
 FIRST_SCALE, PATIENCE = 2.0**16, 2000
 

@@ -21,8 +21,6 @@ from nn_from_scratch.mutation.source import source_mutants
 from nn_from_scratch.mutation.suite_baseline import Observations, SuiteBaseline, digest
 from nn_from_scratch.storage import read_json_lines
 
-__all__ = ["MutationCampaign"]
-
 #: Seconds that a mutant may take: so many times what its tests take without it, and these in addition, for a process
 #: that has to wait for its turn.
 LIMIT_FACTOR, LIMIT_LEAST = 5.0, 20.0

@@ -16,8 +16,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Equivalent", "check_equivalents", "load_equivalents"]
-
 
 @dataclass(frozen=True)
 class Equivalent:

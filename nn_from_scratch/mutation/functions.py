@@ -15,8 +15,6 @@ from pathlib import Path
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
 
-__all__ = ["Function", "definition", "find_functions"]
-
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
 #: What a function that computes a gradient is usually called.

@@ -19,8 +19,6 @@ from nn_from_scratch.mutation.mutant import Mutant
 from nn_from_scratch.mutation.result_faults import Observation, faulty, has_cotangent, keep_larger, observe
 from nn_from_scratch.mutation.source import code_of, edited
 
-__all__ = ["FunctionWatch", "install", "live_functions", "wrap"]
-
 _counter = iter(range(10**9))
 
 

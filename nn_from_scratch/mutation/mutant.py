@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Mutant", "MutantOutcome", "MutantResult"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Mutant:

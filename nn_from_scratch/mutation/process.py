@@ -16,8 +16,6 @@ from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.mutation.functions import Function
 from nn_from_scratch.mutation.pytest_session import Answer, Collected, JobSession, WorkerJob
 
-__all__ = ["WorkerProcess"]
-
 
 class WorkerProcess:
     """One process; it starts at once.

@@ -31,8 +31,6 @@ from nn_from_scratch.mutation.installation import FunctionWatch, install, live_f
 from nn_from_scratch.mutation.mutant import Mutant, MutantOutcome, MutantResult
 from nn_from_scratch.mutation.suite_baseline import Observations, TestRun, digest, text_of_lines
 
-__all__ = ["Answer", "Collected", "JobSession", "WorkerJob"]
-
 #: Memory that a mutant may take beyond what the process has when it is forked, in bytes: more than any test asks for,
 #: while an edit of a size that asks for all that there is fails before the machine is out of it.
 SPARE_BYTES = 8 * 2**30

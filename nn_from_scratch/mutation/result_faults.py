@@ -15,17 +15,6 @@ from torch import Tensor
 from nn_from_scratch.mutation.functions import Function
 from nn_from_scratch.mutation.mutant import Mutant
 
-__all__ = [
-    "OPERATORS",
-    "Observation",
-    "ResultFault",
-    "faulty",
-    "has_cotangent",
-    "keep_larger",
-    "observe",
-    "result_mutants",
-]
-
 Memory = dict[str, Any]
 #: Names under which a cotangent is handed over.
 _COTANGENT = re.compile(r"g|dy|gy|gz|dout|dz|upstream|cotangents?|grad\w*|d_?out\w*|g_?out\w*|gradwrtoutput|out_bar")

@@ -13,8 +13,6 @@ from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.mutation.functions import Definition, Function, definition
 from nn_from_scratch.mutation.mutant import Mutant
 
-__all__ = ["code_of", "edited", "source_mutants"]
-
 #: (operator, node that is replaced, new text)
 Change = tuple[str, ast.AST, str]
 

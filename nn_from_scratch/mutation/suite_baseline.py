@@ -13,8 +13,6 @@ from nn_from_scratch.mutation.mutant import Mutant, MutantResult
 from nn_from_scratch.mutation.result_faults import Observation, keep_larger
 from nn_from_scratch.storage import write_json
 
-__all__ = ["Observations", "SuiteBaseline", "TestRun", "digest", "lines_in", "text_of_lines"]
-
 
 @dataclass(frozen=True)
 class TestRun:

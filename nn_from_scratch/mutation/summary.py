@@ -10,8 +10,6 @@ from nn_from_scratch.mutation.coordinator import MutationCampaign
 from nn_from_scratch.mutation.equivalents import Equivalent
 from nn_from_scratch.mutation.mutant import MutantOutcome, MutantResult
 
-__all__ = ["SCHEMA", "MutationSummary"]
-
 SCHEMA = "nn_from_scratch.mutation/1"
 
 

@@ -15,8 +15,6 @@ from nn_from_scratch.errors import ArgumentError, StateDictError
 from nn_from_scratch.parity.specs import LAYERS
 from nn_from_scratch.verify.catalogue.twins import constructor_options, options_from
 
-__all__ = ["from_torch", "to_torch"]
-
 
 def to_torch(model: Module) -> torch.nn.Module:
     """Make the same model of torch.nn: a `Sequential` of the layers that torch has too, or one such layer.

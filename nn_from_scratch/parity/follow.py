@@ -26,8 +26,6 @@ from nn_from_scratch.parity.exchange import to_torch
 from nn_from_scratch.verify import CheckContext
 from nn_from_scratch.verify.catalogue.rounding import largest, movements, perturbed
 
-__all__ = ["Deviation", "follow", "spacing", "table", "ulps"]
-
 #: (place of the layer, what of it) to the tensor; the loss has the place behind the last layer.
 Quantities = Mapping[tuple[int, str], Tensor]
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-__all__ = ["RatioEstimate", "Series", "forest", "scatter"]
 
 #: Color and marker of each verdict; the marker tells them apart without the color.
 _STYLES = {

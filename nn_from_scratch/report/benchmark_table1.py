@@ -10,8 +10,6 @@ from typing import Any
 from nn_from_scratch.report.benchmark_figures import RatioEstimate, Series, forest, scatter
 from nn_from_scratch.report.document import Block, Cell, CellValue, Code, Conclusion, Section, Table
 
-__all__ = ["COUNTS", "again_cell", "bytes_cell", "count_cells", "interval_cell", "table1"]
-
 #: What is counted, as results name it, and in words.
 COUNTS = (("operators", "operators"), ("launches", "launches"), ("peak_bytes", "peak memory"))
 

@@ -18,8 +18,6 @@ from nn_from_scratch.report.benchmark_figures import RatioEstimate, Series, fore
 from nn_from_scratch.report.benchmark_table1 import COUNTS, again_cell, bytes_cell, interval_cell, table1
 from nn_from_scratch.report.document import Block, Cell, CellValue, Conclusion, Document, Section, Table, format_seconds
 
-__all__ = ["benchmark_document"]
-
 
 def benchmark_document(envelope: Mapping[str, Any]) -> Document:
     """Make a document of a results file.

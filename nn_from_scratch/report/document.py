@@ -9,25 +9,6 @@ from typing import TypeAlias
 
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = [
-    "STATUSES",
-    "Block",
-    "Cell",
-    "CellValue",
-    "Code",
-    "Commands",
-    "Conclusion",
-    "Details",
-    "Document",
-    "Figure",
-    "Section",
-    "Table",
-    "Text",
-    "format_cell",
-    "format_seconds",
-    "sort_value",
-]
-
 #: What a verdict may be.
 STATUSES = ("passed", "failed", "undecided", "information")
 

@@ -21,21 +21,6 @@ from nn_from_scratch.report import document
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = [
-    "DARK",
-    "DASHES",
-    "LIGHT",
-    "NARROW",
-    "PALETTE",
-    "WIDE",
-    "color_variables",
-    "drawn",
-    "new_figure",
-    "standalone",
-    "style",
-    "themed",
-    "to_svg",
-]
 
 #: Widths in inches, for a window on a desk and for one on a phone.
 WIDE, NARROW = 9.0, 4.8

@@ -26,8 +26,6 @@ from nn_from_scratch.report.document import (
 )
 from nn_from_scratch.report.figures import color_variables
 
-__all__ = ["to_html", "to_markdown"]
-
 #: Cells that are a verdict, and how they look; the word says the same without the color.
 _STATUS = {
     **dict.fromkeys(("correct", "holds", "OK", "passed"), "passed"),

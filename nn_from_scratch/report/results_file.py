@@ -20,8 +20,6 @@ from nn_from_scratch.report.document import Document
 from nn_from_scratch.report.rendering import to_html, to_markdown
 from nn_from_scratch.storage import write_atomically, write_json
 
-__all__ = ["KINDS", "SCHEMA", "VERSION", "envelope", "environment", "publish", "read_results", "store"]
-
 SCHEMA = "nn_from_scratch/results"
 VERSION = 1
 KINDS = ("verification", "benchmark", "reproduction")

@@ -11,8 +11,6 @@ from typing import Any
 from nn_from_scratch.report.document import Block, CellValue, Code, Conclusion, Details, Document, Section, Table, Text
 from nn_from_scratch.report.results_file import environment, publish, store
 
-__all__ = ["summarize_verifications", "verification_document", "write_verifications"]
-
 _SEVERITY = ("wrong", "undecided", "correct", "not_applicable")
 _STATUS = {"correct": "passed", "wrong": "failed", "undecided": "undecided"}
 #: So many findings are told at length; the table has all of them.

@@ -9,8 +9,6 @@ from typing import Any
 
 from nn_from_scratch.reproduction.parts import OPTIMIZERS, OURS, THEIRS, Plan
 
-__all__ = ["HOLDS", "HOLDS_NOT", "TOO_QUICK", "UNTESTABLE", "Claim", "claims_of", "curves_of"]
-
 HOLDS, HOLDS_NOT, UNTESTABLE = "holds", "does not hold", "cannot be tested here"
 #: For claims of which a training of a few epochs with few pairs says nothing.
 TOO_QUICK = "not tested by a quick run"

@@ -17,7 +17,6 @@ from nn_from_scratch.reproduction.parts import OPTIMIZERS, OURS, THEIRS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["draw_curves", "draw_final", "draw_memory", "draw_parity", "draw_photographs", "draw_table"]
 
 _MARKERS = ("o", "s", "^")
 _PUBLISHED = "the report's own, as published"

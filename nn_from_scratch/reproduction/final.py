@@ -20,8 +20,6 @@ from nn_from_scratch.denoise.training import make_optimizer, train
 from nn_from_scratch.reproduction.parts import BATCH, OPTIMIZERS, Plan
 from nn_from_scratch.reproduction.training_curves import pairs_of
 
-__all__ = ["final"]
-
 _SHOWN = 6
 
 

@@ -22,8 +22,6 @@ from nn_from_scratch.report import envelope, publish
 from nn_from_scratch.reproduction.parts import KINDS, Job, Plan
 from nn_from_scratch.storage import remove_partial_files, write_json
 
-__all__ = ["reproduce", "run_job"]
-
 _PARITY_BATCH = 4
 _PLAN = "plan.json"
 Say = Callable[[str], None]

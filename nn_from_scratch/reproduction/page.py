@@ -21,8 +21,6 @@ from nn_from_scratch.reproduction.drawings import (
 )
 from nn_from_scratch.reproduction.parts import BATCH, OPTIMIZERS, OURS, THEIRS, Plan
 
-__all__ = ["page"]
-
 
 def page(plan: Plan, results: Mapping[str, Any], *, commands: Sequence[str]) -> Document:
     """The document of a reproduction's results."""

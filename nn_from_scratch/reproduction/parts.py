@@ -10,8 +10,6 @@ from typing import Any
 
 from nn_from_scratch.denoise.settings import OPTIMIZER_DEFAULTS, expect_integer
 
-__all__ = ["BATCH", "KINDS", "OPTIMIZERS", "OURS", "THEIRS", "Job", "Plan"]
-
 #: The kinds of jobs: parts of the report, each of which can be done alone.
 KINDS = ("memory", "parity", "table1", "curve", "rounding", "final")
 

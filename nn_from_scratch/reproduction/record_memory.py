@@ -16,8 +16,6 @@ from nn_from_scratch.engine.optimizers import SGD
 from nn_from_scratch.parity.exchange import to_torch
 from nn_from_scratch.reproduction.parts import OURS, THEIRS, Plan
 
-__all__ = ["memory"]
-
 
 def memory(plan: Plan) -> dict[str, Any]:
     """Count what is kept for the backward pass at each point of a step, in bytes, gradients left out.

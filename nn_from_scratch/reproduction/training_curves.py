@@ -21,8 +21,6 @@ from nn_from_scratch.engine.module import Module
 from nn_from_scratch.parity.exchange import to_torch
 from nn_from_scratch.reproduction.parts import BATCH, OPTIMIZERS, OURS, Plan
 
-__all__ = ["curve", "pairs_of", "rounding"]
-
 _BETAS = (0.9, 0.999)
 _CHUNK = 500
 

@@ -13,8 +13,6 @@ from nn_from_scratch.bench.paired import LEAST_PAIRS, TIME_CAP, Function, Paired
 from nn_from_scratch.bench.verdicts import FLOOR, Rule, SpeedJudgment, SpeedVerdict
 from nn_from_scratch.errors import NNFromScratchError
 
-__all__ = ["AB", "Duel", "InconclusiveWarning"]
-
 # Of the candidate in pytest-benchmark's own table, for a test that does not run its fixture itself.
 _ROUNDS = 5
 

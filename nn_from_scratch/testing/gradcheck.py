@@ -11,7 +11,6 @@ from nn_from_scratch.testing import GradcheckCase, Trial
 if TYPE_CHECKING:
     from nn_from_scratch.verify import Report
 
-__all__ = ["REPORTS", "Gradcheck", "selected_checks"]
 
 #: Where an item of pytest keeps the reports of its verifications, as JSON.
 REPORTS = pytest.StashKey[list[str]]()

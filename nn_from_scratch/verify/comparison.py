@@ -12,8 +12,6 @@ from torch import Tensor
 from nn_from_scratch.errors import ShapeError
 from nn_from_scratch.verify import constants
 
-__all__ = ["Comparison", "Mismatch", "compare", "percent"]
-
 Counted = Literal["all", "sampled", "at least"]
 
 

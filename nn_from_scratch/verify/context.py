@@ -13,8 +13,6 @@ from torch import Tensor
 
 from nn_from_scratch.verify import constants
 
-__all__ = ["CheckContext", "Level", "TimeLimitReached", "stable_seed"]
-
 Level = Literal["quick", "full"]
 
 

@@ -24,8 +24,6 @@ import torch
 from nn_from_scratch.verify import constants
 from nn_from_scratch.verify.context import TimeLimitReached
 
-__all__ = ["LimitedThread", "threads_for"]
-
 T = TypeVar("T")
 
 

@@ -18,19 +18,6 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = [
-    "Cotangents",
-    "Gradients",
-    "Operand",
-    "Role",
-    "Run",
-    "Subject",
-    "SubjectOptions",
-    "Traits",
-    "Values",
-    "starting_values",
-]
-
 Values = Mapping[str, Tensor]
 """Tensors by the name of their operand; one that is left out keeps its starting value."""
 

@@ -22,8 +22,6 @@ from nn_from_scratch.verify import constants
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.results import CheckResult
 
-__all__ = ["Call", "snippet"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Call:

@@ -24,8 +24,6 @@ from nn_from_scratch.verify.reproduce import Call, snippet
 from nn_from_scratch.verify.results import CheckResult, Report, Verdict
 from nn_from_scratch.verify.subjects import as_subject
 
-__all__ = ["check", "check_names", "environment", "machine"]
-
 _Check = Callable[[Subject, CheckContext], "CheckResult | list[CheckResult]"]
 _Run = Callable[[CheckContext], "CheckResult | list[CheckResult]"]
 

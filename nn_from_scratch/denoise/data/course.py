@@ -17,8 +17,6 @@ from torch import Tensor
 from nn_from_scratch.denoise.data.crops import CROP_SIZE
 from nn_from_scratch.errors import DataError
 
-__all__ = ["TRAIN_FILE", "VALIDATION_FILE", "find_course_folder", "load_course", "load_pair_file"]
-
 TRAIN_FILE = "train_data.pkl"
 VALIDATION_FILE = "val_data.pkl"
 

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, DtypeError, ShapeError
 
-__all__ = ["CROP_SIZE", "cut_crops", "draw_crops", "random_stream"]
-
 #: Height and width of a crop.
 CROP_SIZE = 32
 

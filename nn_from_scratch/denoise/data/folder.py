@@ -15,8 +15,6 @@ from nn_from_scratch.denoise.data.crops import CROP_SIZE, random_stream
 from nn_from_scratch.denoise.data.pictures import picture_size, read_picture
 from nn_from_scratch.errors import DataError
 
-__all__ = ["PictureLog", "split_folder", "too_few"]
-
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _NAMED_AT_MOST = 20
 _TRAINING_PIXELS = 2_000_000_000  # decoding that many takes about a minute; thousands of large photographs have more

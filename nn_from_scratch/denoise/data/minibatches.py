@@ -13,8 +13,6 @@ from nn_from_scratch.denoise.data.noisy_pairs import PairSet
 from nn_from_scratch.denoise.settings import expect_integer
 from nn_from_scratch.errors import ArgumentError, DtypeError
 
-__all__ = ["batches", "on_device"]
-
 
 def batches(
     pairs: PairSet,

@@ -21,8 +21,6 @@ from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, DtypeError, ShapeError
 
-__all__ = ["NOISE_NAMES", "Gaussian", "Impulse", "Mixture", "Noise", "Poisson", "parse_noise"]
-
 
 @runtime_checkable
 class Noise(Protocol):

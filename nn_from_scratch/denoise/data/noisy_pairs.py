@@ -22,8 +22,6 @@ from nn_from_scratch.denoise.data.pictures import VALIDATION_PHOTOGRAPHS, photog
 from nn_from_scratch.denoise.settings import expect_integer
 from nn_from_scratch.errors import DtypeError, ShapeError
 
-__all__ = ["PairSet", "fingerprint", "load_pairs"]
-
 
 @dataclass(frozen=True, eq=False)
 class PairSet:

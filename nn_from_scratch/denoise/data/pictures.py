@@ -27,15 +27,6 @@ from nn_from_scratch.storage import write_atomically
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = [
-    "MAX_PIXELS",
-    "TRAINING_PHOTOGRAPHS",
-    "VALIDATION_PHOTOGRAPHS",
-    "photograph_paths",
-    "picture_size",
-    "read_picture",
-    "write_png",
-]
 
 #: Pictures with more pixels are refused before they are decoded: a small file can hold a picture that fills the memory.
 MAX_PIXELS = 100_000_000

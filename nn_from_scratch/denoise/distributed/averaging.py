@@ -14,8 +14,6 @@ from torch import Tensor
 
 from nn_from_scratch.engine.module import Module
 
-__all__ = ["average_gradients"]
-
 
 def average_gradients(model: Module, loss: Tensor | None, *, count: int, add_up: Callable[[Tensor], object]) -> Tensor:
     """Replace the gradients of every rank by those of the whole batch, with one exchange of one flat tensor.

@@ -13,8 +13,6 @@ from pathlib import Path
 
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["LIMIT", "Launch", "find_launch", "is_follower", "tell_launcher"]
-
 #: Seconds that ranks wait for one another in an exchange, as torch's own limit on GPUs; rank 0 validates and draws
 #: figures meanwhile. The environment variable NNFS_RANK_SILENCE gives another number.
 LIMIT = 600.0

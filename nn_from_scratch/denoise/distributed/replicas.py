@@ -24,8 +24,6 @@ from nn_from_scratch.engine.module import Module
 from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import ReplicaError
 
-__all__ = ["Replicas", "join"]
-
 #: Seconds for all ranks to be there, once the first is.
 _JOINING = 50.0
 #: Seconds for every rank that is left to sign, after an exchange has failed.

@@ -17,8 +17,6 @@ from torch import Tensor
 from nn_from_scratch.verify.catalogue.cases import Case, Spec
 from nn_from_scratch.verify.catalogue.twins import constructor_options
 
-__all__ = ["Prepared", "build", "draw_inputs", "prepare"]
-
 # How far from a kink the drawn inputs should be: a rounding in TF32, the coarsest, moves a value of one by 2^-10 ...
 _CLEAR = 1e-3
 # ... and how often they are drawn for that, twice as often as the engine's cases need, ...

@@ -25,8 +25,6 @@ from nn_from_scratch.verify.comparison import compare
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.subjects.structure import name_outputs
 
-__all__ = ["compare_with_reference"]
-
 Tensors = Mapping[str, Tensor]
 # Values by operand and cotangents by output to the outputs, by name, and the gradients, by operand.
 Passes = Callable[[Tensors, Tensors], "tuple[Tensors, Mapping[str, Tensor | None]]"]

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from nn_from_scratch.verify.catalogue.cases import TF32
 
-__all__ = ["dtype_of", "largest", "movements", "perturbed", "rounding_of", "tensor_cores"]
-
 Key = TypeVar("Key", bound=Hashable)
 
 # A factor in TF32 keeps 10 bits behind the leading one: neighbors are 2^-10 apart, relative to it.

@@ -17,8 +17,6 @@ from nn_from_scratch.verify.catalogue.trajectories import compare_trajectories
 from nn_from_scratch.verify.catalogue.trials import Trial
 from nn_from_scratch.verify.verification import environment, machine
 
-__all__ = ["checks_of", "run_trial"]
-
 # Of the verifier's own checks, those with trials of their own: the value is compared with the reference in parity.
 _ELSEWHERE = ("reference_value", *VERIFICATION)
 

@@ -20,8 +20,6 @@ from nn_from_scratch.verify.catalogue.rounding import dtype_of, largest, perturb
 from nn_from_scratch.verify.catalogue.trials import Trial
 from nn_from_scratch.verify.comparison import compare
 
-__all__ = ["compare_trajectories"]
-
 # A matrix and a vector, as a layer has them.
 _SHAPES: tuple[Shape, ...] = ((3, 4), (3,))
 # Rounded paths. Each adds up the roundings of all steps: eight widen no bound of the engine's optimizers more than 1.7

@@ -18,8 +18,6 @@ from nn_from_scratch.verify.catalogue.cases import (
     Spec,
 )
 
-__all__ = ["Trial", "trials_of"]
-
 
 @dataclass(frozen=True)
 class Trial:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["constructor_options", "options_from", "with_subject"]
 
 # Where and how a subject is made, which its counterpart is not told.
 _PLACEMENT = {"device", "dtype", "generator"}

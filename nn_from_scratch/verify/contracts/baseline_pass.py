@@ -14,20 +14,6 @@ from nn_from_scratch.verify.contracts import constants
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Run, Subject, Values, starting_values
 from nn_from_scratch.verify.results import CheckContext
 
-__all__ = [
-    "BaselinePass",
-    "Pass",
-    "baseline_pass",
-    "changed_values",
-    "cloned",
-    "draw_cotangents",
-    "gradients_of",
-    "is_finite",
-    "largest_entry",
-    "rounding",
-    "rounding_noise",
-]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pass:

@@ -19,8 +19,6 @@ from nn_from_scratch.verify.contracts.collector import ComparisonCollector, cont
 from nn_from_scratch.verify.protocol import Gradients, Values
 from nn_from_scratch.verify.results import CheckResult
 
-__all__ = ["batch_consistency"]
-
 
 @contract(order=180)
 def batch_consistency(collector: ComparisonCollector) -> list[CheckResult]:

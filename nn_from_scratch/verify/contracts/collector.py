@@ -22,8 +22,6 @@ from nn_from_scratch.verify.contracts.baseline_pass import (
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Operand, Subject, Values
 from nn_from_scratch.verify.results import CheckContext, CheckResult, compare
 
-__all__ = ["CONTRACTS", "ComparisonCollector", "ContractCheck", "bitwise_equal", "contract", "same_layout"]
-
 ContractCheck = Callable[[Subject, CheckContext], list[CheckResult]]
 
 CONTRACTS: dict[str, ContractCheck] = {}

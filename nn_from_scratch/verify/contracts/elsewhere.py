@@ -20,8 +20,6 @@ from nn_from_scratch.verify.derivative.probes import directional
 from nn_from_scratch.verify.protocol import Operand, Run, Subject, Values
 from nn_from_scratch.verify.results import CheckContext, CheckResult, Verdict
 
-__all__ = ["Elsewhere", "Relocated"]
-
 
 @dataclass
 class Elsewhere:

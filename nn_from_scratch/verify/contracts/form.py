@@ -11,8 +11,6 @@ from nn_from_scratch.verify.contracts.collector import ComparisonCollector, cont
 from nn_from_scratch.verify.results import CheckResult
 from nn_from_scratch.verify.subjects.structure import name_outputs
 
-__all__ = ["gradient_form", "other_device", "reference_value"]
-
 
 @contract(order=10)
 def reference_value(collector: ComparisonCollector) -> list[CheckResult]:

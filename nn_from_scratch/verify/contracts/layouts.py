@@ -21,8 +21,6 @@ from nn_from_scratch.verify.contracts.collector import ComparisonCollector, cont
 from nn_from_scratch.verify.results import CheckResult
 from nn_from_scratch.verify.subjects.structure import snapshot
 
-__all__ = ["cotangent_layouts", "input_layouts"]
-
 
 def _transposed(x: Tensor) -> Tensor:
     backwards = tuple(reversed(range(x.dim())))

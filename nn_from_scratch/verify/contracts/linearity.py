@@ -10,8 +10,6 @@ from nn_from_scratch.verify.contracts.baseline_pass import largest_entry
 from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract
 from nn_from_scratch.verify.results import CheckResult
 
-__all__ = ["hidden_infinities", "linear_cotangent", "missing_cotangent"]
-
 
 @contract(order=50)
 def linear_cotangent(collector: ComparisonCollector) -> list[CheckResult]:

@@ -22,8 +22,6 @@ from nn_from_scratch.verify.contracts.collector import ComparisonCollector, cont
 from nn_from_scratch.verify.protocol import Subject, starting_values
 from nn_from_scratch.verify.results import CheckResult
 
-__all__ = ["low_precision"]
-
 
 @contract(order=220)
 def low_precision(collector: ComparisonCollector) -> list[CheckResult]:

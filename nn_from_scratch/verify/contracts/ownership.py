@@ -16,8 +16,6 @@ from nn_from_scratch.verify.protocol import Run, starting_values
 from nn_from_scratch.verify.results import CheckResult
 from nn_from_scratch.verify.subjects.structure import memory_extent, snapshot
 
-__all__ = ["no_aliasing", "records_freed", "unmodified"]
-
 
 @contract(order=40)
 def unmodified(collector: ComparisonCollector) -> list[CheckResult]:

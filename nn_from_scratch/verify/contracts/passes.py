@@ -18,8 +18,6 @@ from nn_from_scratch.verify.contracts.collector import ComparisonCollector, cont
 from nn_from_scratch.verify.protocol import starting_values
 from nn_from_scratch.verify.results import CheckResult
 
-__all__ = ["accumulation", "backward_twice", "determinism", "tensor_used_twice", "two_forwards"]
-
 
 @contract(order=20)
 def determinism(collector: ComparisonCollector) -> list[CheckResult]:

@@ -14,8 +14,6 @@ from nn_from_scratch.verify.contracts.baseline_pass import gradients_of
 from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract
 from nn_from_scratch.verify.results import CheckResult
 
-__all__ = ["copies", "frozen_slots", "without_recording"]
-
 
 @contract(order=140)
 def frozen_slots(collector: ComparisonCollector) -> list[CheckResult]:

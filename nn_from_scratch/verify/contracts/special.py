@@ -14,8 +14,6 @@ from nn_from_scratch.verify.contracts.elsewhere import Elsewhere
 from nn_from_scratch.verify.protocol import Operand, starting_values
 from nn_from_scratch.verify.results import CheckContext, CheckResult
 
-__all__ = ["other_shapes", "special_values"]
-
 
 @contract(order=190)
 def other_shapes(collector: ComparisonCollector) -> list[CheckResult]:

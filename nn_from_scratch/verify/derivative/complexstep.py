@@ -25,8 +25,6 @@ from nn_from_scratch.verify.derivative.probes import VariedOperand, directional
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.results import CheckResult
 
-__all__ = ["COMPLEX_STEP", "check_complex_step"]
-
 COMPLEX_STEP = "complex_step"
 
 

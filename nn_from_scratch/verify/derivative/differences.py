@@ -25,8 +25,6 @@ from torch import Tensor
 
 from nn_from_scratch.verify.derivative import constants
 
-__all__ = ["Derivative", "differentiate", "extrapolated", "noise_differences", "noise_level", "ridders"]
-
 Probes = Callable[[float], Sequence[float]]
 Number = TypeVar("Number", float, Tensor)
 

@@ -18,8 +18,6 @@ from nn_from_scratch.verify.derivative.differences import differentiate, extrapo
 from nn_from_scratch.verify.derivative.linearization import flatten
 from nn_from_scratch.verify.derivative.probes import DirectionalProbe, VariedOperand, directional
 
-__all__ = ["EntryGradient", "Location", "batched", "entry_gradient", "locate"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class EntryGradient:

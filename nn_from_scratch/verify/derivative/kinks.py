@@ -21,8 +21,6 @@ from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.derivative.linearization import point_with
 from nn_from_scratch.verify.derivative.probes import DirectionalProbe, VariedOperand, directional
 
-__all__ = ["Bounds", "bounds_at_kink", "entries_outside", "is_differentiable"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:

@@ -16,17 +16,6 @@ from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.protocol import Subject, starting_values
 
-__all__ = [
-    "LinearizationPoint",
-    "all_finite",
-    "copied",
-    "flatten",
-    "magnitude",
-    "point_at",
-    "point_with",
-    "working_values",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class LinearizationPoint:

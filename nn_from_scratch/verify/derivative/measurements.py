@@ -16,8 +16,6 @@ from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.derivative.differences import Derivative, noise_differences, noise_level
 from nn_from_scratch.verify.derivative.probes import DirectionalProbe, VariedOperand, directional
 
-__all__ = ["Measurement", "best", "confirm", "measure", "measure_all"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:

@@ -18,8 +18,6 @@ from nn_from_scratch.verify.derivative.differences import Derivative, differenti
 from nn_from_scratch.verify.derivative.linearization import LinearizationPoint, copied, flatten, magnitude
 from nn_from_scratch.verify.protocol import Operand
 
-__all__ = ["DirectionalProbe", "VariedOperand", "directional"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class VariedOperand:

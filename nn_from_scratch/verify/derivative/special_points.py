@@ -19,8 +19,6 @@ from nn_from_scratch.verify.derivative.probes import DirectionalProbe, VariedOpe
 from nn_from_scratch.verify.derivative.wrong_gradient import GRADIENT, wrong_gradient
 from nn_from_scratch.verify.results import CheckResult
 
-__all__ = ["correct", "not_finite", "report_wrong", "undecided", "unresolved"]
-
 
 def report_wrong(varied: VariedOperand, measurement: Measurement) -> CheckResult:
     """A gradient that disagrees at this very point; where the function has a kink, that may be a convention."""

@@ -19,8 +19,6 @@ from nn_from_scratch.verify.derivative.probes import VariedOperand
 from nn_from_scratch.verify.diagnosis import Diagnosis, DiagnosisContext, explain
 from nn_from_scratch.verify.results import CheckResult
 
-__all__ = ["GRADIENT", "wrong_gradient"]
-
 GRADIENT = "gradient"
 
 Named = Mapping[str, Tensor]

@@ -18,8 +18,6 @@ from nn_from_scratch.verify.diagnosis.constants import BITS_PER_COMPLEXITY, MOST
 from nn_from_scratch.verify.diagnosis.probing import Probes
 from nn_from_scratch.verify.diagnosis.problem import Problem, UncertainTensor
 
-__all__ = ["HYPOTHESES", "Explanation", "Hypothesis", "experiment", "hypothesis"]
-
 
 @dataclass(frozen=True)
 class Explanation:

@@ -11,8 +11,6 @@ from torch import Tensor
 from nn_from_scratch.verify.diagnosis.constants import COMMON_FACTORS, MOST_LISTED, TINY
 from nn_from_scratch.verify.diagnosis.problem import Problem, UncertainTensor
 
-__all__ = ["Factor", "any_factor", "special_factor"]
-
 _CONSTANTS = (
     (1 / math.log(2.0), "1/ln 2, the step between logarithms to base e and to base 2"),
     (math.log(10.0), "ln 10, the step between logarithms to base e and to base 10"),

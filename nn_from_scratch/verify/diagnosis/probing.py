@@ -16,8 +16,6 @@ from nn_from_scratch.verify.diagnosis.families import FAMILIES, Operation
 from nn_from_scratch.verify.diagnosis.families.operation import gradient_of, output_of
 from nn_from_scratch.verify.diagnosis.problem import Cotangents, GradientAt, Problem, plain
 
-__all__ = ["Probes"]
-
 
 class Probes:
     """The experiments of one diagnosis."""

@@ -24,8 +24,6 @@ from nn_from_scratch.verify.diagnosis.constants import (
     TINY,
 )
 
-__all__ = ["Cotangents", "Diagnosis", "DiagnosisContext", "GradientAt", "Problem", "UncertainTensor", "plain", "pose"]
-
 Cotangents = Mapping[str, Tensor]
 
 

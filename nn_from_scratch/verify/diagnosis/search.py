@@ -17,8 +17,6 @@ from nn_from_scratch.verify.diagnosis.hypotheses import HYPOTHESES
 from nn_from_scratch.verify.diagnosis.probing import Probes
 from nn_from_scratch.verify.diagnosis.problem import Diagnosis, DiagnosisContext, Problem, pose
 
-__all__ = ["explain"]
-
 
 def explain(
     analytic: Tensor | None,

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from nn_from_scratch.errors import ArgumentError
 
-__all__ = ["Axis", "Bounds", "bounds", "note_code", "pick"]
-
 #: One number alone, or (least, most). False stands for a kernel that knows no such thing: neither groups, say, nor
 #: faults of them.
 Bounds = int | tuple[int, int] | Literal[False]

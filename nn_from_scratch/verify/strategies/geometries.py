@@ -13,8 +13,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-__all__ = ["Convolution", "Pair", "Pooling", "Shape", "Shown", "SpatialGeometry", "TransposedConvolution", "windows"]
-
 Pair = tuple[int, int]
 Shape = tuple[int, ...]
 

@@ -25,16 +25,6 @@ from nn_from_scratch.verify.strategies.geometries import (
 )
 from nn_from_scratch.verify.strategies.valid import convolutions, poolings, transposed_convolutions
 
-__all__ = [
-    "CONVOLUTION_FAULTS",
-    "POOLING_FAULTS",
-    "TRANSPOSED_CONVOLUTION_FAULTS",
-    "Invalid",
-    "invalid_convolutions",
-    "invalid_poolings",
-    "invalid_transposed_convolutions",
-]
-
 A = TypeVar("A", Convolution, TransposedConvolution, Pooling)
 Convolutional = Convolution | TransposedConvolution
 G = TypeVar("G", bound=SpatialGeometry)

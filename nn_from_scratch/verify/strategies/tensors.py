@@ -12,8 +12,6 @@ from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.verify.strategies import constants
 from nn_from_scratch.verify.strategies.axes import Bounds, bounds, note_code
 
-__all__ = ["LAYOUTS", "SPECIAL_VALUES", "shapes", "tensor_snippet", "tensors"]
-
 
 def _offset(x: Tensor) -> Tensor:
     return torch.cat([x.new_full((constants.OFFSET,), torch.nan), x.flatten()])[constants.OFFSET :].view(x.shape)

@@ -22,8 +22,6 @@ from nn_from_scratch.verify.strategies.geometries import (
     windows,
 )
 
-__all__ = ["convolutions", "poolings", "transposed_convolutions"]
-
 G = TypeVar("G", bound=SpatialGeometry)
 Numbers = Callable[[st.DrawFn], dict[str, Any]]
 """Draws the numbers of a geometry that its two axes do not share."""

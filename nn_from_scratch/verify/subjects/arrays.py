@@ -12,8 +12,6 @@ from torch import Tensor
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.subjects.structure import describe, leaves, tensor_in, with_leaves, wrap_errors
 
-__all__ = ["arrays_for", "as_array", "as_gradient", "cotangent_tree", "match_gradients", "numpy_call"]
-
 
 @contextmanager
 def numpy_call(name: str, stage: str) -> Iterator[None]:

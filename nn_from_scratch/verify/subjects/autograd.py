@@ -25,8 +25,6 @@ from nn_from_scratch.verify.subjects.captured_tensors import captured_leaves, gr
 from nn_from_scratch.verify.subjects.recognition import Form, plain_name
 from nn_from_scratch.verify.subjects.structure import add_gradients, name_outputs, snapshot, wrap_errors
 
-__all__ = ["AutogradRun", "AutogradSubject", "TorchCall", "adapt_function"]
-
 
 @dataclass(eq=False)
 class TorchCall:

@@ -14,16 +14,6 @@ from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.protocol import Operand, Role, Values
 from nn_from_scratch.verify.subjects.structure import dense, leaves, snapshot, with_leaves
 
-__all__ = [
-    "Arguments",
-    "argument_names",
-    "differentiable_names",
-    "parameter_operand",
-    "private_values",
-    "role_names",
-    "unused_name",
-]
-
 
 def argument_names(function: object, count: int, *, skip: int = 0) -> list[str]:
     """What a function calls its first `count` positional arguments; `"input0"`, ... where it does not say."""

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["captured_leaves", "graph_clock", "name_captured"]
-
 
 def graph_clock() -> int:
     """The sequence number that the next node of this thread's autograd graph will exceed or equal."""

@@ -25,8 +25,6 @@ from nn_from_scratch.verify.subjects.call_arguments import (
 from nn_from_scratch.verify.subjects.recognition import Form
 from nn_from_scratch.verify.subjects.structure import add_gradients, describe, name_outputs, wrap_errors
 
-__all__ = ["EngineModule", "EngineSubject", "adapt_engine"]
-
 
 @runtime_checkable
 class EngineModule(Protocol):

@@ -39,8 +39,6 @@ from nn_from_scratch.verify.subjects.pair import positional_arguments, required_
 from nn_from_scratch.verify.subjects.recognition import Form, forward_of
 from nn_from_scratch.verify.subjects.structure import name_outputs, wrap_errors
 
-__all__ = ["LayerRun", "LayerSubject", "adapt_layer"]
-
 
 class LayerRun:
     """One pass through a copy of the layer."""

@@ -14,8 +14,6 @@ from torch import Tensor
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.subjects.structure import describe
 
-__all__ = ["Place", "attribute_at", "find_parameters", "held_objects", "mapped_parameters", "substitute"]
-
 Path = str | Sequence[Any]
 """Attributes, keys, positions and calls (`"params()"`), one after the other, or as a dotted string."""
 

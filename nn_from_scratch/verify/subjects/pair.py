@@ -21,8 +21,6 @@ from nn_from_scratch.verify.subjects.call_arguments import (
 from nn_from_scratch.verify.subjects.recognition import Form, plain_name
 from nn_from_scratch.verify.subjects.structure import describe, name_outputs
 
-__all__ = ["PairSubject", "adapt_pair", "positional_arguments", "required_arguments"]
-
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
 
 

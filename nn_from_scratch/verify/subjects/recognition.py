@@ -13,8 +13,6 @@ from nn_from_scratch.verify.protocol import Subject, SubjectOptions
 from nn_from_scratch.verify.subjects.call_arguments import Arguments, argument_names
 from nn_from_scratch.verify.subjects.structure import describe
 
-__all__ = ["FORMS", "Form", "as_subject", "forward_of", "plain_name"]
-
 Adapter = TypeVar("Adapter", bound=Callable[..., Subject])
 
 FORMS: dict[str, Form] = {}

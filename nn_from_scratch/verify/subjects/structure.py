@@ -12,19 +12,6 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 
-__all__ = [
-    "add_gradients",
-    "dense",
-    "describe",
-    "leaves",
-    "memory_extent",
-    "name_outputs",
-    "snapshot",
-    "tensor_in",
-    "with_leaves",
-    "wrap_errors",
-]
-
 
 def leaves(tree: object, name: str) -> Iterator[tuple[str, object]]:
     """Everything in a tree but its tuples, lists and dictionaries, with dotted names that begin with `name`."""

@@ -12,8 +12,6 @@ from nn_from_scratch.verify.subjects.autograd import AutogradSubject, TorchCall
 from nn_from_scratch.verify.subjects.call_arguments import Arguments, parameter_operand, role_names, unused_name
 from nn_from_scratch.verify.subjects.recognition import Form
 
-__all__ = ["ModuleCall", "adapt_module"]
-
 
 class ModuleCall(TorchCall):
     """Calls a module with other tensors in the place of its parameters and with copies of its buffers.

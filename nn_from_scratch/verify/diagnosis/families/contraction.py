@@ -20,8 +20,6 @@ from nn_from_scratch.verify.diagnosis.constants import (
 from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
-__all__ = ["contraction"]
-
 Geometry: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """Stride, padding and dilation, one entry for each spatial axis."""
 

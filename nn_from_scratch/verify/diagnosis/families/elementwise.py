@@ -21,8 +21,6 @@ from nn_from_scratch.verify.diagnosis.constants import (
 from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
-__all__ = ["elementwise"]
-
 Function = Callable[[Tensor], Tensor]
 
 _FUNCTIONS: Mapping[str, Function] = {

@@ -11,8 +11,6 @@ from torch import Tensor
 from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
-__all__ = ["loss"]
-
 Entrywise = Callable[[Tensor, Tensor], Tensor]
 
 _LOSSES: Mapping[str, Entrywise] = {

@@ -19,8 +19,6 @@ from nn_from_scratch.verify.diagnosis.constants import LARGEST_NORM_EPSILON, NOR
 from nn_from_scratch.verify.diagnosis.families.operation import Fault, Operation, scale_gradient
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
-__all__ = ["normalization"]
-
 Axes = tuple[int, ...]
 
 

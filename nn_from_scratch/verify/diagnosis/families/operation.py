@@ -17,8 +17,6 @@ from torch import Tensor
 from nn_from_scratch.verify.diagnosis.constants import SPECIFIC
 from nn_from_scratch.verify.diagnosis.problem import Cotangents, DiagnosisContext, plain
 
-__all__ = ["Fault", "Forward", "Operation", "gradient_of", "output_of", "scale_gradient", "with_gradient"]
-
 Forward: TypeAlias = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 """Values by name and the cotangent (which only some faults read) to the output."""
 

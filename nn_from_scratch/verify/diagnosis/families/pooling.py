@@ -19,8 +19,6 @@ from nn_from_scratch.verify.diagnosis.constants import (
 from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation, with_gradient
 from nn_from_scratch.verify.diagnosis.problem import Problem, plain
 
-__all__ = ["pooling"]
-
 
 def pooling(problem: Problem) -> Iterator[Operation]:
     """Poolings over the last one or two axes that give the cotangent's shape, and maxima along one axis."""

@@ -10,8 +10,6 @@ from nn_from_scratch.verify.diagnosis.constants import SPECIFIC, TIE_BREAK
 from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation, with_gradient
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
-__all__ = ["reduction"]
-
 Along = Callable[[Tensor, tuple[int, ...]], Tensor]
 
 _REDUCTIONS: Mapping[str, Along] = {

@@ -10,8 +10,6 @@ from torch import Tensor
 from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation, with_gradient
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
-__all__ = ["softmax"]
-
 Formula = Callable[[Tensor, Tensor, int], Tensor]
 """The gradient from softmax(x), the cotangent and the axis."""
 
