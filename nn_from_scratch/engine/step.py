@@ -216,7 +216,7 @@ def _warmed_up(computation: Callable[[], Tensor]) -> Tensor:
 class _Watched:
     """The attributes that decide what a step does: by identity, which costs little to compare."""
 
-    #: What changes in a step, and is no part of what the step does.
+    #: What changes in each step without changing what a step does.
     PASSING = ("_records", "_next_index")
 
     def __init__(self, model: Module, criterion: Loss) -> None:
@@ -237,7 +237,7 @@ class _Watched:
         return all(map(is_, self._current(), self._values))
 
     def is_dirty(self) -> bool:
-        """Whether gradients or records were left by somebody, of which a graph does not know."""
+        """Whether gradients or records of another pass are left, of which a graph does not know."""
         return any(p.grad is not None for p in self._parameters) or any(owner.xs for owner in self._owners)
 
 

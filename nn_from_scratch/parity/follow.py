@@ -29,7 +29,7 @@ from nn_from_scratch.verify.catalogue.rounding import largest, movements, pertur
 #: (place of the layer, what of it) to the tensor; the loss has the place behind the last layer.
 Quantities = Mapping[tuple[int, str], Tensor]
 
-_VALUE, _HANDED_ON = "value", "handed on"
+_VALUE, _PROPAGATED = "value", "propagated"
 # Of all that torch's model computes; four times as many move no quantity of the report's model 1.5 times as far.
 _ROUNDINGS = 6
 
@@ -40,7 +40,7 @@ class Deviation:
 
     Attributes:
         layer: its place and its class; the last one is the loss.
-        quantity: "value", "handed on" (the gradient of the layer's input), or the name of a parameter, for its
+        quantity: "value", "propagated" (the gradient of the layer's input), or the name of a parameter, for its
             gradient.
         largest: of the absolute values of torch's entries.
         error: the largest absolute difference of two entries.
@@ -176,10 +176,10 @@ def _pass_of_ours(
     loss = MSE()
     last = len(layers)
     found[last, _VALUE] = loss((neighbors[last - 1, _VALUE] if last else x).detach(), target)
-    found[last, _HANDED_ON] = _first(loss.backward(torch.ones_like(found[last, _VALUE])))
+    found[last, _PROPAGATED] = _first(loss.backward(torch.ones_like(found[last, _VALUE])))
     for place in reversed(range(last)):
-        gradient = neighbors[place + 1, _HANDED_ON].detach()
-        found[place, _HANDED_ON] = _first(backward(found[place, _VALUE], gradient))
+        gradient = neighbors[place + 1, _PROPAGATED].detach()
+        found[place, _PROPAGATED] = _first(backward(found[place, _VALUE], gradient))
     for name, parameter in Sequential(*layers).parameters().items():
         position, _, quantity = name.partition(".")
         assert parameter.grad is not None
@@ -217,5 +217,5 @@ def _pass_of_torch(
         for name, parameter in parameters.items():
             if name.startswith(f"{place}.") and parameter.grad is not None:
                 found[place, name.removeprefix(f"{place}.")] = parameter.grad
-        found[place, _HANDED_ON] = handed_on
+        found[place, _PROPAGATED] = handed_on
     return found

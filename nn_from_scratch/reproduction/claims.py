@@ -104,11 +104,11 @@ def _memory(part: Mapping[str, Any]) -> Claim:
 
 def _parity(part: Mapping[str, Any]) -> tuple[Claim, ...]:
     rows = part["float64"]
-    handed = [row for row in rows if row["quantity"] == "handed on"]
+    propagated = [row for row in rows if row["quantity"] == "propagated"]
     gradients = [row for row in rows if row["quantity"] != "value"]
-    first = handed[-1]["error"]  # rows are in the order of the layers, and the loss is the last of them
+    first = propagated[-1]["error"]  # rows are in the order of the layers, and the loss is the last of them
     worst = max(row["error"] for row in gradients)
-    chain = max(row["error"] for row in handed)
+    chain = max(row["error"] for row in propagated)
     explained = all(row["error"] <= row["allowed"] for kind in part.values() for row in kind)
     return (
         Claim(
@@ -116,7 +116,7 @@ def _parity(part: Mapping[str, Any]) -> tuple[Claim, ...]:
             claim="The first gradient in the chain (last layer) is exactly the same as PyTorch's.",
             verdict=_verdict(first == 0),
             numbers=f"Its largest difference in float64 is {first:.2g}; on torch's own prediction it is "
-            f"{handed[-1]['own']:.2g}.",
+            f"{propagated[-1]['own']:.2g}.",
         ),
         Claim(
             section="III.A",

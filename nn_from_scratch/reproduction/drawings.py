@@ -27,11 +27,11 @@ def draw_parity(part: Mapping[str, Any], width: float) -> Figure:
     figure = new_figure(width=width, height=4.2)
     axes = figure.subplots()
     for place, (dtype, rows) in enumerate(part.items()):
-        handed = [row for row in rows if row["quantity"] == "handed on"]
-        names = [row["layer"] for row in handed]
+        propagated = [row for row in rows if row["quantity"] == "propagated"]
+        names = [row["layer"] for row in propagated]
         axes.plot(
             names,
-            [row["error"] for row in handed],
+            [row["error"] for row in propagated],
             marker=_MARKERS[place],
             color=PALETTE[place],
             linestyle=DASHES[place],

@@ -59,7 +59,7 @@ def test_the_reports_model_agrees_to_rounding_in_every_layer(algorithm: str, dty
         rows = follow(model, x, target)
     sys.stdout.write(table(rows, f"{algorithm}, {dtype}"))
     assert too_far(rows) == []
-    # Value, gradient handed on and parameters of eight layers; value and gradient of the loss.
+    # Value, gradient propagated and parameters of eight layers; value and gradient of the loss.
     assert len(rows) == 2 * 8 + 4 * 2 + 2
     if dtype == torch.float64:  # the figures of the report, whose gradients are as large as these
         assert max(row.error for row in rows if row.quantity != "value") < 1e-17
@@ -110,11 +110,11 @@ def test_a_relative_error_of_1e_12_is_seen_where_it_arises_and_in_every_layer_be
     assert off == {
         ("0 Linear", "weight"),
         ("0 Linear", "bias"),
-        ("0 Linear", "handed on"),
-        ("1 Tanh", "handed on"),
-        ("2 Sigmoid", "handed on"),
+        ("0 Linear", "propagated"),
+        ("1 Tanh", "propagated"),
+        ("2 Sigmoid", "propagated"),
     }
-    assert {(row.layer, row.quantity) for row in rows if row.own > row.allowed} == {("2 Sigmoid", "handed on")}
+    assert {(row.layer, row.quantity) for row in rows if row.own > row.allowed} == {("2 Sigmoid", "propagated")}
 
 
 @pytest.mark.gpu

@@ -58,7 +58,7 @@ def find_algorithm(name: str, x: Tensor) -> Algorithm:
     """The algorithm of this name for tensors of x's dtype and device.
 
     Raises:
-        ArgumentError: there is none of this name.
+        ArgumentError: no algorithm has this name.
     """
     if name == AUTO:
         name = _context.get()
@@ -94,7 +94,7 @@ def convolution_algorithm(name: str) -> Iterator[None]:
         name: "native", "unfold", or "auto" for the fastest.
 
     Raises:
-        ArgumentError: there is none of this name.
+        ArgumentError: no algorithm has this name.
     """
     token = _context.set(check_algorithm(name))
     try:

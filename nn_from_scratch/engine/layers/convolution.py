@@ -43,7 +43,7 @@ class ConvolutionOptions(TypedDict, total=False):
 
 
 class _Convolution(Layer):
-    """What both layers share: arguments, geometry, parameters."""
+    """The base of both layers: arguments, geometry, parameters."""
 
     parameter_names = ("weight", "bias")
     output_padding: Pair = (0, 0)

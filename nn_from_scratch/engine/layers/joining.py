@@ -50,7 +50,7 @@ class Concat(Layer):
         dim: the axis, by default the channels; negative numbers count from the end.
 
     Raises:
-        ArgumentError: `dim` is no integer.
+        ArgumentError: `dim` is not an integer.
         ShapeError, DtypeError, DeviceError: on a call, the inputs do not fit together.
     """
 

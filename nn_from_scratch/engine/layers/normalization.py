@@ -37,7 +37,7 @@ def normalized_vjp(h: Tensor, z: Tensor, r: Tensor, axes: Axes) -> Tensor:
 
 
 class _Normalization(Layer):
-    """What all share: eps, and weight and bias that start as ones and zeros."""
+    """The base of all normalizations: eps, and weight and bias that start as ones and zeros."""
 
     needs_inputs = False
 

@@ -19,7 +19,7 @@ from nn_from_scratch.errors import ArgumentError, GeometryError
 
 
 class _Pooling(Layer):
-    """What both share: the windows."""
+    """The base of both poolings: the windows."""
 
     needs_inputs = False
 

@@ -10,7 +10,7 @@ from nn_from_scratch.engine.layer import Layer
 
 
 class _AlongAxis(Layer):
-    """What both share: the axis, and the shift that keeps the exponentials finite."""
+    """The base of both: the axis, and the shift that keeps the exponentials finite."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Softmax(_AlongAxis):
         dim: the axis; negative numbers count from the end.
 
     Raises:
-        ArgumentError: `dim` is no integer.
+        ArgumentError: `dim` is not an integer.
         ShapeError: on a call, the input has no such axis.
     """
 
@@ -60,7 +60,7 @@ class LogSoftmax(_AlongAxis):
         dim: the axis; negative numbers count from the end.
 
     Raises:
-        ArgumentError: `dim` is no integer.
+        ArgumentError: `dim` is not an integer.
         ShapeError: on a call, the input has no such axis.
     """
 

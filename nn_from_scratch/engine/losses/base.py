@@ -1,4 +1,4 @@
-"""What all losses share."""
+"""The base of all losses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nn_from_scratch.errors import ArgumentError, MissingRecordError, ShapeError
 
 
 class Loss(Layer):
-    """What all losses share: `backward()` without an argument propagates every pair that is remembered.
+    """The base of all losses: `backward()` without an argument propagates every pair that is remembered.
 
     A pair is a record like any other layer's, so it disappears with the records that its prediction came from.
 
@@ -20,7 +20,7 @@ class Loss(Layer):
         reduction: "mean" or "sum" of the entries' losses, or "none" for the losses themselves.
 
     Raises:
-        ArgumentError: `reduction` is none of the three.
+        ArgumentError: `reduction` is not one of the three.
     """
 
     def __init__(self, *, reduction: str = "mean") -> None:

@@ -1,4 +1,4 @@
-"""What all optimizers share."""
+"""The base of all optimizers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nn_from_scratch.errors import ArgumentError, StateDictError
 
 
 class Optimizer:
-    """What all optimizers share: the model, and state that follows its parameters by name.
+    """The base of all optimizers: the model, and state that follows its parameters by name.
 
     State tensors are moved to the device and dtype of their parameter when they are next used, so `model.cuda()`
     may come before or after the optimizer is made.
@@ -33,7 +33,7 @@ class Optimizer:
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """The kinds of tensors that are kept for each parameter from its first step on."""
+        """The names of the tensors that are kept for each parameter from its first step on."""
         return ()
 
     def step(self) -> None:

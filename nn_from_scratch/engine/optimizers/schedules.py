@@ -16,13 +16,13 @@ from nn_from_scratch.errors import ArgumentError, StateDictError
 
 
 class Schedule:
-    """What all schedules share: the optimizer, its first rate, and the number t of steps.
+    """The base of all schedules: the optimizer, its first rate, and the number t of steps.
 
     Args:
         optimizer: whose `lr` is set; the rate that it was made with is the base rate, b.
 
     Raises:
-        ArgumentError: `optimizer` is no Optimizer.
+        ArgumentError: `optimizer` is not an Optimizer.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -50,7 +50,7 @@ class Schedule:
         """Take over what `state_dict` gave, and set the optimizer's rate.
 
         Raises:
-            StateDictError: it is no such state.
+            StateDictError: the state is of another form.
         """
         t = state.get("t")
         if set(state) != {"t"} or not isinstance(t, int) or t < 0:

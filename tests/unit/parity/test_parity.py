@@ -33,8 +33,8 @@ def test_the_followed_gradients_are_those_of_one_backward_pass_through_the_whole
     rows = {(row.layer, row.quantity): row for row in follow(ours, x, target)}
     assert [row for row in rows.values() if row.error > row.allowed] == []
     # Nested ones are laid flat, and parameters in two places stand at the first.
-    assert [quantity for layer, quantity in rows if layer == "2 Linear"] == ["value", "weight", "bias", "handed on"]
-    assert [quantity for layer, quantity in rows if layer == "4 Linear"] == ["value", "handed on"]
+    assert [quantity for layer, quantity in rows if layer == "2 Linear"] == ["value", "weight", "bias", "propagated"]
+    assert [quantity for layer, quantity in rows if layer == "4 Linear"] == ["value", "propagated"]
     loss = nn.MSE()
     loss(ours(x), target)
     loss.backward()
@@ -71,7 +71,7 @@ def test_the_columns_of_the_table_are_aligned() -> None:
     assert (title, blank) == ("a title", "")
     assert head.split("  ")[0] == "layer" and head.endswith("allowed")
     assert {len(line) for line in lines} == {len(head)}
-    assert lines[0].startswith("0 Linear  value ") and lines[-1].startswith("5 MSE     handed on ")
+    assert lines[0].startswith("0 Linear  value ") and lines[-1].startswith("5 MSE     propagated ")
 
 
 def test_the_command_prints_both_tables_of_the_reports_model() -> None:
