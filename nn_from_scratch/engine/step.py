@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from nn_from_scratch.engine.convolutions import surrounding_algorithm
 from nn_from_scratch.engine.graph import release_records
@@ -146,8 +147,6 @@ class _Graph:
         return [loss.detach(), *found.values()]
 
     def _recorded(self, x: Tensor, target: Tensor) -> tuple[Gradients, Sequence[Tensor]]:
-        from torch.fx.experimental.proxy_tensor import make_fx  # late: it takes a while, and ordinary steps need none
-
         # Tensors that are not arguments would become constants of the graph.
         held = [*self.parameters.values(), *self.model.buffers().values(), *self.criterion.buffers().values()]
         results: Sequence[Tensor] = ()
