@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cache
 from inspect import Parameter, signature
+from itertools import repeat
 from math import inf
+from operator import is_
 from typing import Any, ClassVar, cast, overload
 
 import torch
@@ -97,7 +99,7 @@ class Module(ModuleTree):
         y, saved = result if isinstance(result, Saving) else (result, ())
         inner = y if isinstance(self, Container) else None
         # A new object always: marking an input, or what a module inside gave, would overwrite its creator.
-        if inner is not None or any(y is x for x in inputs):
+        if inner is not None or any(map(is_, inputs, repeat(y))):
             y = y.detach()
         # Saved under another object than the output, whose creator would keep the record alive through itself.
         if saved:
@@ -128,6 +130,11 @@ class Module(ModuleTree):
         An index is never used again, so a stale one cannot meet another record by chance.
         """
         return {i: r.inputs[0] if len(r.inputs) == 1 else r.inputs for i, r in self._records.items()}
+
+    @property
+    def pending(self) -> int:
+        """How many records there are."""
+        return len(self._records)
 
     def record_at(self, index: int) -> Record:
         """The pending record with this index.

@@ -9,7 +9,7 @@ learning rates may change at any time.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any
 
@@ -91,7 +91,7 @@ class TrainingStep:
         if graph is None:
             graph = self._graphs[key] = _Graph(self.model, self.criterion)
         loss, *gradients = graph(x.detach(), target.detach())
-        self.optimizer.step_with(dict(zip(graph.names, gradients, strict=True)))
+        self.optimizer.step_with(graph.parameters, dict(zip(graph.names, gradients, strict=True)))
         return loss.clone()
 
     def _ordinary(self, x: Tensor, target: Tensor) -> Tensor:
@@ -220,24 +220,22 @@ class _Watched:
 
     def __init__(self, model: Module, criterion: Loss) -> None:
         self._owners = [owner for owner in (*model.all_modules(), criterion) if isinstance(owner, Module)]
-        self._attributes = [vars(owner) for owner in self._owners]
-        self._names = [[name for name in held if name not in self.PASSING] for held in self._attributes]
-        self._values = list(self._current())
+        self._held: list[tuple[dict[str, Any], int, list[str], list[Any]]] = []
+        for held in map(vars, self._owners):
+            names = [name for name in held if name not in self.PASSING]
+            self._held.append((held, len(held), names, [held[name] for name in names]))
         self._parameters = list(model.parameters().values())
-
-    def _current(self) -> Iterator[Any]:
-        for held, names in zip(self._attributes, self._names, strict=True):
-            yield len(held)  # small numbers are objects of their own
-            for name in names:
-                yield held.get(name)
 
     def same(self) -> bool:
         """Whether nothing was exchanged."""
-        return all(map(is_, self._current(), self._values))
+        for held, count, names, values in self._held:
+            if len(held) != count or not all(map(is_, map(held.get, names), values)):
+                return False
+        return True
 
     def is_dirty(self) -> bool:
         """Whether gradients or records of another pass are left, of which a graph does not know."""
-        return any(p.grad is not None for p in self._parameters) or any(owner.xs for owner in self._owners)
+        return any(p.grad is not None for p in self._parameters) or any(owner.pending for owner in self._owners)
 
 
 def _signature(x: Tensor) -> tuple[Any, ...]:

@@ -35,9 +35,9 @@ class Loss(Layer):
             return losses.mean()
         return losses.sum() if self.reduction == "sum" else losses
 
-    def spread(self, g: Tensor, n: int) -> Tensor:
-        """The cotangent of each of the n entries' losses; a scalar where it is the same for all."""
-        return g / n if self.reduction == "mean" else g
+    def spread(self, g: Tensor, n: int, factor: float = 1) -> Tensor:
+        """The cotangent of each of the n entries' losses times a factor; a scalar where it is the same for all."""
+        return g * (factor / max(n, 1)) if self.reduction == "mean" else g * factor
 
     def __repr__(self) -> str:
         return self.describe(reduction=(self.reduction, "mean"))

@@ -15,13 +15,14 @@ class _Difference(Loss):
     """A loss that depends on the error e = y^ - y of each entry alone: l = f(e)."""
 
     needs_inputs = False
+    factor = 1.0  # of the gradient, which the cotangent takes along
 
     def of_error(self, e: Tensor) -> Tensor:
         """f(e)."""
         raise TypeError(f"{type(self).__name__} defines no of_error; write one that returns f(e), entry by entry")
 
     def error_vjp(self, e: Tensor, g: Tensor) -> Tensor:
-        """f'(e) g, for a cotangent that is a scalar or has the shape of e."""
+        """f'(e) g / factor, for a cotangent that is a scalar or has the shape of e."""
         raise TypeError(f"{type(self).__name__} defines no error_vjp; write one that returns the gradient in e")
 
     def value(self, e: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ class _Difference(Loss):
 
     def input_vjp(self, g: Tensor, record: Record) -> tuple[Tensor | None, ...]:
         (e,) = record.saved
-        gradient = self.error_vjp(e, self.spread(g, e.numel()))
+        gradient = self.error_vjp(e, self.spread(g, e.numel(), self.factor))
         return gradient, -gradient if record.needs[1] else None
 
 
@@ -53,11 +54,13 @@ class MSE(_Difference):
         ShapeError, DtypeError, DeviceError: on a call, prediction and target do not fit together.
     """
 
+    factor = 2.0
+
     def of_error(self, e: Tensor) -> Tensor:
         return e.square()
 
     def error_vjp(self, e: Tensor, g: Tensor) -> Tensor:
-        return e * (2 * g)
+        return e * g
 
 
 class L1(_Difference):

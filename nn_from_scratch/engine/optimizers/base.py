@@ -41,9 +41,8 @@ class Optimizer:
         parameters = self.model.parameters()
         self._update_by_steps(parameters, {name: p.grad for name, p in parameters.items() if p.grad is not None})
 
-    def step_with(self, gradients: Mapping[str, Tensor]) -> None:
-        """`step` with these gradients, by the names of the parameters, in place of what `grad` holds."""
-        parameters = self.model.parameters()
+    def step_with(self, parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> None:
+        """`step` with the model's parameters and these gradients, by name, in place of what `grad` holds."""
         if type(self).step is Optimizer.step:
             self._update_by_steps(parameters, gradients)
             return
@@ -99,8 +98,9 @@ class Optimizer:
     def state(self, name: str, like: Tensor) -> dict[str, Tensor]:
         """The state of the parameter of this name, where and as the parameter is; empty before its first step."""
         kept = self._state.setdefault(name, {})
+        device, dtype = like.device, like.dtype
         for kind, tensor in kept.items():
-            if tensor.device != like.device or tensor.dtype != like.dtype:
+            if tensor.dtype is not dtype or tensor.device != device:
                 kept[kind] = tensor.to(device=like.device, dtype=like.dtype)
         return kept
 
