@@ -1,7 +1,8 @@
 """The command line `nn-from-scratch`.
 
-Each command is a file here with `add_parser(commands)` and `run(args) -> int`, and its name in `COMMANDS`. What takes
-long to import is imported in `run`, so that help and refusals come at once.
+Each command is a file here with `HELP`, `DESCRIPTION`, perhaps an `EPILOG`, `add_options(parser)` and
+`run(args) -> int`, and its name in `COMMANDS`. What takes long to import is imported in `run`, so that help and
+refusals come at once.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from nn_from_scratch import __version__
 from nn_from_scratch.denoise.distributed.launch import is_follower, tell_launcher
-from nn_from_scratch.errors import NNFromScratchError
-
-__all__ = ["COMMANDS", "build_parser", "command_help", "main"]
+from nn_from_scratch.errors import ArgumentError, NNFromScratchError
 
 #: The commands, in the order in which the help lists them.
 COMMANDS = ("train", "denoise", "verify", "mutate", "bench", "reproduce")
@@ -39,7 +39,7 @@ Exit status: 0 for success, 2 for an error (one sentence says which), 130 after 
 for undecided, mutate 1 for mutants that no test kills; bench has its own, see nn-from-scratch bench --help."""
 
 
-class _Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
     """A parser whose error is one sentence, without the usage around it."""
 
     usage_status = 2  # bench has another one: there 2 says that nothing was decided
@@ -53,7 +53,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = _Parser(
+    parser = CommandParser(
         prog="nn-from-scratch",
         description="A small neural-network engine with hand-written backward passes, which learns to denoise "
         "photographs without ever seeing a clean one; and a verifier for anybody's backward passes.",
@@ -63,7 +63,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nn-from-scratch {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for name in COMMANDS:
-        import_module(f"nn_from_scratch.cli.{name}").add_parser(commands)
+        module = import_module(f"nn_from_scratch.cli.{name}")
+        command = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.DESCRIPTION,
+            epilog=getattr(module, "EPILOG", None),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=module.run)
+        module.add_options(command)
     return parser
 
 
@@ -105,6 +114,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("nn-from-scratch: interrupted\n")
         return 130
     return status
+
+
+def expect_output_files(args: argparse.Namespace) -> None:
+    """Refuse a path to write to that is a folder, or lies in none.
+
+    Raises:
+        ArgumentError: `--json`, `--markdown` or `--html` is such a path.
+    """
+    for name in ("json", "markdown", "html"):
+        path: Path | None = getattr(args, name, None)
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise ArgumentError(f"{name} is {str(path)!r}, but a file in an existing folder is expected")
 
 
 def report_error(error: object) -> int:

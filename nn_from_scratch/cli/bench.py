@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nn_from_scratch.cli import CommandParser, expect_output_files, report_error
 from nn_from_scratch.errors import ArgumentError, DeviceError, NNFromScratchError
 
 if TYPE_CHECKING:
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
 
 _INVALID, _USAGE = 3, 4
 
-_DESCRIPTION = """\
+HELP = "measure, and tell whether something has become slower"
+DESCRIPTION = """\
 Benchmarks that can be believed on a machine that others use too. Two things are compared by interleaved pairs in
 random order, the reference beside itself as a control, and an interval decides: REGRESSED, OK, INCONCLUSIVE (as many
 pairs again, up to the time cap) or INVALID (the control is off). Operators, kernel launches and peak memory of a call
 are counted exactly and gated beside the time."""
 
-_EPILOG = """\
+EPILOG = """\
 what a project has to compare: a file (benchmarks.py, tests/bench/gate.py, or --benchmarks FILE) with
   BENCHMARKS = {"name": function, ...}
 each function makes ready and gives the function to time; both take no arguments.
@@ -37,26 +39,18 @@ Exit status: 0 fine, 1 a regression or a benchmark that is gone, 2 undecided und
 allows no comparison, or nothing to compare with, 4 wrong usage, 130 after Ctrl-C."""
 
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command to the command line."""
-    parser = commands.add_parser(
-        "bench",
-        help="measure, and tell whether something has become slower",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: CommandParser) -> None:
+    """Add the options of this command."""
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
     parser.usage_status = _USAGE
-    for name, words, add_options in (
+    for name, words, add in (
         ("run", "measure and print a table", _add_run),
         ("compare", "compare the working tree with another commit", _add_compare),
         ("report", "turn stored results into Markdown and HTML", _add_report),
     ):
         action = actions.add_parser(name, help=words, description=f"{words.capitalize()}.")
         action.usage_status = _USAGE
-        add_options(action)
-    parser.set_defaults(run=run)
+        add(action)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -103,8 +97,6 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what is asked; give the exit status."""
-    from nn_from_scratch.cli import report_error
-
     try:
         _check(args)
         action = {"run": _run, "compare": _compare, "report": _report}[args.action]
@@ -118,10 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name in ("json", "markdown", "html"):
-        path: Path | None = getattr(args, name, None)
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise ArgumentError(f"{name} is {str(path)!r}, but a file in an existing folder is expected")
+    expect_output_files(args)
     for name in ("threads", "batch", "epochs"):
         value: int | None = getattr(args, name, None)
         if value is not None and value < 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nn_from_scratch.errors import ArgumentError, DataError
 
@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from nn_from_scratch.denoise.denoiser import Denoiser
 
 
-_DESCRIPTION = """\
+HELP = "denoise picture files"
+DESCRIPTION = """\
 Denoise PNG and JPEG pictures of any size and mode, and write them as 8-bit RGB PNG files.
 
 Without --model it uses the network that comes with the package, which was trained for gaussian noise with a standard
 deviation of 25 (of 255) on photographs of scikit-image. A picture is never written over: the result has another name
 or stands in another folder. An older result is replaced."""
 
-_EPILOG = """\
+EPILOG = """\
 examples:
   nn-from-scratch denoise photo.jpg                   writes photo_denoised.png beside it
   nn-from-scratch denoise photo.jpg -o clean.png      writes clean.png
@@ -30,16 +31,8 @@ examples:
 A picture that cannot be read is named, the others are still done, and the exit status is 2."""
 
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command to the command line."""
-    parser = commands.add_parser(
-        "denoise",
-        help="denoise picture files",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a PNG or JPEG file")
     parser.add_argument(
         "-o",

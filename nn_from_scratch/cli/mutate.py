@@ -8,21 +8,23 @@ import os
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nn_from_scratch.cli import expect_output_files
 from nn_from_scratch.errors import ArgumentError
 
 if TYPE_CHECKING:
     from nn_from_scratch.mutation import MutantResult
 
 
-_DESCRIPTION = """\
+HELP = "run tests against faulty backward passes, and list the faults that none kills"
+DESCRIPTION = """\
 Mutation testing for backward passes. Faulty variants of a function are made, by edits of its source (an operator, a
 term, a number, a condition, an argument, a statement) and by faults in what it returns (wrong sign, N times too large,
 transposed, a stale gradient, right in float64 alone, ...). Your own pytest suite is run against each; what no test
 kills is shown with its diff. No file is changed: a mutant lives in a forked process alone."""
 
-_EPILOG = """\
+EPILOG = """\
 target:
   package.module:Class        the backward of a class: a torch.autograd.Function, a module, a layer
   package.module:function     a function, or Class.method, or several with commas, or a pattern such as *.backward
@@ -43,16 +45,8 @@ examples:
 Exit status: 0 every mutant is killed, 1 some survive, 2 error, 130 after Ctrl-C."""
 
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command to the command line."""
-    parser = commands.add_parser(
-        "mutate",
-        help="run tests against faulty backward passes, and list the faults that none kills",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     parser.add_argument("target", nargs="+", metavar="TARGET", help="what to mutate")
     parser.add_argument(
         "--tests", action="append", default=[], metavar="[NAME=]PATH", help="tests to run; may be given several times"
@@ -163,8 +157,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ArgumentError(f"jobs is {args.jobs}, but at least 1 is expected")
     if args.limit is not None and not args.limit > 0:
         raise ArgumentError(f"limit is {args.limit}, but a positive number of seconds is expected")
-    if args.json is not None and (args.json.is_dir() or not args.json.absolute().parent.is_dir()):
-        raise ArgumentError(f"json is {str(args.json)!r}, but a file in an existing folder is expected")
+    expect_output_files(args)
     folder: Path = args.folder
     if folder.exists() and any(folder.iterdir()) and not (folder / "worker-0.log").is_file():
         raise ArgumentError(f"folder is {str(folder)!r}, which holds something else; name a new one, for it is emptied")

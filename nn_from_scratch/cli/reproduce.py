@@ -5,20 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from nn_from_scratch.reproduction.parts import KINDS
 
-_DESCRIPTION = """\
+HELP = "do the report's tables and figures again"
+DESCRIPTION = """\
 Do every table and figure of the report again and say of each of its claims whether it holds here. Writes results.json,
 report.md and report.html into a folder. A run that was stopped goes on where it was when it is started again with the
 same options."""
 
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command to the command line."""
-    parser = commands.add_parser("reproduce", help="do the report's tables and figures again", description=_DESCRIPTION)
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     parser.add_argument(
         "--quick", action="store_true", help="fewer samples, epochs and seeds: minutes instead of most of an hour"
     )

@@ -6,8 +6,9 @@ import argparse
 import os
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nn_from_scratch.cli import expect_output_files
 from nn_from_scratch.denoise.distributed.launch import find_launch
 from nn_from_scratch.denoise.settings import (
     CONVOLUTIONS,
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from nn_from_scratch.denoise.distributed.replicas import Replicas
 
 
-_DESCRIPTION = """\
+HELP = "train the network and write a run folder"
+DESCRIPTION = """\
 Train the report's denoising network with the engine of this project, whose backward passes are written by hand.
 
 It learns from pairs of noisy images alone (Noise2Noise): two independent corruptions of one picture. Clean images are
@@ -31,7 +33,7 @@ used for validation only. Without --data the pictures are photographs that come 
 downloaded. The settings are the report's, on one processor thread. The default run takes at most three minutes on two
 otherwise idle cores, and brings the validation images from 20.5 dB to about 28 dB."""
 
-_EPILOG = """\
+EPILOG = """\
 what it writes into the run folder:
   checkpoint.safetensors   weights and state of the optimizer, replaced as a whole after every epoch
   history.json             loss, validation PSNR, seconds and samples/s of every epoch
@@ -53,17 +55,9 @@ same weights, bit for bit, as a run that was never interrupted. The settings of 
 --epochs and --capture may be given another value."""
 
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command to the command line."""
-    parser = commands.add_parser(
-        "train",
-        help="train the network and write a run folder",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    parser.argument_default = argparse.SUPPRESS
     sgd, adam = OPTIMIZER_DEFAULTS["sgd"], OPTIMIZER_DEFAULTS["adam"]
 
     training = parser.add_argument_group("training")
@@ -163,8 +157,7 @@ def _run(args: argparse.Namespace, replicas: Replicas | None) -> int:
         explicit["data"] = str(Path(explicit["data"]).expanduser().resolve())
     out: Path | None = given.get("out")
     json_path: Path | None = given.get("json")
-    if json_path is not None and (json_path.is_dir() or not json_path.absolute().parent.is_dir()):
-        raise ArgumentError(f"json is {str(json_path)!r}, but a file in an existing folder is expected")
+    expect_output_files(args)
     fresh = None
     if "resume" not in given:
         fresh = new_settings(explicit)

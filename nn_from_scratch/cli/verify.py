@@ -7,8 +7,9 @@ import shlex
 import sys
 from ast import literal_eval
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nn_from_scratch.cli import expect_output_files
 from nn_from_scratch.cli.campaign import add_campaign_options, run_campaign
 from nn_from_scratch.errors import ArgumentError, SubjectError
 
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
     from nn_from_scratch.verify import Report
 
 
-_DESCRIPTION = """\
+HELP = "prove a hand-written backward pass right, or name its fault"
+DESCRIPTION = """\
 Verify a backward pass that somebody wrote by hand: a torch.autograd.Function or any differentiable callable on
 tensors, a torch.nn.Module, a module of this package, a pair (forward, backward) on tensors or NumPy arrays, or a layer
 object with forward(x) and backward(dy). Gradients are compared with finite differences whose tolerance comes from
 their own error estimate; then come the contract checks. A wrong gradient is located, and its fault named."""
 
-_EPILOG = """\
+EPILOG = """\
 target:
   package.module:name     importable from here (the current folder counts)
   path/to/file.py:name    a file
@@ -46,16 +48,8 @@ Exit status: 0 correct, 1 wrong, 2 error, 3 undecided; of a campaign 1 if a case
 verified, else 3 if one is undecided."""
 
 
-def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command to the command line."""
-    parser = commands.add_parser(
-        "verify",
-        help="prove a hand-written backward pass right, or name its fault",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
     parser.add_argument("target", nargs="?", metavar="TARGET", help="what to verify, as module:name or file.py:name")
     parser.add_argument(
         "--arg",
@@ -89,10 +83,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Verify; give the exit status."""
-    for name in ("json", "markdown", "html"):
-        path: Path | None = getattr(args, name)
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise ArgumentError(f"{name} is {str(path)!r}, but a file in an existing folder is expected")
+    expect_output_files(args)
     if args.campaign is not None:
         return run_campaign(args)
     if args.target is None:
