@@ -18,7 +18,6 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Args:
         path: the file; an existing one is replaced.
-        content: all of it.
 
     Raises:
         OSError: it cannot be written; the old file, if any, is as it was, and nothing else is left behind.

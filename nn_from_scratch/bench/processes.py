@@ -24,7 +24,6 @@ class Side:
 
     Attributes:
         name: for messages.
-        root: the folder of the project.
         suite: the file of benchmarks that is run; the head's on every side.
         threads: of torch.
     """
@@ -63,7 +62,6 @@ class Process:
 
     Args:
         side: its name, for messages.
-        running: the process itself.
         said: the file that it writes its errors to.
     """
 

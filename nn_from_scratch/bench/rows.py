@@ -39,7 +39,6 @@ class Row:
     """One variant of training.
 
     Attributes:
-        name: as the table shows it.
         make: gives the step, for batches like the one given, under the optimizer of this name.
         devices: types of devices that it is for.
         channels_last: types of devices on which it is handed batches that lie in memory with the channels last; ours

@@ -28,7 +28,6 @@ def find_suite(root: Path, given: Path | None = None) -> Path:
     """The file of benchmarks, relative to the project.
 
     Args:
-        root: of the project.
         given: the file that `--benchmarks` names, relative to the current folder or absolute.
 
     Raises:

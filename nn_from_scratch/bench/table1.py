@@ -48,10 +48,7 @@ def run_table(
     """Measure the table.
 
     Args:
-        settings: what.
         rows: who; one of them is eager PyTorch.
-        optimizers: their names.
-        clock: gives seconds.
         on_progress: called with what is about to be done, in words.
 
     Raises:

@@ -123,9 +123,7 @@ class BenchmarkOutcome:
     """The outcome of one benchmark.
 
     Attributes:
-        name: of the benchmark.
         verdict: on time and counts together.
-        reason: sentences.
         interval: of head by base; None where nothing could be measured.
         control: of base by itself; None where nothing could be measured.
         seconds: a call, by side ("candidate", "reference", "control"), one list for each process.

@@ -33,7 +33,6 @@ class CaseResult:
         case: its id.
         verdict: "correct", "wrong", "undecided" or "error".
         message: one line that says why it is not correct; empty where it is.
-        seconds: duration.
         text: the report as it is read; empty without one.
         report: the report as JSON values; None without one.
     """

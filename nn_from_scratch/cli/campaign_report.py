@@ -33,7 +33,6 @@ class VerificationCampaign:
     """The cases of one file and their results.
 
     Attributes:
-        path: the file.
         cases: what it holds, or some of that.
         results: by case, as far as they are known.
         seconds: duration of the last run.

@@ -84,10 +84,8 @@ class TrainingDisplay(ProgressLine):
     """Shows the progress of a run; its methods are the callbacks of `train`.
 
     Args:
-        console: where to.
         epochs: of the whole run.
         pairs: number of training pairs.
-        batch_size: pairs in a step.
         progress: where the run is taken up.
         noisy_psnr: of the noisy validation images, in dB.
     """

@@ -24,7 +24,6 @@ def run_replica(launch: Launch, lead: Callable[[Replicas], int]) -> int:
     """Take part in a run.
 
     Args:
-        launch: of this process.
         lead: what rank 0 does; it calls `send_settings` on its way, and broadcasts the checkpoint to start from.
 
     Returns:

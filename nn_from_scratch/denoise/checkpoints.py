@@ -71,7 +71,6 @@ def save_checkpoint(
     """Write a checkpoint atomically; an older one at this path survives every failure.
 
     Args:
-        path: the file.
         model: its parameters and architecture are saved.
         optimizer: its state is saved too, if given.
         progress: how far the run has come, if it is one.
@@ -102,7 +101,6 @@ def load_checkpoint(path: Path, model: Module) -> Checkpoint:
     """Read a checkpoint and verify that it is whole and fits the model; the model is not changed.
 
     Args:
-        path: the file.
         model: the model that it is meant for.
 
     Raises:

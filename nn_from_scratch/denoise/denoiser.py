@@ -43,7 +43,6 @@ class Denoiser:
         device: "cpu", "cuda" or "cuda:NUMBER".
 
     Attributes:
-        model: the network itself.
         information: JSON values that say how it was trained.
 
     Raises:
@@ -71,7 +70,6 @@ class Denoiser:
             inputs, targets: uint8 (N, 3, H, W), two independent corruptions of the same pictures; H and W multiples
                 of 4 and at least 8. No clean image is needed.
             validation: noisy and clean images, uint8 (M, 3, H', W'), if a PSNR after each epoch is wanted.
-            on_epoch: called after every epoch.
             settings: fields of `TrainingSettings`; the learning rate and the momentum that are not given are the
                 report's for the optimizer.
 

@@ -24,7 +24,6 @@ def draw_training_curve(path: Path, history: Sequence[EpochResult], *, noisy_psn
     """Draw the loss and the validation PSNR over the epochs.
 
     Args:
-        path: the PNG file.
         history: at least one epoch.
         noisy_psnr: PSNR of the noisy validation images, in dB, drawn for comparison.
 
@@ -63,9 +62,7 @@ def draw_grid(path: Path, noisy: Tensor, denoised: Tensor, clean: Tensor, *, col
     """Draw some images noisy, denoised and clean, with the PSNR of each.
 
     Args:
-        path: the PNG file.
         noisy, denoised, clean: uint8 (N, 3, H, W), at least one image; some spread over all N are taken.
-        columns: number of images.
 
     Raises:
         OSError: the file cannot be written.

@@ -75,7 +75,6 @@ class Score:
     """The quality of one method of denoising.
 
     Attributes:
-        name: the method.
         psnr: mean over the images, in dB.
         pooled_psnr: from the squared error over all pixels of all images, in dB.
         ssim: mean structural similarity, at most 1.

@@ -92,7 +92,6 @@ def train(
     Args:
         model: maps (N, 3, H, W) to the same shape; it is trained where its parameters lie, and in their dtype.
         optimizer: of this model, with its state if `progress` is given.
-        pairs: the data.
         settings: how long, and in which batches and order; the optimizer has its own already.
         progress: the state that model and optimizer are in; the start of a run by default.
         validate: whether the PSNR of the validation images is taken after every epoch.

@@ -27,7 +27,6 @@ class Function:
 
     Attributes:
         name: "package.module:Class.method", or "folder/file.py:Class.method" where the target named a file.
-        path: the file.
         qualname: "Class.method".
         line: the first line, decorators included, from 1.
     """

@@ -56,11 +56,8 @@ class MutantResult:
 
     Attributes:
         mutant: its id.
-        group: name of the group.
-        outcome: what happened.
         test: the test that failed first.
         message: what it failed with.
-        seconds: duration.
         round: how often new tests had come by then; it says nothing about later ones.
     """
 

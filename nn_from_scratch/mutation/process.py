@@ -23,8 +23,6 @@ class WorkerProcess:
     Args:
         log: file for what pytest and the tests print.
         groups: name and path of each group of tests.
-        functions: those that are mutated.
-        pytest_args: further arguments of pytest.
 
     Attributes:
         connection: the process's answers come over it.

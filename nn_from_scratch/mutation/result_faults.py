@@ -138,7 +138,6 @@ def result_mutants(function: Function, seen: Mapping[str, Observation], *, cotan
     """The mutants of this function that a fault in its result makes.
 
     Args:
-        function: whose.
         seen: what it was seen to return while the tests ran: by place, as `observe` gives it.
         cotangent: whether it is handed a cotangent.
     """

@@ -19,8 +19,6 @@ class TestRun:
     """One test, run without a mutant.
 
     Attributes:
-        group: that it belongs to.
-        seconds: that it took.
         functions: by name of each function that it reaches, the lines, as `text_of_lines` writes them, counted from
             the function's first one as 0; "" where they are not known.
         file: digest of the file that it stands in.

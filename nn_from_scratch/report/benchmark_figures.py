@@ -34,7 +34,6 @@ class RatioEstimate:
     """A ratio and its interval.
 
     Attributes:
-        name: of the line.
         ratio: middle, lower and upper bound.
         verdict: which decides its style; may be empty.
     """
@@ -50,7 +49,6 @@ class Series:
 
     Attributes:
         name: in the legend.
-        x, y: of each point.
     """
 
     name: str
@@ -64,7 +62,6 @@ def forest(estimates: Sequence[RatioEstimate], *, of: str, caption: str, limit: 
     Args:
         estimates: from above to below.
         of: what is divided by what, for the axis.
-        caption: what to see.
         limit: a ratio that must not be passed; drawn dashed.
     """
     said = "; ".join(f"{e.name}: {e.ratio[0]:.3f} [{e.ratio[1]:.3f}, {e.ratio[2]:.3f}]" for e in estimates)
@@ -81,7 +78,6 @@ def scatter(panels: Mapping[str, Sequence[Series]], *, x: str, y: str, caption: 
     Args:
         panels: what is in each, by its title.
         x, y: labels of the axes, with units.
-        caption: what to see.
         alt: for those who do not see it.
     """
     return drawn(lambda width: _draw_scatter(panels, x, y, width), caption=caption, alt=alt)

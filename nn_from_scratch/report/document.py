@@ -132,7 +132,6 @@ class Conclusion:
 
     Attributes:
         status: one of `STATUSES`.
-        sentence: the verdict in words.
 
     Raises:
         ArgumentError: the status is not one of those.
@@ -151,9 +150,6 @@ class Document:
     """A report.
 
     Attributes:
-        title: of the whole.
-        verdict: comes first.
-        sections: in their order.
         environment: where it was made, name to value.
         commands: shell lines that make it again.
     """

@@ -75,7 +75,6 @@ def drawn(draw: Callable[[float], Figure], *, caption: str, alt: str) -> documen
 
     Args:
         draw: makes the drawing, given its width in inches.
-        caption: what to see.
         alt: what it shows, for those who do not see it.
     """
     with style():

@@ -92,7 +92,6 @@ def publish(document: Document, *, markdown: Path | None = None, html: Path | No
     """Write a document; its Markdown is also appended to the file that `$GITHUB_STEP_SUMMARY` names, if that is set.
 
     Args:
-        document: what is written.
         markdown, html: the files; an existing one is replaced, as a whole or not at all.
 
     Raises:

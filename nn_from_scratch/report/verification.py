@@ -77,7 +77,6 @@ def write_verifications(
     Args:
         verifications: as in `summarize_verifications`.
         commands: shell lines that verify all of it again.
-        json, markdown, html: the files.
 
     Raises:
         OSError: a file cannot be written.

@@ -31,7 +31,6 @@ class Claim:
 
     Attributes:
         section: of the report.
-        claim: in words.
         verdict: holds, does not hold, cannot be tested here, or is not tested by a quick run.
         numbers: what was measured, or why it was not.
         parts: kinds of jobs that decide it.

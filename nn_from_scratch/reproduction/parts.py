@@ -31,7 +31,6 @@ class Job:
     Attributes:
         name: of the file, without its ending.
         kind: one of `KINDS`.
-        title: for people.
         options: arguments of the kind's function.
     """
 
@@ -46,9 +45,7 @@ class Plan:
     """The amount of work; the whole by default.
 
     Attributes:
-        train_size, validation_size: images.
         epochs, seeds: of each curve of figure 2.
-        final_epochs: of the final model.
         rounding_steps: of the short run in float64.
         memory_batch: pairs in the step whose memory is measured.
         compared: validation images for the classical denoiser.

@@ -25,7 +25,6 @@ class Duel:
     """A candidate and a reference in a test; the pairs are taken when something is asserted.
 
     Args:
-        comparison: of the two.
         strict: whether an undecided assertion fails.
         measuring: False where benchmarks are switched off; then both have run once, and an assertion skips the test.
         record: called with what was measured, after each assertion.

@@ -25,7 +25,6 @@ class Mismatch:
         numeric: What it should have returned there.
         allowed: The largest |difference| there that would have counted as agreement.
         count: How many entries differ by more than allowed; None if that was not looked into.
-        total: How many entries were compared.
         counted: Whether `count` is exact ("all"), extrapolated from a sample, or a lower bound.
     """
 

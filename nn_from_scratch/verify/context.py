@@ -36,7 +36,6 @@ class CheckContext:
     Every draw is seeded from the seed and names, so that a further tensor changes no other tensor's result.
 
     Attributes:
-        seed: The seed of the whole verification.
         level: "quick" or "full" (more directions, complex step, whole numerical gradients).
         factor: A difference counts as wrong above this many error estimates.
         options: Options of single checks, by name.
@@ -59,7 +58,6 @@ class CheckContext:
         """Draw dense signed numbers, of magnitude in [0.5, 1.5): no entry escapes.
 
         Args:
-            shape: The shape to draw.
             names: What the draw is for; it determines the values together with the seed.
             dtype: The dtype of the result (drawn in float64 whatever it is); real or complex.
         """

@@ -68,7 +68,6 @@ def split_folder(folder: Path, log: PictureLog, *, seed: int, validation_at_most
     are skipped. Of the training pictures only the headers are read here, so damage behind the header is found later.
 
     Args:
-        folder: the folder.
         log: remembers what was skipped.
         seed: decides the split, together with the names of the pictures, whatever order the file system has.
         validation_at_most: upper limit on the number of held-out pictures.

@@ -31,7 +31,6 @@ def batches(
         batch_size: pairs in a batch, B. The last batch is smaller if B does not divide N.
         seed: at least 0.
         epoch: number of the epoch, at least 0; each has its own order.
-        device: of the batches.
         dtype: of the batches, a floating-point one.
         part: (number, of how many) parts into which each batch is cut, of sizes that differ by one at most; the first
             are the larger ones. A batch of fewer pairs than parts leaves some empty.

@@ -25,7 +25,6 @@ class Launch:
 
     Attributes:
         rank: its number, from 0.
-        size: how many there are.
         local_rank: its number on its machine, and there of its GPU.
         host, port: where the processes find each other.
         serves: whether this process offers that place (torchrun's own does it otherwise).

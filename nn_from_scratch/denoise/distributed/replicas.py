@@ -38,13 +38,8 @@ _GO_ON = "so the whole run ends: go on from its last checkpoint with train --res
 class Replicas:
     """The processes of a data-parallel run. Every rank calls the same methods in the same order.
 
-    Args:
-        launch: of this process.
-        store: the common store of keys.
-
     Attributes:
         rank: of this process; rank 0 leads, writes and prints.
-        size: number of processes.
         local_rank: number of this process on its machine.
     """
 
@@ -103,7 +98,6 @@ class Replicas:
 
         Args:
             model: the same on every rank, before and after.
-            optimizer: of this model.
             criterion: the mean over the entries of prediction and target.
             drawn: parts (N, ...) of input and target, N the number of pairs of this rank.
 

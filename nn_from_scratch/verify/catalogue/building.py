@@ -31,7 +31,6 @@ class Prepared:
 
     Attributes:
         subject: as `build` made it, on the device.
-        inputs: tensors.
         arguments, options: what the subject is called with beside the inputs.
     """
 

@@ -182,7 +182,6 @@ class OptimizerSpec:
         hold: turns a list of tensors into what the optimizer takes; the list itself by default.
         exemptions: checks that it is known not to pass; the only check is "trajectory".
         name: what the tests call it; that of the class by default.
-        dtypes: of the comparison.
         steps: how many; by default 100, after which averages over 1 / (1 - 0.99) steps have settled.
 
     Raises:

@@ -42,7 +42,6 @@ def compare_with_reference(
 
     Args:
         trial: its check says which of the three.
-        spec: its entry.
         seed: of the cotangent and of the roundings.
         factor: how many times what rounding explains is allowed.
         options: how to adapt the subject, as in `nn_from_scratch.verify.check`.

@@ -46,7 +46,6 @@ def movements(
 
     Args:
         passes: computes the results from what is rounded at a spacing, with the draws of a number.
-        exact: the results without rounding.
         eps: the distance of neighboring numbers, relative to them.
         draws: how many times it is computed for each spacing.
 

@@ -25,7 +25,6 @@ def checks_of(trial: Trial, chosen: Collection[str] | None = None) -> tuple[str,
     """The names of the single checks that a trial consists of.
 
     Args:
-        trial: which.
         chosen: a choice, as in `run_trial`; those of the trial that it leaves.
 
     Raises:
@@ -48,7 +47,6 @@ def run_trial(trial: Trial, *, seed: int = 0, checks: Collection[str] | None = N
     """Run a trial.
 
     Args:
-        trial: which.
         seed: of everything that is drawn.
         checks: of the checks that belong to this trial, these alone; or, with minus signs, all but these.
         options: of `nn_from_scratch.verify.check`, such as `level`; they take precedence over those of the entry.

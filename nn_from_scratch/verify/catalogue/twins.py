@@ -39,7 +39,6 @@ def options_from(source: Any, made: type, attributes: Mapping[str, str] | None =
     An argument that is a bool by default, where the attribute is a tensor or None, says whether the tensor is there.
 
     Args:
-        source: the object.
         made: the class whose constructor is to be called.
         attributes: for an argument that is not the attribute of its own name, which one it is, with dots.
     """

@@ -46,8 +46,6 @@ def check_operands(
     """Check each differentiable operand at the starting values, in float64 where the subject takes that.
 
     Args:
-        check: The name of the check.
-        check_operand: The check of one operand.
         needs_float64: Whether the check does not apply to a subject that takes no float64.
     """
     operands = [operand for operand in subject.operands if operand.differentiable]

@@ -22,7 +22,6 @@ class LinearizationPoint:
     """A subject at fixed values, with everything that does not depend on the operand under test.
 
     Attributes:
-        subject: The subject.
         values: The value of every operand, in the working dtype.
         named_outputs: y at these values, by output.
         outputs: y at these values, all outputs in one float64 vector (a complex number gives two entries).

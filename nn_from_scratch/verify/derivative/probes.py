@@ -24,8 +24,6 @@ class VariedOperand:
     """One operand of a subject, at a point where everything else is fixed.
 
     Attributes:
-        point: Where.
-        operand: The operand.
         context: Seed, factor, options and deadline.
         row: Which of the point's cotangents.
     """

@@ -72,7 +72,6 @@ class Hypothesis:
         group: The kind of a diagnosis where several explanations of this group fit equally well.
         simplest: The least complexity of its explanations. The search tries the hypotheses in this order, and leaves
             out those that can propose nothing as simple as what fits.
-        propose: The function.
         scalable: Whether its explanations may be combined with a wrong sign or a factor that has a name.
         any_shape: Whether it can explain a gradient of another shape than the tensor's; others are not asked to.
         experimental: Whether it needs gradients of other experiments; it is left out where a plain explanation fits.

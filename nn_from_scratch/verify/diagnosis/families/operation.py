@@ -44,8 +44,6 @@ class Operation:
 
     Attributes:
         label: How a sentence calls the operation.
-        forward: The operation.
-        faults: Known faults.
         rank: Added to the complexity of every fault; an operation with a guessed constant ranks behind one without.
         sure: Entries of the gradient by which the operation is recognized; all if None (at a tie of a maximum
             the true gradient is a matter of convention).
@@ -77,7 +75,6 @@ def gradient_of(
     """The gradient of <forward(tensors), cotangent> with respect to the context's tensor, float64 on the CPU.
 
     Args:
-        forward: The function.
         context: The tensors, the name of one, and the cotangent.
         cotangents: Taken in place of the context's.
         changed: Tensors taken in place of the context's, by name.

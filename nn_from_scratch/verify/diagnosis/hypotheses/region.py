@@ -31,7 +31,6 @@ class IndexSet:
     """A named set of indices along one axis.
 
     Attributes:
-        axis: The axis.
         pattern: first, last, not-first, not-last, edges, interior, phase, not-phase, single or some.
         words: How a sentence calls it.
         members: The set itself (bool, one for each index).
