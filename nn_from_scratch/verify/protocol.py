@@ -69,14 +69,14 @@ class Traits:
         copies: `rebuilt` can wrap a copy of the subject's own object.
     """
 
-    several_pending: bool
-    backward_twice: bool
-    parameter_gradients: Literal["returned", "adds", "overwrites"]
-    freezable: bool
-    torch_engine: bool
-    dtypes: bool
-    devices: bool
-    copies: bool
+    several_pending: bool = False
+    backward_twice: bool = False
+    parameter_gradients: Literal["returned", "adds", "overwrites"] = "returned"
+    freezable: bool = False
+    torch_engine: bool = False
+    dtypes: bool = True
+    devices: bool = True
+    copies: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,11 +113,8 @@ class AutogradSubject:
         self.traits = Traits(
             several_pending=True,
             backward_twice=True,
-            parameter_gradients="returned",
             freezable=True,
             torch_engine=True,
-            dtypes=True,
-            devices=True,
             copies=self.form == "torch module",
         )
 

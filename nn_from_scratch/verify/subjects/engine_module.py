@@ -140,11 +140,8 @@ class EngineSubject:
             several_pending=True,
             backward_twice=True,
             parameter_gradients="adds",
-            freezable=False,
-            torch_engine=False,
             dtypes=self._movable or not parameters,
             devices=self._movable or not parameters,
-            copies=True,
         )
 
     def labeled_parameters(self, module: EngineModule) -> dict[str, Tensor]:

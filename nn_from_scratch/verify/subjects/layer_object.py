@@ -175,14 +175,7 @@ class LayerSubject:
         )
         how: Literal["returned", "adds", "overwrites"] = "adds" if self.adds else "overwrites"
         self.traits = Traits(
-            several_pending=False,
-            backward_twice=False,
-            parameter_gradients=how if self.places else "returned",
-            freezable=False,
-            torch_engine=False,
-            dtypes=True,
-            devices=not (self.array_inputs or arrays),
-            copies=True,
+            parameter_gradients=how if self.places else "returned", devices=not (self.array_inputs or arrays)
         )
 
     def forward(self, values: Values) -> Mapping[str, Tensor]:

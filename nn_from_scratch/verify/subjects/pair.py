@@ -12,12 +12,7 @@ from torch import Tensor
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Run, Subject, Traits, Values
 from nn_from_scratch.verify.subjects.arrays import arrays_for, cotangent_tree, match_gradients, numpy_call
-from nn_from_scratch.verify.subjects.call_arguments import (
-    Arguments,
-    differentiable_names,
-    private_values,
-    role_names,
-)
+from nn_from_scratch.verify.subjects.call_arguments import Arguments, differentiable_names, private_values, role_names
 from nn_from_scratch.verify.subjects.recognition import Form, plain_name
 from nn_from_scratch.verify.subjects.structure import describe, name_outputs
 
@@ -100,16 +95,7 @@ class PairSubject:
         self.notes: tuple[str, ...] = (
             f"a pair on {content}; the backward takes {'a cache' if cached else 'the cotangent alone'}",
         )
-        self.traits = Traits(
-            several_pending=cached,
-            backward_twice=cached,
-            parameter_gradients="returned",
-            freezable=False,
-            torch_engine=False,
-            dtypes=True,
-            devices=not arrays,
-            copies=False,
-        )
+        self.traits = Traits(several_pending=cached, backward_twice=cached, devices=not arrays, copies=False)
 
     def call_forward(self, private: Mapping[str, Tensor]) -> object:
         """What the forward returns for these values."""
