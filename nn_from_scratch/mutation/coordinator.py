@@ -6,8 +6,8 @@ import json
 import shutil
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -29,50 +29,38 @@ LIMIT_FACTOR, LIMIT_LEAST = 5.0, 20.0
 _COLLECTION_SECONDS, _BASELINE_SECONDS, _ANSWER_SECONDS = 600.0, 3600.0, 30.0
 
 
+@dataclass(eq=False)
 class MutationCampaign:
     """Mutants of some functions, and what the tests make of them.
 
     Args:
-        functions: to be mutated.
         groups: name and path of each group of tests, in the order in which they are tried; a path is a file, a folder
             or "file.py::test", and "" leaves the choice to pytest.
         folder: where results are kept as they come.
         kind: "source", "result" or "both".
         every_group: run each group on each mutant, and do not stop at the first that kills it.
         reference_suites: names of groups that are run on each mutant for comparison, and do not count.
-        jobs: worker processes.
         limit: seconds for one mutant and group; by default from the time that its tests take without it.
-        pytest_args: further arguments of pytest.
 
     Attributes:
         mutants: those of the last `run`.
     """
 
-    def __init__(
-        self,
-        functions: Sequence[Function],
-        groups: Mapping[str, str],
-        folder: Path,
-        *,
-        kind: str = "both",
-        every_group: bool = False,
-        reference_suites: Sequence[str] = (),
-        jobs: int = 1,
-        limit: float | None = None,
-        pytest_args: Sequence[str] = (),
-    ) -> None:
-        self.functions = list(functions)
-        self.groups = dict(groups)
-        self.folder = folder
-        self.kind = kind
-        self.every_group = every_group
-        self.reference_suites = frozenset(reference_suites)
-        self.jobs = jobs
-        self.limit = limit
-        self.pytest_args = list(pytest_args)
-        self.mutants: list[Mutant] = []
+    functions: Sequence[Function]
+    groups: Mapping[str, str]
+    folder: Path
+    _: KW_ONLY
+    kind: str = "both"
+    every_group: bool = False
+    reference_suites: Collection[str] = ()
+    jobs: int = 1
+    limit: float | None = None
+    pytest_args: Sequence[str] = ()
+    mutants: list[Mutant] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
         self._baseline = SuiteBaseline(
-            digest(json.dumps([self.groups, self.pytest_args, self.every_group]).encode()),
+            digest(json.dumps([dict(self.groups), [*self.pytest_args], self.every_group]).encode()),
             {function.name: digest(function.source()) for function in self.functions},
         )
         self._done: dict[tuple[str, str], MutantResult] = {}
@@ -98,7 +86,6 @@ class MutationCampaign:
 
         Args:
             resume: go on with what is in the folder; else it is emptied.
-            only: whether a mutant is wanted.
             on_start: called with the numbers of mutants and of tests.
             on_result: called with each new result, how many are done, and of how many.
 
