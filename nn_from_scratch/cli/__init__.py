@@ -45,6 +45,7 @@ class CommandParser(argparse.ArgumentParser):
     usage_status = 2  # bench has another one: there 2 says that nothing was decided
 
     def error(self, message: str) -> NoReturn:
+        """Say it, and exit."""
         # Whichever rank ends first is the root cause to torchrun, and may be so before rank 0 has said a word.
         tell_launcher(message)
         text = f"nn-from-scratch: error: {message} (see {self.prog} --help)\n"

@@ -131,7 +131,7 @@ def _compare(args: argparse.Namespace) -> int:
     from nn_from_scratch.bench.suite import describe, find_suite, project_root, resolve, worktree
     from nn_from_scratch.bench.verdicts import Rule
     from nn_from_scratch.cli.bench_tables import live_line, new_console, show_result
-    from nn_from_scratch.report import store
+    from nn_from_scratch.report.results_file import store
 
     rule = Rule(tolerance=args.tolerance, floor=args.floor, alpha=args.alpha)
     root = project_root(Path.cwd())
@@ -179,8 +179,9 @@ def _expect_known(args: argparse.Namespace, names: set[str]) -> None:
 def _report(args: argparse.Namespace) -> int:
     if not args.results.is_file():
         raise ArgumentError(f"results is {str(args.results)!r}, but there is no such file")
-    from nn_from_scratch.report import publish, read_results, to_markdown
     from nn_from_scratch.report.benchmarks import benchmark_document
+    from nn_from_scratch.report.rendering import to_markdown
+    from nn_from_scratch.report.results_file import publish, read_results
 
     document = benchmark_document(read_results(args.results))
     publish(document, markdown=args.markdown, html=args.html)

@@ -46,7 +46,7 @@ def run_table(args: argparse.Namespace) -> int:
 
     from nn_from_scratch.bench import table1
     from nn_from_scratch.denoise.training import check_device
-    from nn_from_scratch.report import store
+    from nn_from_scratch.report.results_file import store
 
     check_device(args.device)
     settings = table1.Settings.chosen(

@@ -70,7 +70,7 @@ def run_campaign(args: argparse.Namespace) -> int:
             raise ArgumentError(f"only is {args.only!r}, but the id of no case in {str(args.campaign)!r} fits it")
     from nn_from_scratch.cli.campaign_report import VerificationCampaign
     from nn_from_scratch.cli.display import ProgressLine, say
-    from nn_from_scratch.report import publish
+    from nn_from_scratch.report.results_file import publish
     from nn_from_scratch.storage import write_json
 
     campaign = VerificationCampaign(args.campaign, cases)
@@ -115,21 +115,9 @@ def _refuse_what_makes_no_sense(args: argparse.Namespace) -> None:
 
 
 def _run(
-    campaign: VerificationCampaign,
-    folder: Path,
-    *,
-    jobs: int,
-    resume: bool,
-    on_result: Callable[[CaseResult], None],
+    campaign: VerificationCampaign, folder: Path, *, jobs: int, resume: bool, on_result: Callable[[CaseResult], None]
 ) -> None:
-    """Verify every case that has no result yet.
-
-    Args:
-        campaign: its results are added.
-        folder: where results are kept as they come.
-        jobs: worker processes; 0 for this process, without a limit of time and at the mercy of what crashes.
-        resume: go on with what is in the folder; else it is emptied.
-        on_result: called with each new result.
+    """Verify every case that has no result yet, and add the results to the campaign.
 
     Raises:
         ArgumentError: there is nothing to resume, or it belongs to another campaign or other sources.

@@ -14,7 +14,7 @@ from nn_from_scratch.cli import expect_output_files
 from nn_from_scratch.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from nn_from_scratch.mutation import MutantResult
+    from nn_from_scratch.mutation.mutant import MutantResult
 
 
 HELP = "run tests against faulty backward passes, and list the faults that none kills"
@@ -92,8 +92,10 @@ def run(args: argparse.Namespace) -> int:
             "mutate runs tests with pytest, which is not installed: pip install 'nn_from_scratch[test]'"
         )
     from nn_from_scratch.cli.display import ProgressLine, print_table, say
-    from nn_from_scratch.mutation import MutationCampaign, find_functions, source_mutants
+    from nn_from_scratch.mutation.coordinator import MutationCampaign
     from nn_from_scratch.mutation.equivalents import check_equivalents, load_equivalents
+    from nn_from_scratch.mutation.functions import find_functions
+    from nn_from_scratch.mutation.source import source_mutants
     from nn_from_scratch.mutation.summary import MutationSummary
     from nn_from_scratch.storage import write_json
 

@@ -7,21 +7,3 @@ is run against each of them, and a mutant that no test kills is a hole in the te
 The tests are collected once a process; a mutant is put in place by exchanging the code of the live function, in a
 process forked for it alone. No file is changed, and only tests that reach the function are run.
 """
-
-from nn_from_scratch.mutation.coordinator import MutationCampaign
-from nn_from_scratch.mutation.functions import Function, find_functions
-from nn_from_scratch.mutation.mutant import Mutant, MutantOutcome, MutantResult
-from nn_from_scratch.mutation.result_faults import OPERATORS, result_mutants
-from nn_from_scratch.mutation.source import source_mutants
-
-__all__ = [
-    "OPERATORS",
-    "Function",
-    "Mutant",
-    "MutantOutcome",
-    "MutantResult",
-    "MutationCampaign",
-    "find_functions",
-    "result_mutants",
-    "source_mutants",
-]

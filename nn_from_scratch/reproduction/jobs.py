@@ -18,7 +18,7 @@ from typing import Any
 
 from nn_from_scratch import __version__
 from nn_from_scratch.errors import ArgumentError, NNFromScratchError
-from nn_from_scratch.report import envelope, publish
+from nn_from_scratch.report.results_file import envelope, publish
 from nn_from_scratch.reproduction.parts import KINDS, Job, Plan
 from nn_from_scratch.storage import remove_partial_files, write_json
 
@@ -33,7 +33,6 @@ def reproduce(
     """Do the plan, and once all of it is done write results.json, report.md and report.html into the folder.
 
     Args:
-        plan: the amount of work.
         out: a new or empty folder, or one in which this plan was begun.
         workers: processes with one thread each; 0 to do everything in this one.
         say: called with a line for each job that is done.

@@ -7,9 +7,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nn_from_scratch.report import Block, Code, Commands, Conclusion, Document, Section, Table, Text, environment
-from nn_from_scratch.report.document import Cell, CellValue
+from nn_from_scratch.report.document import (
+    Block,
+    Cell,
+    CellValue,
+    Code,
+    Commands,
+    Conclusion,
+    Document,
+    Section,
+    Table,
+    Text,
+)
 from nn_from_scratch.report.figures import drawn
+from nn_from_scratch.report.results_file import environment
 from nn_from_scratch.reproduction.claims import HOLDS, HOLDS_NOT, TOO_QUICK, UNTESTABLE, curves_of
 from nn_from_scratch.reproduction.drawings import (
     draw_curves,

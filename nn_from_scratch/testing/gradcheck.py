@@ -23,11 +23,7 @@ def selected_checks(config: pytest.Config) -> list[str] | None:
 
 
 class Gradcheck:
-    """What the fixture `gradcheck` gives: call it with a subject and its inputs.
-
-    Args:
-        item: the test that asks.
-    """
+    """What the fixture `gradcheck` gives: call it with a subject and its inputs."""
 
     def __init__(self, item: pytest.Item) -> None:
         self._item = item

@@ -38,7 +38,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--nnfs-gpu",
         choices=GPU_MODES,
-        default=None,
         help="tests marked gpu without a CUDA device: auto skips them, require fails them, off always skips them "
         "(default: the environment variable NNFS_GPU, else auto)",
     )
@@ -53,13 +52,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--nnfs-checks",
-        default=None,
         metavar="NAMES",
         help="run these checks alone, as in gradient,determinism; or all but some, as in -low_precision,-copies",
     )
     group.addoption(
         "--nnfs-report",
-        default=None,
         metavar="PATH",
         help="write every gradcheck report to this file: a page (.html), Markdown (.md) or the results (.json)",
     )
@@ -144,7 +141,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """Tell pytest-benchmark what else decides how fast torch is: GPU, versions, TF32, threads."""
     from nn_from_scratch.bench.machine import machine_info as found
-    from nn_from_scratch.report import environment
+    from nn_from_scratch.report.results_file import environment
 
     machine_info["nn_from_scratch"] = {**environment(), **found()}
 

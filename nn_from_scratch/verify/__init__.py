@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from nn_from_scratch.exports import lazy_exports
 
 if TYPE_CHECKING:
+    from nn_from_scratch.verify.comparison import Mismatch as Mismatch
     from nn_from_scratch.verify.context import CheckContext as CheckContext
     from nn_from_scratch.verify.diagnosis import explain as explain
     from nn_from_scratch.verify.results import CheckResult as CheckResult
-    from nn_from_scratch.verify.results import Mismatch as Mismatch
     from nn_from_scratch.verify.results import Report as Report
     from nn_from_scratch.verify.results import Verdict as Verdict
     from nn_from_scratch.verify.subjects import as_subject as as_subject
@@ -24,7 +24,8 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         context="CheckContext",
-        results="CheckResult Mismatch Report Verdict",
+        comparison="Mismatch",
+        results="CheckResult Report Verdict",
         subjects="as_subject",
         verification="check check_names",
         diagnosis="explain",

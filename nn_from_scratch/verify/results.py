@@ -11,21 +11,7 @@ from enum import Enum
 from typing import Any
 
 from nn_from_scratch.errors import ArgumentError, WrongGradientError
-from nn_from_scratch.verify.comparison import Comparison, Mismatch, compare
-from nn_from_scratch.verify.context import CheckContext, Level, TimeLimitReached
-
-__all__ = [
-    "CheckContext",
-    "CheckResult",
-    "Comparison",
-    "Level",
-    "Mismatch",
-    "Report",
-    "TimeLimitReached",
-    "Verdict",
-    "compare",
-    "report_text",
-]
+from nn_from_scratch.verify.comparison import Mismatch
 
 
 class Verdict(Enum):
@@ -52,7 +38,6 @@ class CheckResult:
     Attributes:
         check: The check's name, such as "gradient".
         tensor: The input or parameter that it is about; None for the whole subject.
-        verdict: The outcome.
         reason: Why it is undecided or does not apply (always given then), or what is wrong in words.
         mismatch: The numbers, where numbers disagree.
         diagnosis: The fault by name, where one explains the whole gradient.
@@ -60,7 +45,6 @@ class CheckResult:
         resolution: The smallest relative error that this check could have seen.
         details: Whatever else is worth keeping, by name; numbers, strings, lists of them.
         snippet: Python source that reproduces the finding in a new file.
-        seconds: How long the check took.
 
     Raises:
         ArgumentError: If an undecided or not applicable result has no reason.
@@ -140,9 +124,7 @@ class Report:
         form: The form in which it was recognized.
         results: One entry for each check and tensor, in the order in which they ran.
         environment: Versions, platform, dtype and device.
-        seed: The seed of every draw.
         level: "quick" or "full".
-        seconds: How long it took in all.
         notes: What was found out about the subject on the way (conventions, kinks).
     """
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import CONTRACTS
 from nn_from_scratch.verify.derivative.complexstep import check_complex_step
 from nn_from_scratch.verify.derivative.gradients import check_gradient
-from nn_from_scratch.verify.results import CheckContext, CheckResult, Verdict
+from nn_from_scratch.verify.results import CheckResult, Verdict
 from nn_from_scratch.verify.subjects import as_subject
 from tests.functions import function
 

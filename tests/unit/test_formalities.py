@@ -13,8 +13,9 @@ import nn_from_scratch
 from nn_from_scratch.engine import layers, losses, optimizers
 from nn_from_scratch.engine.layer import Layer
 from nn_from_scratch.engine.optimizers import Optimizer
-from nn_from_scratch.mutation import find_functions, source_mutants
 from nn_from_scratch.mutation.equivalents import check_equivalents, load_equivalents
+from nn_from_scratch.mutation.functions import find_functions
+from nn_from_scratch.mutation.source import source_mutants
 from nn_from_scratch.parity.specs import LAYERS, OPTIMIZERS, entry_of
 from nn_from_scratch.verify.catalogue import Entry, Spec
 from nn_from_scratch.verify.catalogue.twins import constructor_options

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
+from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import constants
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Run, Subject, Values, starting_values
-from nn_from_scratch.verify.results import CheckContext
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

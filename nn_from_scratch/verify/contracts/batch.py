@@ -9,12 +9,7 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.contracts import constants
-from nn_from_scratch.verify.contracts.baseline_pass import (
-    baseline_pass,
-    changed_values,
-    is_finite,
-    largest_entry,
-)
+from nn_from_scratch.verify.contracts.baseline_pass import baseline_pass, changed_values, is_finite, largest_entry
 from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract
 from nn_from_scratch.verify.protocol import Gradients, Values
 from nn_from_scratch.verify.results import CheckResult

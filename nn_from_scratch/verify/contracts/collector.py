@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
+from nn_from_scratch.verify.comparison import compare
+from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import constants
 from nn_from_scratch.verify.contracts.baseline_pass import (
     BaselinePass,
@@ -20,7 +22,7 @@ from nn_from_scratch.verify.contracts.baseline_pass import (
     largest_entry,
 )
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Operand, Subject, Values
-from nn_from_scratch.verify.results import CheckContext, CheckResult, compare
+from nn_from_scratch.verify.results import CheckResult
 
 ContractCheck = Callable[[Subject, CheckContext], list[CheckResult]]
 
@@ -40,8 +42,6 @@ class ComparisonCollector:
     The worst comparison of each tensor becomes its result.
 
     Attributes:
-        check: The check's name.
-        subject: The subject.
         context: Seed, level, factor, options and deadline.
         results: What is wrong, by tensor.
         margin: The largest |difference| / allowed of all comparisons.
@@ -118,8 +118,6 @@ class ComparisonCollector:
         """Compare gradients entry by entry; None and zeros agree.
 
         Args:
-            found: what the subject gave.
-            expected: what is right.
             when: completes the sentence "the gradient differs ...".
             times: how many allowances of the baseline the difference may be.
             base: the baseline, where it is another one.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
+from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import constants
 from nn_from_scratch.verify.contracts.baseline_pass import is_finite
 from nn_from_scratch.verify.contracts.collector import ComparisonCollector
@@ -18,7 +19,7 @@ from nn_from_scratch.verify.derivative.gradients import check_gradient
 from nn_from_scratch.verify.derivative.linearization import flatten, magnitude, point_at, working_values
 from nn_from_scratch.verify.derivative.probes import directional
 from nn_from_scratch.verify.protocol import Operand, Run, Subject, Values
-from nn_from_scratch.verify.results import CheckContext, CheckResult, Verdict
+from nn_from_scratch.verify.results import CheckResult, Verdict
 
 
 @dataclass

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import constants
 from nn_from_scratch.verify.contracts.baseline_pass import changed_values
 from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract
 from nn_from_scratch.verify.contracts.elsewhere import Elsewhere
 from nn_from_scratch.verify.protocol import Operand, starting_values
-from nn_from_scratch.verify.results import CheckContext, CheckResult
+from nn_from_scratch.verify.results import CheckResult
 
 
 @contract(order=190)

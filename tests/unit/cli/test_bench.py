@@ -11,7 +11,7 @@ import pytest
 
 from nn_from_scratch.bench import processes
 from nn_from_scratch.cli.bench_tables import chosen_rows
-from nn_from_scratch.report import envelope
+from nn_from_scratch.report.results_file import envelope
 from tests.unit.bench.simulation import Machine, SimulatedSide
 
 Command = Callable[..., tuple[int, str, str]]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nn_from_scratch.cli import main
-from nn_from_scratch.report import read_results
+from nn_from_scratch.report.results_file import read_results
 
 SOURCE = """
 import numpy as np

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
-from nn_from_scratch.mutation import find_functions
+from nn_from_scratch.mutation.functions import find_functions
 
 SOURCE = '''\
 import functools

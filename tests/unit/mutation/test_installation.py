@@ -16,8 +16,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from nn_from_scratch.mutation import Mutant, find_functions, source_mutants
+from nn_from_scratch.mutation.functions import find_functions
 from nn_from_scratch.mutation.installation import FunctionWatch, install, live_functions, wrap
+from nn_from_scratch.mutation.mutant import Mutant
+from nn_from_scratch.mutation.source import source_mutants
 
 SOURCE = """\
 import functools

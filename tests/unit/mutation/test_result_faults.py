@@ -10,8 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from nn_from_scratch.mutation import OPERATORS, Function, result_mutants
-from nn_from_scratch.mutation.result_faults import Observation, faulty, has_cotangent, observe
+from nn_from_scratch.mutation.functions import Function
+from nn_from_scratch.mutation.result_faults import (
+    OPERATORS,
+    Observation,
+    faulty,
+    has_cotangent,
+    observe,
+    result_mutants,
+)
 
 FUNCTION = Function("module:backward", Path("module.py"), "backward", 1)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.mutation import Mutant, find_functions, source_mutants
-from nn_from_scratch.mutation.source import edited
+from nn_from_scratch.mutation.functions import find_functions
+from nn_from_scratch.mutation.mutant import Mutant
+from nn_from_scratch.mutation.source import edited, source_mutants
 
 
 def mutants_of(tmp_path: Path, body: str, *, head: str = "def backward(g, x):") -> dict[str, list[str]]:

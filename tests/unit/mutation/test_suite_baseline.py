@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.mutation import Mutant, MutantOutcome, MutantResult
+from nn_from_scratch.mutation.mutant import Mutant, MutantOutcome, MutantResult
 from nn_from_scratch.mutation.result_faults import Observation
 from nn_from_scratch.mutation.suite_baseline import Observations, SuiteBaseline, TestRun, lines_in, text_of_lines
 

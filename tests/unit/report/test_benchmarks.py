@@ -10,9 +10,11 @@ import pytest
 
 from nn_from_scratch.cli import build_parser
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.report import Document, Figure, envelope, to_html, to_markdown
 from nn_from_scratch.report.benchmark_table1 import again_cell
 from nn_from_scratch.report.benchmarks import benchmark_document
+from nn_from_scratch.report.document import Document, Figure
+from nn_from_scratch.report.rendering import to_html, to_markdown
+from nn_from_scratch.report.results_file import envelope
 
 
 def document(results: dict[str, Any]) -> Document:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nn_from_scratch.report import Code, Conclusion, Document, Section, Table, Text, to_html
+from nn_from_scratch.report.document import Code, Conclusion, Document, Section, Table, Text
 from nn_from_scratch.report.figures import DARK, LIGHT, drawn, new_figure
+from nn_from_scratch.report.rendering import to_html
 
 MODE = os.environ.get("NNFS_BROWSER", "auto")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

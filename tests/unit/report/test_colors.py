@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.report import to_html
 from nn_from_scratch.report.figures import (
     DARK,
     DASHES,
@@ -21,6 +20,7 @@ from nn_from_scratch.report.figures import (
     standalone,
     themed,
 )
+from nn_from_scratch.report.rendering import to_html
 from tests.unit.report.test_document import document
 
 # Machado, Oliveira, Fernandes: "A physiologically-based model for simulation of color vision deficiency" (2009).

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.report import (
+from nn_from_scratch.report.document import (
     Cell,
+    Code,
     Commands,
     Conclusion,
     Details,
@@ -18,15 +19,11 @@ from nn_from_scratch.report import (
     Section,
     Table,
     Text,
-    envelope,
-    environment,
-    publish,
-    read_results,
-    to_html,
-    to_markdown,
+    format_cell,
 )
-from nn_from_scratch.report.document import Code, format_cell
 from nn_from_scratch.report.figures import DASHES, PALETTE, new_figure, style, to_svg
+from nn_from_scratch.report.rendering import to_html, to_markdown
+from nn_from_scratch.report.results_file import envelope, environment, publish, read_results
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><g id="a"/><use href="#a"/></svg>'
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nn_from_scratch.report import Code, Table, to_markdown
+from nn_from_scratch.report.document import Code, Table
+from nn_from_scratch.report.rendering import to_markdown
 from nn_from_scratch.report.verification import summarize_verifications, verification_document
 
 

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from nn_from_scratch.errors import ArgumentError
-from nn_from_scratch.report import Commands, Table, read_results
+from nn_from_scratch.report.document import Commands, Table
+from nn_from_scratch.report.results_file import read_results
 from nn_from_scratch.reproduction import Plan, jobs, reproduce
 from nn_from_scratch.reproduction.claims import HOLDS, HOLDS_NOT, TOO_QUICK, UNTESTABLE, claims_of
 from nn_from_scratch.reproduction.page import page

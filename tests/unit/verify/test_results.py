@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from nn_from_scratch.errors import ArgumentError, WrongGradientError
-from nn_from_scratch.verify.results import CheckResult, Mismatch, Report, Verdict
+from nn_from_scratch.verify.comparison import Mismatch
+from nn_from_scratch.verify.results import CheckResult, Report, Verdict
 
 
 def report(*results: CheckResult) -> Report:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import CONTRACTS
 from nn_from_scratch.verify.derivative.gradients import check_gradient
 from nn_from_scratch.verify.protocol import Subject
-from nn_from_scratch.verify.results import CheckContext, Verdict
+from nn_from_scratch.verify.results import Verdict
 from nn_from_scratch.verify.subjects import as_subject
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify import Report, Verdict, check
+from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import CONTRACTS
-from nn_from_scratch.verify.results import CheckContext
 from nn_from_scratch.verify.subjects import as_subject
 from tests.functions import function
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
+from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import CONTRACTS
-from nn_from_scratch.verify.results import CheckContext, Verdict
+from nn_from_scratch.verify.results import Verdict
 from nn_from_scratch.verify.subjects import as_subject
 
 RNG = np.random.default_rng(0)
