@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,10 +35,6 @@ class Counts:
     operators: int | None
     launches: int | None
     peak_bytes: int
-
-    def to_json(self) -> dict[str, int | None]:
-        """As JSON values."""
-        return asdict(self)
 
 
 def count(function: Callable[[], object], *, warm_up: int = 3, operators: bool = True) -> Counts:

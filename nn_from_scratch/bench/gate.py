@@ -64,7 +64,6 @@ class Gate:
         allow_more: names of benchmarks whose counts may grow.
         seed: of the order of the pairs and of the bootstrap.
         on_round: called with what is about to be done, in words.
-        clock: for the time cap.
     """
 
     head: Measurable
@@ -197,10 +196,7 @@ class Gate:
 
 
 def _costlier(
-    name: str,
-    counts: Mapping[str, Mapping[str, int | None]],
-    judgment: SpeedJudgment,
-    allow_more: Collection[str],
+    name: str, counts: Mapping[str, Mapping[str, int | None]], judgment: SpeedJudgment, allow_more: Collection[str]
 ) -> SpeedJudgment:
     """The judgment on time, turned into a regression where an exact count has grown."""
     ours, theirs = counts.get("candidate", {}), counts.get("reference", {})

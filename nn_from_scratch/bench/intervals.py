@@ -25,12 +25,7 @@ _IN_ALL, _AT_ONCE = 1_000_000, 500_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A median of log ratios and its confidence interval.
-
-    Attributes:
-        middle: the median.
-        lower, upper: bounds of the interval.
-    """
+    """A median of log ratios and its confidence interval."""
 
     middle: float
     lower: float

@@ -10,14 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nn_from_scratch.bench.intervals import Interval, bootstrap, log_ratios
-from nn_from_scratch.bench.machine import (
-    Clock,
-    alone,
-    no_collection,
-    seconds_per_call,
-    synchronized_clock,
-    warm_up,
-)
+from nn_from_scratch.bench.machine import Clock, alone, no_collection, seconds_per_call, synchronized_clock, warm_up
 from nn_from_scratch.bench.verdicts import Rule, SpeedJudgment, SpeedVerdict, judge
 from nn_from_scratch.errors import ArgumentError
 
@@ -39,7 +32,6 @@ class PairedSamples:
 
     Attributes:
         candidate, reference: what is timed; called without arguments.
-        clock: gives seconds.
         seed: of the order within each pair.
         calls: in a sample, the same number for both; found while warming up.
         seconds: a call, of each sample, by side: "candidate", "reference" and "control".
@@ -88,7 +80,6 @@ class PairedComparison:
     """A candidate beside its reference: measured when something is asked, and no longer than the answer needs.
 
     Args:
-        samples: where the pairs come from.
         rule: alpha and floor; the tolerance comes with the question.
         pairs: to begin with.
         time_cap: seconds after which no more are begun.
@@ -201,7 +192,6 @@ def compare(
     """Prepare to compare two functions of this process; nothing is measured before something is asked.
 
     Args:
-        candidate, reference: called without arguments.
         rule: alpha and floor.
         pairs: to begin with, at least 30.
         time_cap: seconds after which no more are begun.

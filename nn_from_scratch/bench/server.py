@@ -72,7 +72,7 @@ class MeasurementServer:
             return {"counts": {}}
         from nn_from_scratch.bench.counts import count
 
-        return {"counts": count(self._function).to_json()}
+        return {"counts": vars(count(self._function))}
 
 
 def serve(suite: Path) -> None:

@@ -30,7 +30,6 @@ class Settings:
         batch: samples in a step; the last one of an epoch may be smaller.
         epochs: that are measured, after one that warms up.
         slices: of an epoch.
-        device: where.
         precision: of float32 products and convolutions on CUDA, "tf32" or "ieee", the same for every row.
         quick: whether this is less than a whole epoch; for the title.
         seed: of the data and of the order.
@@ -82,7 +81,6 @@ class Timing:
     """One row under one optimizer.
 
     Attributes:
-        row, optimizer: which.
         seconds: of each slice of each epoch.
         losses: mean loss of each epoch, the one that warms up included.
         void: why the row does not count; empty if it does.
@@ -125,7 +123,7 @@ class Timing:
             "deviation": None if void else self.deviation,
             "seconds": self.seconds,
             "losses": self.losses,
-            "counts": None if self.counts is None else self.counts.to_json(),
+            "counts": None if self.counts is None else vars(self.counts),
             "ratio": None if self.ratio is None else self.ratio.to_json(),
             "to_compiled": None if self.to_compiled is None else self.to_compiled.to_json(),
         }
@@ -136,8 +134,6 @@ class Table1:
     """All rows under all optimizers.
 
     Attributes:
-        settings: what was run.
-        machine: where.
         timings: in the order of optimizers and rows.
     """
 

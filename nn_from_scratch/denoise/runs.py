@@ -30,11 +30,9 @@ class RunFolder:
     """The folder of one run.
 
     Args:
-        folder: the folder.
         created: the folders that were made for it, outermost first; empty for an older run.
 
     Attributes:
-        folder: the folder.
         checkpoint, settings, history, results, curve, grid: the files in it.
     """
 
@@ -82,11 +80,7 @@ class RunFolder:
         Raises:
             CheckpointError: the disk is full or not writable; the checkpoint is whole.
         """
-        versions = {
-            "nn_from_scratch": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        }
+        versions = {"nn_from_scratch": __version__, "torch": torch.__version__, "python": platform.python_version()}
         try:
             write_json(self.history, [asdict(result) for result in progress.history])
             write_json(

@@ -34,7 +34,6 @@ def cut_crops(picture: Tensor, count: int, generator: torch.Generator, *, vary: 
 
     Args:
         picture: uint8 (3, H, W), H and W at least `CROP_SIZE`.
-        count: number of crops, N.
         generator: source of the positions, and with `vary` of the variations.
         vary: mirror half of the crops and put the color channels of each in a random order. A handful of photographs
             has few colors: without this a network that was trained on warm ones does badly on a blue sky.
@@ -69,12 +68,7 @@ def cut_crops(picture: Tensor, count: int, generator: torch.Generator, *, vary: 
 
 
 def draw_crops(
-    paths: Sequence[Path],
-    count: int,
-    generator: torch.Generator,
-    *,
-    read: Callable[[Path], Tensor | None],
-    vary: bool,
+    paths: Sequence[Path], count: int, generator: torch.Generator, *, read: Callable[[Path], Tensor | None], vary: bool
 ) -> Iterator[Tensor]:
     """Cut crops from pictures, equally many from each, with one picture in memory at a time.
 

@@ -38,7 +38,6 @@ def compare_trajectories(
 
     Args:
         trial: says case, dtype and device; the reference runs on the CPU.
-        spec: its entry.
         seed: of the problem and of the roundings.
         factor: how many times what rounding explains is allowed.
         options: of the verifier alone; one test runs over subjects and optimizers with the same ones.
@@ -97,11 +96,7 @@ def _cast(problem: _Problem, dtype: torch.dtype, device: str = "cpu") -> _Proble
 
 
 def _path(
-    hold: Any,
-    optimizer: Any,
-    case: Case,
-    problem: _Problem,
-    rounded: Callable[..., Tensor] = lambda x, *names: x,
+    hold: Any, optimizer: Any, case: Case, problem: _Problem, rounded: Callable[..., Tensor] = lambda x, *names: x
 ) -> Iterator[Sequence[Tensor]]:
     """The parameters after each step."""
     start, slopes, targets = problem

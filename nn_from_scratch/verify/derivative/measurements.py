@@ -22,7 +22,6 @@ class Measurement:
     """One directional derivative, analytic and numeric.
 
     Attributes:
-        direction: The name of the direction.
         probe: The direction in which it was measured.
         analytic: <g, u>.
         numeric: φ'(0); None if φ is finite nowhere near 0.
@@ -96,10 +95,6 @@ class Measurement:
             constants.NEGLIGIBLE_SHARE * probe.natural, constants.NEGLIGIBLE_ALLOWED_ROUNDINGS * probe.rounding
         )
 
-    def allowing(self, allowed: float) -> Measurement:
-        """The same measurement with another tolerance."""
-        return replace(self, allowed=allowed)
-
 
 def measure(varied: VariedOperand, name: str, u: Tensor, *, probe: DirectionalProbe | None = None) -> Measurement:
     """Measure the derivative along one direction, perhaps with a probe that has values already."""
@@ -150,13 +145,13 @@ def confirm(measurement: Measurement) -> Measurement:
     for further in (_analytic_noise, _noise_farther_apart):
         if not measurement.disagrees:
             return measurement
-        measurement = measurement.allowing(measurement.allowed + factor * further(measurement))
+        measurement = replace(measurement, allowed=measurement.allowed + factor * further(measurement))
     if not measurement.disagrees:
         return measurement
     doubt = 2 * measurement.difference if measurement.stationary else _not_reproduced(measurement)
     if doubt is None and any(_disagrees_afresh(measurement, k) for k in range(constants.FRESH_DIRECTIONS)):
         return replace(measurement, wrong=True)
-    return measurement.allowing(2 * measurement.difference if doubt is None else doubt)
+    return replace(measurement, allowed=2 * measurement.difference if doubt is None else doubt)
 
 
 def _not_reproduced(measurement: Measurement) -> float | None:

@@ -73,11 +73,8 @@ class DiagnosisContext:
         tensors: The value of every tensor that the subject depends on, by name, in the subject's order.
         outputs: The subject's outputs, by name.
         cotangent: The cotangent, or one for each output by name.
-        kernel_size: Of a convolution or pooling, one entry for each spatial axis; inferred from shapes if
-            None.
-        stride: Likewise.
-        padding: Likewise.
-        dilation: Likewise.
+        kernel_size, stride, padding, dilation: Of a convolution or pooling, one entry for each spatial axis; inferred
+            from shapes if None.
         constants: Named numbers of the subject (`eps`, `slope`), tried wherever such a number is needed.
         uses: How often the tensor is used in one forward pass.
         numeric_for_ones: The true gradient for cotangents of ones.
@@ -178,7 +175,6 @@ class Problem:
     Attributes:
         analytic: What the backward returned, float64 on the CPU; finite.
         truth: The numeric gradient and the allowed error of each entry.
-        context: What else is known.
         complex: Whether the last axis holds the real and the imaginary part.
     """
 

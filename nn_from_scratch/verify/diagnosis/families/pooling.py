@@ -10,12 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.constants import (
-    HALF_STEP,
-    LARGEST_POOLING_KERNEL,
-    MOST_GEOMETRIES,
-    SPECIFIC,
-)
+from nn_from_scratch.verify.diagnosis.constants import HALF_STEP, LARGEST_POOLING_KERNEL, MOST_GEOMETRIES, SPECIFIC
 from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation, with_gradient
 from nn_from_scratch.verify.diagnosis.problem import Problem, plain
 

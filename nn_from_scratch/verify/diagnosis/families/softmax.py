@@ -27,11 +27,7 @@ def _log_softmax(y: Tensor, g: Tensor, d: int) -> Tensor:
 
 
 _SOFTMAX: tuple[tuple[str, str, Formula], ...] = (
-    (
-        "jacobian-diagonal",
-        "keeps only the diagonal of softmax's Jacobian, y(1 - y)g",
-        lambda y, g, d: y * (1 - y) * g,
-    ),
+    ("jacobian-diagonal", "keeps only the diagonal of softmax's Jacobian, y(1 - y)g", lambda y, g, d: y * (1 - y) * g),
     ("sum-term-missing", "lacks the term -y·Σ(g·y)", lambda y, g, d: y * g),
     ("sum-term-only", "has the term -y·Σ(g·y) alone", lambda y, g, d: -y * _sum(g * y, d)),
     ("sum-term-sign", "has the wrong sign in the term -y·Σ(g·y)", lambda y, g, d: y * (g + _sum(g * y, d))),
@@ -51,11 +47,7 @@ _SOFTMAX: tuple[tuple[str, str, Formula], ...] = (
 )
 
 _LOG_SOFTMAX: tuple[tuple[str, str, Formula], ...] = (
-    (
-        "output-factor-missing",
-        "lacks the factor softmax(x) in its term -softmax(x)·Σg",
-        lambda y, g, d: g - _sum(g, d),
-    ),
+    ("output-factor-missing", "lacks the factor softmax(x) in its term -softmax(x)·Σg", lambda y, g, d: g - _sum(g, d)),
     ("sum-term-only", "has the term -softmax(x)·Σg alone", lambda y, g, d: -y * _sum(g, d)),
     ("sum-term-sign", "has the wrong sign in the term -softmax(x)·Σg", lambda y, g, d: g + y * _sum(g, d)),
     ("sum-missing", "lacks the sum in -softmax(x)·Σg", lambda y, g, d: g - y * g),
