@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(args: argparse.Namespace, report: Report) -> None:
-    from nn_from_scratch.report.verification import write_verifications
+    from nn_from_scratch.report.verification_document import write_verifications
 
     write_verifications(
         [report.to_dict()], json=args.json, markdown=args.markdown, html=args.html, commands=[_command(args)]

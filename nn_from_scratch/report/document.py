@@ -104,12 +104,7 @@ class Commands:
 
 @dataclass(frozen=True)
 class Details:
-    """Preformatted text that is folded away.
-
-    Attributes:
-        summary: the line that is seen.
-        text: what unfolds.
-    """
+    """Preformatted text that is folded away under its summary."""
 
     summary: str
     text: str

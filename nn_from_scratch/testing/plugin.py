@@ -229,7 +229,7 @@ def _summarize(terminalreporter: pytest.TerminalReporter, verifications: Sequenc
 def _write_report(path: Path, verifications: Iterable[tuple[str, dict[str, Any]]], config: pytest.Config) -> None:
     import shlex
 
-    from nn_from_scratch.report.verification import write_verifications
+    from nn_from_scratch.report.verification_document import write_verifications
 
     found = [{"test": test, **report} for test, report in verifications]
     command = shlex.join(["python", "-m", "pytest", *config.invocation_params.args])

@@ -20,8 +20,8 @@ from nn_from_scratch.verify.deadlines import LimitedThread, threads_for
 from nn_from_scratch.verify.derivative.complexstep import COMPLEX_STEP, check_complex_step
 from nn_from_scratch.verify.derivative.gradients import GRADIENT, check_gradient
 from nn_from_scratch.verify.protocol import Subject, SubjectOptions
-from nn_from_scratch.verify.reproduce import Call, snippet
 from nn_from_scratch.verify.results import CheckResult, Report, Verdict
+from nn_from_scratch.verify.snippets import Call, snippet
 from nn_from_scratch.verify.subjects import as_subject
 
 _Check = Callable[[Subject, CheckContext], "CheckResult | list[CheckResult]"]

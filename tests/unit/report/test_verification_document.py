@@ -6,7 +6,7 @@ from typing import Any
 
 from nn_from_scratch.report.document import Code, Table
 from nn_from_scratch.report.rendering import to_markdown
-from nn_from_scratch.report.verification import summarize_verifications, verification_document
+from nn_from_scratch.report.verification_document import summarize_verifications, verification_document
 
 
 def result(verdict: str, **changes: Any) -> dict[str, Any]:
