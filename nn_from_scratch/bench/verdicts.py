@@ -17,7 +17,7 @@ TOLERANCE = {"cpu": 0.05, "cuda": 0.03}
 #: Seconds a call; a smaller difference does not matter.
 FLOOR = 1e-6
 #: Exit statuses.
-OK, REGRESSED, INCONCLUSIVE, INVALID, USAGE = 0, 1, 2, 3, 4
+OK, REGRESSED, INCONCLUSIVE, INVALID = 0, 1, 2, 3
 
 
 class SpeedVerdict(Enum):

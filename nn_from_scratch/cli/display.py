@@ -85,7 +85,6 @@ class TrainingDisplay(ProgressLine):
 
     Args:
         epochs: of the whole run.
-        pairs: number of training pairs.
         progress: where the run is taken up.
         noisy_psnr: of the noisy validation images, in dB.
     """

@@ -78,7 +78,6 @@ def draw_inputs(
         subject: what takes them; where a text names no dtype, they have that of its parameters.
         seed: of the drawing; two inputs of one shape are drawn apart.
         dtype: instead of that of the parameters.
-        numpy: whether they are arrays.
 
     Raises:
         ArgumentError: a text is not of that form, or the dtype does not exist.

@@ -64,7 +64,7 @@ class Denoiser:
         on_epoch: Callable[[TrainingProgress], None] | None = None,
         **settings: Any,
     ) -> tuple[EpochResult, ...]:
-        """Train on from the present weights.
+        """Train on from the present weights; gives one result for each epoch.
 
         Args:
             inputs, targets: uint8 (N, 3, H, W), two independent corruptions of the same pictures; H and W multiples
@@ -72,9 +72,6 @@ class Denoiser:
             validation: noisy and clean images, uint8 (M, 3, H', W'), if a PSNR after each epoch is wanted.
             settings: fields of `TrainingSettings`; the learning rate and the momentum that are not given are the
                 report's for the optimizer.
-
-        Returns:
-            One result for each epoch.
 
         Raises:
             ArgumentError, ShapeError, DtypeError: an argument makes no sense.

@@ -22,11 +22,7 @@ MOST_COMPARED = 1000
 def psnr(images: Tensor, clean: Tensor) -> float:
     """Peak signal-to-noise ratio in dB, mean over the images, as is usual for denoising.
 
-    Args:
-        images, clean: uint8 (N, C, H, W).
-
-    Raises:
-        ShapeError, DtypeError: the two do not fit together.
+    Arguments and errors are those of `psnr_of_each`.
     """
     return float(psnr_of_each(images, clean).mean())
 
@@ -49,7 +45,7 @@ def psnr_of_each(images: Tensor, clean: Tensor) -> Tensor:
 def pooled_psnr(images: Tensor, clean: Tensor) -> float:
     """Peak signal-to-noise ratio in dB from the mean squared error over all pixels of all images.
 
-    It is never above `psnr`, because the hardest images weigh most. Arguments and errors are those of `psnr`.
+    It is never above `psnr`, because the hardest images weigh most. Arguments and errors are those of `psnr_of_each`.
     """
     return float(_decibel(_squared_error(images, clean).mean()))
 
@@ -57,7 +53,7 @@ def pooled_psnr(images: Tensor, clean: Tensor) -> float:
 def ssim(images: Tensor, clean: Tensor) -> float:
     """Structural similarity (Wang et al., 2004; windows of 7x7 pixels), mean over the images; 1 for equal ones.
 
-    Arguments and errors are those of `psnr`; H and W are at least 7.
+    Arguments and errors are those of `psnr_of_each`; H and W are at least 7.
     """
     from skimage.metrics import structural_similarity
 

@@ -116,11 +116,7 @@ class MutationCampaign:
     def _distribute(
         self, jobs: Iterator[WorkerJob], on_answer: Callable[[WorkerJob, Observations | MutantResult], None]
     ) -> None:
-        """Give jobs to workers, each drawn when a worker has collected the tests and is idle, until all are answered.
-
-        Raises:
-            SubjectError: a worker cannot collect the tests, or the sources have changed.
-        """
+        """Give jobs to workers, each drawn when a worker is ready, until all have answers."""
         busy: dict[WorkerProcess, tuple[WorkerJob, float]] = {}  # with the time at which an answer is overdue
         exhausted = False
         while busy or not exhausted:

@@ -30,7 +30,6 @@ class Claim:
     """A claim of the report.
 
     Attributes:
-        section: of the report.
         verdict: holds, does not hold, cannot be tested here, or is not tested by a quick run.
         numbers: what was measured, or why it was not.
         parts: kinds of jobs that decide it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ class InconclusiveWarning(UserWarning):
     """The noise hides whether a candidate is slower than it may be."""
 
 
+@dataclass(eq=False)
 class Duel:
     """A candidate and a reference in a test; the pairs are taken when something is asserted.
 
@@ -30,13 +32,11 @@ class Duel:
         record: called with what was measured, after each assertion.
     """
 
-    def __init__(
-        self, comparison: PairedComparison, *, strict: bool, measuring: bool, record: Callable[[dict[str, Any]], None]
-    ) -> None:
-        self.comparison = comparison
-        self._strict = strict
-        self._measuring = measuring
-        self._record = record
+    comparison: PairedComparison
+    _: KW_ONLY
+    strict: bool
+    measuring: bool
+    record: Callable[[dict[str, Any]], None]
 
     def assert_not_slower(self, tol: float | None = None) -> None:
         """Fail if the candidate is slower than the reference by more than this share.
@@ -49,7 +49,7 @@ class Duel:
         """
         __tracebackhide__ = True
         rule = self.comparison.rule if tol is None else _refused_as_failure(lambda: self._rule(tol))
-        self._conclude(lambda: self.comparison.judge(rule), undecided_fails=self._strict)
+        self._conclude(lambda: self.comparison.judge(rule), undecided_fails=self.strict)
 
     def assert_faster(self, by: float = 0.0) -> None:
         """Fail unless the candidate is shown to take at most 1 - by of the reference's time.
@@ -65,9 +65,9 @@ class Duel:
 
         Where benchmarks are switched off, it does nothing.
         """
-        if self._measuring:
+        if self.measuring:
             self.comparison.rule = Rule()
-            self._record(self.comparison.to_json())
+            self.record(self.comparison.to_json())
             sys.stdout.write(f"{self.comparison.interval} times the reference; by itself {self.comparison.control}\n")
 
     def _rule(self, tolerance: float) -> Rule:
@@ -75,10 +75,10 @@ class Duel:
 
     def _conclude(self, judged: Callable[[], SpeedJudgment], *, undecided_fails: bool) -> None:
         __tracebackhide__ = True
-        if not self._measuring:
+        if not self.measuring:
             pytest.skip("ran once; benchmarks are switched off (--benchmark-disable), so nothing was measured")
         found = _refused_as_failure(judged)
-        self._record({**self.comparison.to_json(), "verdict": str(found.verdict), "reason": found.reason})
+        self.record({**self.comparison.to_json(), "verdict": str(found.verdict), "reason": found.reason})
         sentence = f"{found.verdict}: {found.reason} ({self.comparison.samples.pairs} pairs)"
         if found.verdict is SpeedVerdict.INCONCLUSIVE and not undecided_fails:
             warnings.warn(sentence, InconclusiveWarning, stacklevel=3)
@@ -86,6 +86,7 @@ class Duel:
             pytest.fail(sentence, pytrace=False)
 
 
+@dataclass(eq=False)
 class AB:
     """The value of the fixture `ab`: call it with a candidate and a reference.
 
@@ -98,15 +99,15 @@ class AB:
         run_benchmark: whether that fixture still has to be run.
     """
 
-    def __init__(
-        self, rule: Rule, *, strict: bool, measuring: bool, find_benchmark: Callable[[], Any], run_benchmark: bool
-    ) -> None:
-        self._rule = rule
-        self._strict = strict
-        self._measuring = measuring
-        self._find_benchmark = find_benchmark
+    rule: Rule
+    _: KW_ONLY
+    strict: bool
+    measuring: bool
+    find_benchmark: Callable[[], Any]
+    run_benchmark: bool
+
+    def __post_init__(self) -> None:
         self._benchmark: Any = None
-        self._run_benchmark = run_benchmark
 
     def __call__(
         self,
@@ -130,19 +131,19 @@ class AB:
         __tracebackhide__ = True
 
         def made() -> PairedComparison:
-            rule = Rule(tolerance=self._rule.tolerance, floor=floor, alpha=self._rule.alpha)
+            rule = Rule(tolerance=self.rule.tolerance, floor=floor, alpha=self.rule.alpha)
             return PairedComparison(PairedSamples(candidate, reference, seed=seed), rule, pairs, time_cap, seed)
 
         comparison = _refused_as_failure(made)
-        self._benchmark = self._find_benchmark()
-        if not self._measuring:
+        self._benchmark = self.find_benchmark()
+        if not self.measuring:
             reference()
-        if self._benchmark is not None and self._run_benchmark:
+        if self._benchmark is not None and self.run_benchmark:
             self._benchmark.pedantic(candidate, rounds=_ROUNDS, warmup_rounds=1)
-            self._run_benchmark = False  # pytest-benchmark takes one measurement a test
-        elif not self._measuring:
+            self.run_benchmark = False  # pytest-benchmark takes one measurement a test
+        elif not self.measuring:
             candidate()
-        return Duel(comparison, strict=self._strict, measuring=self._measuring, record=self._record)
+        return Duel(comparison, strict=self.strict, measuring=self.measuring, record=self._record)
 
     def _record(self, values: dict[str, Any]) -> None:
         if self._benchmark is not None:

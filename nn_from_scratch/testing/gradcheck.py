@@ -37,9 +37,6 @@ class Gradcheck:
             inputs: what it is called with: tensors or arrays; a tuple of integers stands for a drawn tensor of that
                 shape.
             options: options of `nn_from_scratch.verify.check`; they go before those of the command line.
-
-        Returns:
-            The report, whose verdict is correct.
         """
         __tracebackhide__ = True
         from nn_from_scratch.errors import NNFromScratchError

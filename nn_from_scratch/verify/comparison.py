@@ -88,9 +88,6 @@ def compare(analytic: Tensor, numeric: Tensor, allowed: Tensor | float) -> Compa
         numeric: What is right, of the same shape.
         allowed: The largest |difference| that counts as agreement, one number or one for each entry.
 
-    Returns:
-        The margin, and a `Mismatch` if any entry differs by more than allowed.
-
     Raises:
         ShapeError: If the shapes differ.
     """

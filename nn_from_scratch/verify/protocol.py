@@ -176,9 +176,6 @@ class Subject(Protocol):
         Values may have another dtype (complex included), layout, device or batch size than the snapshot. They
         are copied (layout kept) before the subject sees them, so it cannot spoil the caller's tensors.
         Parameters are put in place for the call and restored after it, also when the subject raises.
-
-        Raises:
-            SubjectError: The subject raised, or returned no tensor.
         """
 
     def run(self, values: Values, *, beside: Run | None = None, frozen: Collection[str] = ()) -> Run:
@@ -190,9 +187,6 @@ class Subject(Protocol):
                 leaves, so that state which one pass leaves behind meets the other. Operands that are not in
                 `values` are the very tensors of the earlier run.
             frozen: Differentiable operands to leave out, where `Traits.freezable`.
-
-        Raises:
-            SubjectError: The subject raised, or returned no tensor.
         """
 
     def backward_together(self, runs: Sequence[Run], cotangents: Sequence[Cotangents]) -> Gradients:

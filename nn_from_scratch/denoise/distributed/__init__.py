@@ -4,5 +4,3 @@
 and `averaging.py` makes one gradient of theirs. Rank 0 leads: it alone writes and prints. docs/distributed.md says how
 runs are started. Importing this package loads no torch.
 """
-
-from __future__ import annotations

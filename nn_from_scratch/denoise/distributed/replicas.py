@@ -41,6 +41,9 @@ class Replicas:
     Attributes:
         rank: of this process; rank 0 leads, writes and prints.
         local_rank: number of this process on its machine.
+
+    Raises:
+        ReplicaError: by every method that needs the other ranks: one of them is gone.
     """
 
     def __init__(self, launch: Launch, store: Any) -> None:
@@ -57,11 +60,7 @@ class Replicas:
             torch.cuda.set_device(device)
 
     def add_up(self, tensor: Tensor) -> None:
-        """Replace a tensor by its sum over all ranks, in place; the same bits everywhere.
-
-        Raises:
-            ReplicaError: a rank is gone.
-        """
+        """Replace a tensor by its sum over all ranks, in place; the same bits everywhere."""
         self._exchange(lambda: dist.all_reduce(tensor))
 
     def broadcast(self, content: bytes | None) -> bytes:
@@ -69,9 +68,6 @@ class Replicas:
 
         Args:
             content: the bytes on rank 0; None elsewhere.
-
-        Raises:
-            ReplicaError: a rank is gone.
         """
         size = torch.tensor([len(content or b"")])
         self._exchange(lambda: dist.broadcast(size, src=0))
@@ -82,11 +78,7 @@ class Replicas:
         return data.numpy().tobytes()
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set on any rank; the same answer everywhere.
-
-        Raises:
-            ReplicaError: a rank is gone.
-        """
+        """Whether the flag is set on any rank; the same answer everywhere."""
         total = torch.tensor([int(flag)])
         self.add_up(total)
         return bool(total)
@@ -103,9 +95,6 @@ class Replicas:
 
         Yields:
             The sum of the loss over all pairs of the whole batch, of shape (), still on the device.
-
-        Raises:
-            ReplicaError: a rank is gone.
         """
         optimizer.zero_grad()
         for x, y in drawn:
@@ -124,11 +113,7 @@ class Replicas:
         return lambda: self.any(stop())
 
     def close(self) -> None:
-        """Wait until every rank has come to its end, and part.
-
-        Raises:
-            ReplicaError: a rank has not.
-        """
+        """Wait until every rank has come to its end, and part."""
         self.any(False)
         _disconnect()
 

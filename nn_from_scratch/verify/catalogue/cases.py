@@ -11,11 +11,6 @@ from typing import Any
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.verify.catalogue.twins import with_subject
 
-__all__ = [
-    *("CHECKS", "DTYPES", "PARITY", "TF32", "VERIFICATION"),
-    *("Case", "Entry", "Exemption", "OptimizerSpec", "Reference", "Shape", "Spec", "name_of"),
-]
-
 Shape = tuple[int, ...]
 Reference = Callable[..., Any]
 

@@ -34,16 +34,13 @@ _Problem = Sequence[Sequence[Tensor]]
 def compare_trajectories(
     trial: Trial, spec: OptimizerSpec, *, seed: int = 0, factor: float = CheckContext.factor, **options: Any
 ) -> list[CheckResult]:
-    """Compare every parameter with the reference's after every step.
+    """Compare every parameter with the reference's after every step; gives a result for each.
 
     Args:
         trial: says case, dtype and device; the reference runs on the CPU.
         seed: of the problem and of the roundings.
         factor: how many times what rounding explains is allowed.
         options: of the verifier alone; one test runs over subjects and optimizers with the same ones.
-
-    Returns:
-        A result for each parameter.
 
     Raises:
         SubjectError: the optimizer raises.

@@ -17,14 +17,7 @@ from nn_from_scratch.verify.protocol import Cotangents, Gradients, Run, Subject,
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pass:
-    """One forward and backward pass, with fresh copies of everything that came out.
-
-    Attributes:
-        values: By operand.
-        cotangents: By output.
-        outputs: By name.
-        gradients: For each differentiable operand.
-    """
+    """One forward and backward pass, with fresh copies of everything that came out."""
 
     values: Values
     cotangents: Cotangents
@@ -39,7 +32,6 @@ class BaselinePass(Pass):
     Attributes:
         noise: How far rounding the inputs and the cotangent moves each gradient (largest entry), and each
             output under the name `"output " + name`.
-        factor: That of the context.
     """
 
     noise: Mapping[str, float]
@@ -78,11 +70,7 @@ def draw_cotangents(outputs: Mapping[str, Tensor], context: CheckContext, *names
 
 
 def gradients_of(run: Run, cotangents: Cotangents) -> dict[str, Tensor | None]:
-    """Copies of the gradients of a run; the cotangents are copied first.
-
-    Raises:
-        SubjectError: the subject raised.
-    """
+    """Copies of the gradients of a run; the cotangents are copied first."""
     return cloned(run.backward({name: c.clone() for name, c in cotangents.items()}))
 
 
@@ -94,11 +82,7 @@ def is_finite(tensors: Mapping[str, Tensor | None]) -> bool:
 def baseline_pass(
     subject: Subject, context: CheckContext, *names: object, values: Values | None = None
 ) -> BaselinePass:
-    """Run a subject at its starting values (or others) with a signed cotangent.
-
-    Raises:
-        SubjectError: the subject raised.
-    """
+    """Run a subject at its starting values (or others) with a signed cotangent."""
     held = {**starting_values(subject), **(values or {})}
     run = subject.run(held)
     outputs = {name: y.detach().clone() for name, y in run.outputs.items()}

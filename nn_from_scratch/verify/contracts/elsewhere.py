@@ -44,7 +44,6 @@ class Elsewhere:
         A backward that raises there has refused the values, which is loud and so not wrong; it is reported.
 
         Args:
-            values: the other values, by operand.
             where: completes the sentence "the gradient is wrong ...".
             plainly: whether it is enough that plain central differences agree, where several places are looked at.
         """

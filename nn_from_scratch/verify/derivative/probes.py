@@ -113,11 +113,7 @@ class VariedOperand:
         return point.finite_part(outputs)
 
     def gradient_at(self, value: Tensor, cotangents: Mapping[str, Tensor]) -> Tensor | None:
-        """The analytic gradient at another value of the operand, for other cotangents.
-
-        Raises:
-            SubjectError: If the subject raises.
-        """
+        """The analytic gradient at another value of the operand, for other cotangents."""
         run = self.point.subject.run({**self.point.values, self.name: value})
         return run.backward(copied(cotangents))[self.name]
 

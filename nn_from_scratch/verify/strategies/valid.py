@@ -53,11 +53,7 @@ def _pooling_fits(*, kernel: int, dilation: int, stride: int, padding: int, size
 
 
 def _axis_ranges(kernel: Bounds, dilation: Bounds, stride: Bounds, padding: Bounds, size: Bounds) -> dict[str, range]:
-    """The numbers of one axis, in the order in which they are drawn.
-
-    Raises:
-        ArgumentError: A bound makes no sense.
-    """
+    """The numbers of one axis, in the order in which they are drawn."""
     return {
         "kernel": bounds(kernel, name="kernel", least=1),
         "dilation": bounds(dilation, name="dilation", least=1, off=1),
@@ -72,11 +68,7 @@ def _multiples(allowed: range, of: int) -> range:
 
 
 def _channels(batch: Bounds, groups: Bounds, into: Bounds, out: Bounds) -> Numbers:
-    """N, G and its multiples C and C'.
-
-    Raises:
-        ArgumentError: The bounds make no sense, or no G divides a C and a C'.
-    """
+    """N, G and its multiples C and C'; an error where no G divides a C and a C'."""
     N = bounds(batch, name="batch", least=0)
     allowed = bounds(groups, name="groups", least=1, off=1)
     C = bounds(into, name="in_channels", least=1)

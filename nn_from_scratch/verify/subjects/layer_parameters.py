@@ -50,8 +50,6 @@ class Place:
 
     Attributes:
         name: What the verifier calls it.
-        value_path: Where a layer has it.
-        gradient_path: Where a layer has its gradient.
     """
 
     name: str
