@@ -1,4 +1,4 @@
-"""Custom autograd functions for tests: a value and its vector-Jacobian product, right or wrong."""
+"""Drawn tensors and custom autograd functions for tests: a value and its vector-Jacobian product, right or wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["altered", "function"]
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normal entries, float64."""
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def function(forward: Callable[..., Any], vjp: Callable[..., Any], *, name: str = "Custom") -> Callable[..., Any]:

@@ -1,16 +1,16 @@
 """The usual way to test a backward, for comparison: torch.autograd.gradcheck over the catalogue, slow and fast.
 
-Not collected by itself: the mutation environment of tox names it. Each layer is made an autograd.Function whose
+Not collected by itself: the mutation environment of tox names it. Each layer is made a custom function whose
 parameters are inputs too, as its author would do, so that gradcheck sees every gradient.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
@@ -20,6 +20,7 @@ from nn_from_scratch.engine.layer import Layer
 from nn_from_scratch.parity.specs import LAYERS
 from nn_from_scratch.verify.catalogue import Case, Spec
 from nn_from_scratch.verify.catalogue.building import prepare
+from tests.functions import function
 
 CASES = [
     pytest.param(spec, case, algorithm, id=f"{spec.name}-{case.name}-{algorithm}".removesuffix("-auto"))
@@ -31,28 +32,22 @@ CASES = [
 MOST_ENTRIES = 1000
 
 
-class _Through(torch.autograd.Function):
-    """A layer's forward and backward, with its parameters as further inputs."""
+def through(layer: Layer, count: int) -> Callable[..., Tensor]:
+    """The layer as a function of its inputs, so many, and of its parameters."""
 
-    @staticmethod
-    def forward(ctx: Any, layer: Layer, count: int, *tensors: Tensor) -> Tensor:
-        layer = deepcopy(layer)  # gradcheck calls backward after other forwards, with other values of the parameters
-        for parameter, value in zip(layer.parameters().values(), tensors[count:], strict=True):
+    def run(*tensors: Tensor) -> tuple[Layer, Tensor]:
+        own = deepcopy(layer)  # gradcheck calls backward after other forwards, with other values of the parameters
+        for parameter, value in zip(own.parameters().values(), tensors[count:], strict=True):
             parameter.copy_(value)
-        y = layer(*(x.detach() for x in tensors[:count]))
-        ctx.layer, ctx.index = layer, y.input_index  # type: ignore[attr-defined]  # set on every output
-        return y.clone()
+        return own, own(*(x.detach() for x in tensors[:count]))
 
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
-        for parameter in ctx.layer.parameters().values():
-            parameter.grad = None
-        handed = g.clone()
-        handed.input_index = ctx.index  # type: ignore[attr-defined]  # how a cotangent says whose it is
-        found = ctx.layer.backward(handed)
+    def vjp(g: Tensor, *tensors: Tensor) -> tuple[Any, ...]:
+        own, _ = run(*tensors)
+        found = own.backward(g.clone())
         inputs = found if isinstance(found, tuple) else (found,)
-        gradients = [parameter.grad for parameter in ctx.layer.parameters().values()]
-        return (None, None, *inputs, *gradients)
+        return (*inputs, *(parameter.grad for parameter in own.parameters().values()))
+
+    return function(lambda *tensors: run(*tensors)[1].clone(), vjp)
 
 
 def check(spec: Spec, case: Case, algorithm: str, *, fast: bool) -> None:
@@ -64,9 +59,7 @@ def check(spec: Spec, case: Case, algorithm: str, *, fast: bool) -> None:
     if not fast and sum(t.numel() for t in (*inputs, *parameters)) > MOST_ENTRIES:
         pytest.skip(f"more than {MOST_ENTRIES} entries, which slow mode takes a minute for")
     with nn.convolution_algorithm(algorithm):
-        assert gradcheck(
-            lambda *tensors: _Through.apply(layer, len(inputs), *tensors), (*inputs, *parameters), fast_mode=fast
-        )
+        assert gradcheck(through(layer, len(inputs)), (*inputs, *parameters), fast_mode=fast)
 
 
 @pytest.mark.parametrize(("spec", "case", "algorithm"), CASES)

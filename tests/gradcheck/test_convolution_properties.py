@@ -25,6 +25,7 @@ from nn_from_scratch.verify.strategies import (
     tensors,
     transposed_convolutions,
 )
+from tests.functions import draw
 
 Problem = Convolution | TransposedConvolution
 Layer = nn.Conv2d | nn.TransposeConv2d
@@ -79,7 +80,7 @@ def test_the_maps_are_adjoint_to_each_other(algorithm: str, problem: Convolution
     maps, (x, w) = ALGORITHMS[algorithm], problem.operands()
     geometry = Geometry(problem.kernel, problem.stride, problem.padding, problem.dilation, problem.groups)
     assert geometry.output_size(problem.size) == problem.output_size
-    g = torch.randn(problem.output_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    g = draw(*problem.output_shape, seed=1)
     left = (maps.conv2d(x, w, geometry, problem.output_size) * g).sum()
     in_x, in_w = maps.conv2d_input(g, w, geometry, problem.size), maps.conv2d_weight(x, g, geometry)
     assert in_x.shape == x.shape and in_w.shape == w.shape
@@ -95,7 +96,7 @@ def test_both_layers_are_dual_to_each_other(algorithm: str, problem: Convolution
     transposed = layer_of(problem.transposed, algorithm=algorithm, bias=False)
     transposed.weight.copy_(w)
     y = conv(x)
-    g = torch.randn(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    g = draw(*y.shape, seed=1)
     there = transposed(g)
     torch.testing.assert_close(there, conv.backward(g), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(transposed.backward(x), y, rtol=1e-12, atol=1e-12)

@@ -18,7 +18,7 @@ from nn_from_scratch.verify.derivative.complexstep import check_complex_step
 from nn_from_scratch.verify.derivative.gradients import check_gradient
 from nn_from_scratch.verify.results import CheckResult, Verdict
 from nn_from_scratch.verify.subjects import as_subject
-from tests.functions import function
+from tests.functions import draw, function
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,7 @@ def layer_norm(x: Tensor) -> Tensor:
 PLANTED = [
     Planted("small gradients are zero", "gradient", lambda: function(lambda x: 5e-6 * x.sin(), lambda g, x: 0 * x)),
     Planted(
-        "small gradients have the wrong sign",
-        "gradient",
-        lambda: function(lambda x: 4e-6 * x, lambda g, x: -4e-6 * g),
+        "small gradients have the wrong sign", "gradient", lambda: function(lambda x: 4e-6 * x, lambda g, x: -4e-6 * g)
     ),
     Planted("0.09 % too large", "gradient", lambda: function(torch.sin, lambda g, x: g * x.cos() * 1.0009)),
     Planted("softmax without its tails", "gradient", softmax_without_tails, scale=10.0),
@@ -145,10 +143,7 @@ PLANTED = [
     Planted("captured weight without gradient", "gradient", captured_weight),
     Planted("wrong in float32 only", "low_precision", lambda: function(torch.sin, wrong_in_float32)),
     Planted(
-        "1/N is missing",
-        "other_shapes",
-        lambda: function(lambda x: x.square().mean(), mean_without_n),
-        shape=(1, 5),
+        "1/N is missing", "other_shapes", lambda: function(lambda x: x.square().mean(), mean_without_n), shape=(1, 5)
     ),
     Planted("layer norm of two dimensions", "other_shapes", lambda: function(layer_norm, two_dimensional_layer_norm)),
     Planted("product by division", "special_values", lambda: function(lambda x: x.prod(-1), product_by_division)),
@@ -157,8 +152,7 @@ PLANTED = [
 
 
 def inputs(planted: Planted) -> Tensor:
-    drawn = torch.randn(planted.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    return (drawn * planted.scale).requires_grad_()
+    return (draw(*planted.shape, seed=7) * planted.scale).requires_grad_()
 
 
 CHECKS = {"gradient": check_gradient, "complex_step": check_complex_step, **CONTRACTS}
@@ -191,6 +185,5 @@ RIGHT: dict[str, Callable[[], Callable[..., Any]]] = {
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", RIGHT)
 def test_the_right_one_is_not_reported_as_wrong(name: str, check: str) -> None:
-    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(7), dtype=torch.float64).requires_grad_()
-    found = verdicts(check, RIGHT[name](), x)
+    found = verdicts(check, RIGHT[name](), draw(4, 5, seed=7).requires_grad_())
     assert [str(result) for result in found if result.verdict in (Verdict.WRONG, Verdict.UNDECIDED)] == []

@@ -14,7 +14,7 @@ from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import CONTRACTS
 from nn_from_scratch.verify.results import CheckResult, Verdict
 from nn_from_scratch.verify.subjects import as_subject
-from tests.functions import function
+from tests.functions import draw, function
 from tests.gradcheck import test_rejects
 
 Function = torch.autograd.Function
@@ -52,7 +52,7 @@ class TwoOutputs(Function):
 
 
 class SavedGradient(Function):
-    """A loss that computes its gradient in the forward, and hands that very tensor out."""
+    """A loss that computes its gradient in the forward, and returns that very tensor."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -207,7 +207,7 @@ def summed_pair() -> tuple[Callable[..., Any], Callable[..., Any]]:
     return (lambda a, b: (a + b, None)), (lambda dy, cache: (dy, dy.sum(0, keepdims=True)))
 
 
-X = torch.randn(4, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+X = draw(4, 5, seed=3)
 W = X[0].flip(0) + 3
 ARRAY, ROW = X.numpy().copy(), W.numpy().copy()
 
@@ -229,9 +229,7 @@ PLANTED = [
     Planted("linear_cotangent", "ignored", lambda: function(torch.sin, lambda g, x: x.cos())),
     Planted("linear_cotangent", "clipped", lambda: function(torch.sin, lambda g, x: g.clamp(-10, 10) * x.cos())),
     Planted(
-        "linear_cotangent",
-        "thresholded",
-        lambda: function(torch.sin, lambda g, x: g * (g.abs() > 1e-3) * x.cos()),
+        "linear_cotangent", "thresholded", lambda: function(torch.sin, lambda g, x: g * (g.abs() > 1e-3) * x.cos())
     ),
     Planted("missing_cotangent", "one cotangent absent", lambda: TwoOutputs),
     Planted("input_layouts", "strides ignored", Refuses),
@@ -278,8 +276,7 @@ PLANTED = [
         "low_precision",
         "float32 through bfloat16",
         lambda: function(
-            torch.sin,
-            lambda g, x: (g.bfloat16() * x.cos()).to(g) if g.dtype == torch.float32 else g * x.cos(),
+            torch.sin, lambda g, x: (g.bfloat16() * x.cos()).to(g) if g.dtype == torch.float32 else g * x.cos()
         ),
     ),
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 import nn_from_scratch as nn
 from nn_from_scratch.engine.graph import Owner, Record, creator_of, propagate
 from nn_from_scratch.errors import DtypeError
+from tests.functions import draw
 
 
 class Sum(nn.Layer):
@@ -84,7 +85,7 @@ def test_only_wanted_tensors_have_gradients() -> None:
 
 
 def test_an_output_that_is_started_from_twice_and_used_as_well_propagates_everything() -> None:
-    x = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = draw(2, 3)
     h = nn.Tanh()(x)
     y = nn.Sigmoid()(h)
     z = nn.Sigmoid()(y)

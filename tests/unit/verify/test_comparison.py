@@ -17,23 +17,20 @@ def test_the_worst_entry_is_the_one_with_the_largest_share_of_what_is_allowed() 
     numeric = torch.tensor([[1.0, 2.5], [3.0, 4.0]])
     found = compare(analytic, numeric, torch.tensor([[1.0, 0.01], [1.0, 0.5]]))
     assert found.margin == pytest.approx(50)
-    assert found.mismatch is not None
-    assert found.mismatch.index == (0, 1)
+    assert found.mismatch is not None and found.mismatch.index == (0, 1)
     assert (found.mismatch.count, found.mismatch.total) == (2, 4)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_number_that_is_not_finite_never_agrees_with_a_finite_one(value: float) -> None:
     found = compare(torch.tensor([1.0, value]), torch.tensor([1.0, 2.0]), 1e9)
-    assert found.mismatch is not None
-    assert found.mismatch.index == (1,)
+    assert found.mismatch is not None and found.mismatch.index == (1,)
     assert found.mismatch.difference == math.inf
 
 
 def test_a_scalar_has_the_empty_index() -> None:
     found = compare(torch.tensor(1.0), torch.tensor(2.0), 0.1)
-    assert found.mismatch is not None
-    assert found.mismatch.index == ()
+    assert found.mismatch is not None and found.mismatch.index == ()
 
 
 def test_nothing_differs_between_tensors_without_entries() -> None:

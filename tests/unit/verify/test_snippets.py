@@ -86,9 +86,7 @@ def test_a_snippet_reproduces_its_finding_in_a_new_file(name: str, tmp_path: Pat
 
 
 def test_a_snippet_of_a_replaced_input_says_so() -> None:
-    source = snippet_of(Half.apply, torch.randn(150, 150))
-    assert source is not None
-    assert "too many entries" in source
+    assert "too many entries" in (snippet_of(Half.apply, torch.randn(150, 150)) or "")
 
 
 class Scale(nn.Module):
@@ -139,10 +137,8 @@ def test_what_cannot_be_written_down_has_no_snippet() -> None:
     assert snippet_of(lambda x: hidden["key"](x), X) is None
 
 
-def test_arrays_stay_arrays(tmp_path: Path) -> None:
-    source = snippet_of((forward, backward), np.ones((2, 2)))
-    assert source is not None
-    assert ".numpy()" in source
+def test_arrays_stay_arrays() -> None:
+    assert ".numpy()" in (snippet_of((forward, backward), np.ones((2, 2))) or "")
 
 
 def test_nothing_is_written_for_what_is_right() -> None:

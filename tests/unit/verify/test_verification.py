@@ -13,7 +13,7 @@ from nn_from_scratch.errors import ArgumentError, SubjectError, WrongGradientErr
 from nn_from_scratch.verify import Report, Verdict, check, check_names
 from nn_from_scratch.verify.context import TimeLimitReached
 from nn_from_scratch.verify.deadlines import LimitedThread
-from tests.unit.verify.derivative.functions import custom
+from tests.functions import function
 
 
 def never(g: Tensor, x: Tensor) -> Tensor:
@@ -21,9 +21,9 @@ def never(g: Tensor, x: Tensor) -> Tensor:
         time.sleep(0.01)
 
 
-double = custom(lambda x: 2 * x, lambda g, x: 2 * g)
-half = custom(lambda x: 2 * x, lambda g, x: g)
-endless = custom(lambda x: 2 * x, never)
+double = function(lambda x: 2 * x, lambda g, x: 2 * g)
+half = function(lambda x: 2 * x, lambda g, x: g)
+endless = function(lambda x: 2 * x, never)
 
 
 def x() -> Tensor:

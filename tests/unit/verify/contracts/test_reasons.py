@@ -15,10 +15,10 @@ from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import CONTRACTS
 from nn_from_scratch.verify.results import CheckResult, Verdict
 from nn_from_scratch.verify.subjects import as_subject
-from tests.functions import function
+from tests.functions import draw, function
 
-X = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-W = torch.randn(3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+X = draw(4, 5)
+W = draw(3, 5, seed=1)
 
 
 def run(name: str, subject: Any, *inputs: Any, **options: Any) -> CheckResult:
@@ -52,8 +52,7 @@ def test_a_reference_gets_inputs_and_parameters() -> None:
     assert run("reference_value", module, X, reference=F.linear).verdict is Verdict.CORRECT
     result = run("reference_value", module, X, reference=lambda x, w, b: F.linear(x, w))
     assert result.verdict is Verdict.WRONG
-    assert result.mismatch is not None
-    assert result.mismatch.total == 12
+    assert result.mismatch is not None and result.mismatch.total == 12
 
 
 def test_a_random_forward_is_undecided() -> None:

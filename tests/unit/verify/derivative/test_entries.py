@@ -8,7 +8,7 @@ from nn_from_scratch.verify.derivative.entries import batched, entry_gradient, l
 from nn_from_scratch.verify.derivative.linearization import point_at, working_values
 from nn_from_scratch.verify.derivative.probes import VariedOperand
 from nn_from_scratch.verify.subjects import as_subject
-from tests.unit.verify.derivative.functions import draw
+from tests.functions import draw
 
 
 def first_of(function: object, *inputs: Tensor) -> VariedOperand:
@@ -34,8 +34,7 @@ def test_the_whole_numerical_gradient_is_within_its_error_estimate(name: str) ->
     varied = first_of(function, *inputs)
     found = entry_gradient(varied, start=0.1)
     truth = varied.gradient
-    assert found is not None
-    assert truth is not None
+    assert found is not None and truth is not None
     assert bool(((found.value - truth).abs() <= 10 * found.error).all())
     assert float(found.error.max()) < 1e-8 * float(truth.abs().max())
 
@@ -71,22 +70,16 @@ def test_a_gradient_that_would_take_too_long_is_not_begun() -> None:
 @pytest.mark.parametrize("wrong", [[5], [0, 29_999], list(range(40, 60))])
 def test_wrong_entries_are_found_by_halving_where_the_whole_gradient_is_too_much(wrong: list[int]) -> None:
     varied = first_of(lambda x: (x**3).sum(), draw(30_000))
-    gradient = varied.gradient
-    assert gradient is not None
-    gradient = gradient.clone()
+    assert varied.gradient is not None
+    gradient = varied.gradient.clone()
     gradient[wrong] *= 1.5
     found = locate(varied, gradient, start=0.1, seconds=5.0).mismatch
-    assert found is not None
-    assert found.index is not None
-    assert found.index[0] in wrong
+    assert found is not None and found.index is not None and found.index[0] in wrong
 
 
 def test_a_share_is_estimated_from_a_sample() -> None:
     varied = first_of(lambda x: (x**3).sum(), draw(20_000))
-    gradient = varied.gradient
-    assert gradient is not None
-    found = locate(varied, 1.01 * gradient, start=0.1, seconds=1.0).mismatch
-    assert found is not None
-    assert found.counted == "sampled"
-    assert found.share is not None
-    assert found.share > 0.9
+    assert varied.gradient is not None
+    found = locate(varied, 1.01 * varied.gradient, start=0.1, seconds=1.0).mismatch
+    assert found is not None and found.counted == "sampled"
+    assert found.share is not None and found.share > 0.9

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.results import Verdict
-from tests.unit.verify.derivative.functions import custom, only
+from tests.functions import draw, function
+from tests.unit.verify.derivative.test_gradients import only
 
-DRAW = torch.randn(12, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+DRAW = draw(12, seed=3)
 ZEROS = torch.zeros(6, dtype=torch.float64)
 
 
@@ -34,97 +35,92 @@ def times(value: float) -> Callable[[Tensor, Tensor], Tensor]:
 CORRECT, WRONG, UNDECIDED = Verdict.CORRECT, Verdict.WRONG, Verdict.UNDECIDED
 CASES: dict[str, tuple[Any, Tensor, Verdict, str]] = {
     "a forward that is never finite": (
-        custom(lambda x: x * float("nan"), lambda g, x: g),
+        function(lambda x: x * float("nan"), lambda g, x: g),
         DRAW,
         UNDECIDED,
         "no entry of the output is finite here",
     ),
     "a forward that is defined at this point alone": (
-        custom(only_there, lambda g, x: g * 0),
+        function(only_there, lambda g, x: g * 0),
         ZEROS,
         UNDECIDED,
         "on no segment around this point does the forward give finite outputs",
     ),
     "a vertical slope with a gradient": (
-        custom(lambda x: x.abs().sqrt(), lambda g, x: g * x.sign() / (2 * x.abs().sqrt()).clamp(min=1e-9)),
+        function(lambda x: x.abs().sqrt(), lambda g, x: g * x.sign() / (2 * x.abs().sqrt()).clamp(min=1e-9)),
         ZEROS,
         UNDECIDED,
         "most outputs have no one-sided derivative here that settles (the gradient is right nearby)",
     ),
     "the edge of a domain": (
-        custom(torch.sqrt, lambda g, x: g / (2 * x.sqrt())),
+        function(torch.sqrt, lambda g, x: g / (2 * x.sqrt())),
         ZEROS,
         UNDECIDED,
         "6 of 6 entries of the gradient are not finite, where finite differences settle on no derivative either",
     ),
     "NaN at a kink": (
-        custom(torch.abs, lambda g, x: g * x / x.abs()),
+        function(torch.abs, lambda g, x: g * x / x.abs()),
         ZEROS,
         UNDECIDED,
         "6 of 6 entries of the gradient are not finite, where finite differences settle on no derivative either",
     ),
     "NaN where there is a derivative": (
-        custom(torch.sin, lambda g, x: (g * x.cos()).masked_fill(x == x[2], float("nan"))),
+        function(torch.sin, lambda g, x: (g * x.cos()).masked_fill(x == x[2], float("nan"))),
         DRAW,
         WRONG,
         "1 of 12 entries of the gradient are not finite; 1 of 12 entries differ (8.33 %); worst at [2]",
     ),
     "outputs that are not finite beside a kink": (
-        custom(lambda x: torch.cat([x.abs(), x / 0]), lambda g, x: g[:6] * x.sign()),
+        function(lambda x: torch.cat([x.abs(), x / 0]), lambda g, x: g[:6] * x.sign()),
         ZEROS,
         UNDECIDED,
         "the output is not finite everywhere, and has a kink here",
     ),
     "a wrong gradient beside outputs that are not finite": (
-        custom(lambda x: torch.cat([x.sin(), x.log()]), lambda g, x: 2 * g[:6]),
+        function(lambda x: torch.cat([x.sin(), x.log()]), lambda g, x: 2 * g[:6]),
         ZEROS,
         WRONG,
         "too large by a factor of 2",
     ),
-    "a convention": (
-        custom(torch.abs, times(0.5)),
-        ZEROS,
-        CORRECT,
-        "",
-    ),
+    "a convention": (function(torch.abs, times(0.5)), ZEROS, CORRECT, ""),
     "no convention": (
-        custom(torch.abs, times(1.5)),
+        function(torch.abs, times(1.5)),
         ZEROS,
         WRONG,
         "100 % of the outputs have a kink here, and the gradient is not between the one-sided derivatives",
     ),
     "no convention, in one sum": (
-        custom(lambda x: x.abs().sum(), times(3.0)),
+        function(lambda x: x.abs().sum(), times(3.0)),
         ZEROS,
         WRONG,
         "the gradient is not between the one-sided derivatives",
     ),
     "no convention, where rounding hides how narrow the kink is": (
-        custom(in_float32(torch.abs), times(3.0)),
+        function(in_float32(torch.abs), times(3.0)),
         ZEROS,
         UNDECIDED,
         "and the gradient is outside of the one-sided derivatives",
     ),
     "a kink in the middle of smooth entries, where rounding hides it": (
-        custom(in_float32(torch.relu), lambda g, x: torch.where(x == 0, -3 * g, g * (x > 0))),
+        function(in_float32(torch.relu), lambda g, x: torch.where(x == 0, -3 * g, g * (x > 0))),
         torch.cat([DRAW, ZEROS]),
         UNDECIDED,
         "33.3 % of the outputs have a kink here",
     ),
     "wrong at a smooth point alone": (
-        custom(torch.sin, lambda g, x: torch.where(x == 0, 3 * g, g * x.cos())),
+        function(torch.sin, lambda g, x: torch.where(x == 0, 3 * g, g * x.cos())),
         ZEROS,
         WRONG,
         "the gradient is right at points nearby, and wrong at this one",
     ),
     "wrong beside the kink": (
-        custom(torch.abs, lambda g, x: 2 * g * x.sign()),
+        function(torch.abs, lambda g, x: 2 * g * x.sign()),
         ZEROS,
         WRONG,
         "found at a point close by, as the function has a kink at this one",
     ),
     "wrong beside a kink in float32": (
-        custom(in_float32(torch.relu), lambda g, x: 2 * g * (x >= 0)),
+        function(in_float32(torch.relu), lambda g, x: 2 * g * (x >= 0)),
         ZEROS,
         WRONG,
         "found at a point close by, as the function has a kink at this one",

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.unit.verify.diagnosis.explaining import draw, explained
+from tests.functions import draw
+from tests.unit.verify.diagnosis.explaining import explained
 
 
 def _part(numeric: Tensor, index: tuple[slice | int, ...], value: Callable[[Tensor], Tensor]) -> Tensor:

@@ -6,17 +6,16 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, ShapeError
 from nn_from_scratch.verify import check
 from nn_from_scratch.verify.diagnosis import DiagnosisContext, explain, hypotheses
 from nn_from_scratch.verify.diagnosis.hypotheses import HYPOTHESES
-from tests.unit.verify.diagnosis.explaining import draw, explained
+from tests.functions import draw, function
+from tests.unit.verify.diagnosis.explaining import explained
 
 TRUE = draw(6, 5)
 
@@ -30,13 +29,7 @@ def test_a_right_gradient_has_no_fault() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_fault_without_a_name_gets_none(seed: int) -> None:
     noise = draw(6, 5, seed=seed + 1)
-    for wrong in (
-        noise,
-        TRUE + 0.1 * noise,
-        TRUE * (1 + noise),
-        torch.where(noise > 0, TRUE, -TRUE),
-        TRUE.tanh(),
-    ):
+    for wrong in (noise, TRUE + 0.1 * noise, TRUE * (1 + noise), torch.where(noise > 0, TRUE, -TRUE), TRUE.tanh()):
         assert explain(wrong, TRUE, tolerance=1e-6) is None
 
 
@@ -56,7 +49,7 @@ def test_an_explanation_has_to_hold_in_every_entry() -> None:
     assert explain(wrong, TRUE, tolerance=1e-9) is None
 
 
-def test_what_fits_two_ways_says_so() -> None:
+def test_what_has_two_explanations_says_so() -> None:
     numeric = draw(5, 2)
     diagnosis = explained(numeric.flip(1), numeric)
     assert diagnosis.kind == "layout"
@@ -71,16 +64,14 @@ def test_entries_without_a_numeric_value_are_left_out() -> None:
     wrong = -TRUE
     wrong[2, 3] = 17.0
     diagnosis = explain(wrong, TRUE, tolerance=tolerance)
-    assert diagnosis is not None
-    assert diagnosis.kind == "sign"
+    assert diagnosis is not None and diagnosis.kind == "sign"
 
 
 def test_nan_is_reported_as_such() -> None:
     wrong = TRUE.clone()
     wrong[0] = torch.nan
     diagnosis = explain(wrong, TRUE)
-    assert diagnosis is not None
-    assert diagnosis.sentence == (
+    assert diagnosis is not None and diagnosis.sentence == (
         "The gradient is NaN in 5 of 30 entries and right in the others, where the true one is finite."
     )
 
@@ -92,8 +83,7 @@ def test_the_tensor_is_named() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_low_precision_is_allowed_for(dtype: torch.dtype) -> None:
     diagnosis = explain((-TRUE).to(dtype), TRUE)
-    assert diagnosis is not None
-    assert diagnosis.kind == "sign"
+    assert diagnosis is not None and diagnosis.kind == "sign"
     assert explain(TRUE.to(dtype), TRUE) is None
 
 
@@ -177,17 +167,8 @@ def test_one_function_adds_a_diagnosis(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("cubed_gradients")
     assert explained(TRUE**3, TRUE).kind == "cubed"
-
-    class Cubed(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            return 2.5 * x
-
-        @staticmethod
-        def backward(ctx: Any, g: Tensor) -> Tensor:
-            return (2.5 * g) ** 3
-
-    report = check(Cubed, TRUE, checks="gradient", names=("x",))
+    cubed = function(lambda x: 2.5 * x, lambda g, x: (2.5 * g) ** 3)
+    report = check(cubed, TRUE, checks="gradient", names=("x",))
     assert "diagnosis: The gradient of 'x' is the cube of the true one, entry by entry." in str(report)
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.diagnosis import Cotangents, Diagnosis, DiagnosisContext, explain
-from tests.unit.verify.diagnosis.explaining import draw, explained
+from tests.functions import draw
+from tests.unit.verify.diagnosis.explaining import explained
 
 TRUE, OTHER = draw(5, 4), draw(5, 4, seed=1)
 USES = {"the first use": TRUE - OTHER, "the second use": OTHER}
@@ -75,16 +76,14 @@ class _Experiment:
 def test_a_detached_output_is_named() -> None:
     experiment = _Experiment()
     diagnosis = experiment.explained(experiment.cotangents["b"] * experiment.values["w"] ** 3)
-    assert diagnosis is not None
-    assert "'a'" in diagnosis.sentence and "'b'" in diagnosis.sentence
+    assert diagnosis is not None and "'a'" in diagnosis.sentence and "'b'" in diagnosis.sentence
 
 
 def test_an_operand_left_out_is_named_by_experiment() -> None:
     experiment = _Experiment()
     ones = torch.ones(6, dtype=torch.float64)
     diagnosis = experiment.explained(experiment.gradient(experiment.cotangents, {"w": ones}))
-    assert diagnosis is not None
-    assert diagnosis.kind == "operand-missing" and "'w'" in diagnosis.sentence
+    assert diagnosis is not None and diagnosis.kind == "operand-missing" and "'w'" in diagnosis.sentence
 
 
 def test_experiments_are_bounded() -> None:

@@ -1,6 +1,6 @@
 """Backward passes with a known fault, by layer: what a diagnosis has to name.
 
-`CATALOGUE` is data. Every entry can be had as a `torch.autograd.Function` (`fault.function()`) and as a pair
+`CATALOGUE` is data. Every entry can be had as a custom autograd function (`fault.function()`) and as a pair
 (`fault.reference`, `fault.backward`), so that a test can send it through any entrance of the verifier.
 """
 
@@ -12,8 +12,6 @@ from tests.unit.verify.planted.normalizations import NORMALIZATIONS
 from tests.unit.verify.planted.pooling import POOLING
 from tests.unit.verify.planted.reductions import REDUCTIONS
 from tests.unit.verify.planted.softmax_and_losses import SOFTMAX_AND_LOSSES
-
-__all__ = ["CATALOGUE", "PlantedFault"]
 
 CATALOGUE: tuple[PlantedFault, ...] = (
     *LINEAR,

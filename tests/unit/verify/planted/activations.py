@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.unit.verify.planted.fault import PlantedFault
+from tests.unit.verify.planted.fault import PlantedFault, of_one_input
 
 Formula = Callable[[Tensor, Tensor], Tensor]
 
@@ -19,29 +20,9 @@ def _positive(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def _entrywise(
-    layer: str,
-    fault: str,
-    kind: str,
-    forward: Callable[[Tensor], Tensor],
-    dx: Formula,
-    *,
-    mentions: str = "",
-    positive: bool = False,
-    also: tuple[str, ...] = (),
+    layer: str, fault: str, kind: str, forward: Callable[[Tensor], Tensor], dx: Formula, **options: Any
 ) -> PlantedFault:
-    return PlantedFault(
-        layer,
-        fault,
-        kind,
-        "x",
-        forward,
-        lambda g, x: (dx(g, x),),
-        ("x",),
-        ((6, 7),),
-        mentions=mentions,
-        draw=_positive if positive else None,
-        also=also,
-    )
+    return of_one_input(layer, fault, kind, forward, dx, (6, 7), **options)
 
 
 def _tanh_gelu(g: Tensor, x: Tensor) -> Tensor:
@@ -74,13 +55,7 @@ ACTIVATIONS = (
     ),
     _entrywise("sigmoid", "x(1 - x)", "output-form-at-input", torch.sigmoid, lambda g, x: g * x * (1 - x)),
     _entrywise("tanh", "1 - x²", "output-form-at-input", torch.tanh, lambda g, x: g * (1 - x * x)),
-    _entrywise(
-        "relu",
-        "mask inverted",
-        "mask-inverted",
-        F.relu,
-        lambda g, x: g * (x <= 0),
-    ),
+    _entrywise("relu", "mask inverted", "mask-inverted", F.relu, lambda g, x: g * (x <= 0)),
     _entrywise("relu", "mask from the cotangent", "mask-from-cotangent", F.relu, lambda g, x: g * (g > 0)),
     _entrywise("relu", "mask forgotten", "cotangent-passed-on", F.relu, lambda g, x: g.clone()),
     _entrywise(
@@ -99,9 +74,9 @@ ACTIVATIONS = (
         lambda x: torch.sqrt(x + 1e-2),
         lambda g, x: g * 0.5 / torch.sqrt(x),
         mentions="that of sqrt",
-        positive=True,
+        draw=_positive,
     ),
     _entrywise("exp", "derivative x", "output-form-at-input", torch.exp, lambda g, x: g * x),
-    _entrywise("log2", "ln 2 forgotten", "factor", torch.log2, lambda g, x: g / x, mentions="ln 2", positive=True),
+    _entrywise("log2", "ln 2 forgotten", "factor", torch.log2, lambda g, x: g / x, mentions="ln 2", draw=_positive),
     _entrywise("cumsum", "not reversed", "scan-direction", lambda x: x.cumsum(1), lambda g, x: g.cumsum(1)),
 )

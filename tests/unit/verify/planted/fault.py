@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.functions import function
+
 Backward = Callable[..., tuple[Tensor | None, ...]]
 
 
@@ -29,7 +31,7 @@ class PlantedFault:
         mentions: Words that the sentence has to contain.
         draw: How to draw an input of a given shape; standard normal by default.
         needs_pair: Autograd would repair or refuse this gradient, so that it only shows in a pair.
-        also: Other kinds that are true of this fault, and that are said where less of the context is known.
+        also: Other diagnoses that are true of this fault, and that are given where less of the context is known.
     """
 
     layer: str
@@ -56,21 +58,9 @@ class PlantedFault:
             return tuple(self.draw(shape, generator) for shape in self.shapes)
         return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in self.shapes)
 
-    def function(self) -> type[torch.autograd.Function]:
-        """The fault as an autograd function, to be used through `.apply`."""
-        planted = self
-
-        class Planted(torch.autograd.Function):
-            @staticmethod
-            def forward(ctx: Any, *inputs: Tensor) -> Tensor:
-                ctx.save_for_backward(*inputs)
-                return planted.reference(*inputs)
-
-            @staticmethod
-            def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-                return planted.backward(*cotangents, *ctx.saved_tensors)
-
-        return Planted
+    def function(self) -> Callable[..., Tensor]:
+        """The fault as a custom autograd function."""
+        return function(self.reference, self.backward)
 
     def true_gradients(self, inputs: tuple[Tensor, ...], g: Tensor) -> dict[str, Tensor]:
         """The right gradients by name, from autograd through the reference."""
@@ -78,3 +68,16 @@ class PlantedFault:
         with torch.enable_grad():
             gradients = torch.autograd.grad(self.reference(*leaves), leaves, g, materialize_grads=True)
         return dict(zip(self.names, gradients, strict=True))
+
+
+def of_one_input(
+    layer: str,
+    fault: str,
+    kind: str,
+    reference: Callable[[Tensor], Tensor],
+    dx: Callable[[Tensor, Tensor], Tensor],
+    shape: tuple[int, ...],
+    **options: Any,
+) -> PlantedFault:
+    """A fault of a layer of one input x; `dx` takes the cotangent and x."""
+    return PlantedFault(layer, fault, kind, "x", reference, lambda g, x: (dx(g, x),), ("x",), (shape,), **options)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.unit.verify.planted.fault import Backward, PlantedFault
+from tests.unit.verify.planted.fault import Backward, PlantedFault, of_one_input
 
 EPS = 1e-3
 _BATCH = (0, 2, 3)
@@ -79,13 +79,7 @@ def _small(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def _batch(
-    fault: str,
-    kind: str,
-    backward: Backward,
-    *,
-    target: str = "x",
-    mentions: str = "",
-    also: tuple[str, ...] = (),
+    fault: str, kind: str, backward: Backward, *, target: str = "x", mentions: str = "", also: tuple[str, ...] = ()
 ) -> PlantedFault:
     names, shapes = ("x", "gamma", "beta"), ((4, 3, 3, 2), (3,), (3,))
     return PlantedFault(
@@ -106,9 +100,7 @@ def _single(
     dx: Callable[[Tensor, Tensor], Tensor],
     also: tuple[str, ...] = (),
 ) -> PlantedFault:
-    return PlantedFault(
-        layer, fault, kind, "x", forward, lambda g, x: (dx(g, x),), ("x",), ((5, 7),), draw=_small, also=also
-    )
+    return of_one_input(layer, fault, kind, forward, dx, (5, 7), draw=_small, also=also)
 
 
 def _constant_root(g: Tensor, x: Tensor) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.unit.verify.planted.fault import PlantedFault
+from tests.unit.verify.planted.fault import PlantedFault, of_one_input
 
 Shares = Callable[[Tensor], Tensor]
 
@@ -18,13 +19,13 @@ def _windows(x: Tensor, kernel: int, stride: int) -> Tensor:
     return F.unfold(x, kernel, stride=stride).reshape(*x.shape[:2], kernel * kernel, -1)
 
 
-def _backward(shares: Shares, kernel: int, stride: int) -> Callable[[Tensor, Tensor], tuple[Tensor]]:
-    """Hand each window's cotangent to its entries by `shares` of (N, C, K, P) entries."""
+def _backward(shares: Shares, kernel: int, stride: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Give each window's cotangent to its entries by `shares` of (N, C, K, P) entries."""
 
-    def backward(g: Tensor, x: Tensor) -> tuple[Tensor]:
+    def backward(g: Tensor, x: Tensor) -> Tensor:
         parts = shares(_windows(x, kernel, stride)) * g.reshape(*g.shape[:2], 1, -1)
         columns = parts.reshape(len(x), -1, parts.shape[-1])
-        return (F.fold(columns, x.shape[2:], kernel, stride=stride),)
+        return F.fold(columns, x.shape[2:], kernel, stride=stride)
 
     return backward
 
@@ -41,7 +42,7 @@ def _first(entries: Tensor) -> Tensor:
     return _highest(-torch.arange(entries.shape[2]).reshape(1, 1, -1, 1).expand_as(entries))
 
 
-def _overwriting(g: Tensor, x: Tensor) -> tuple[Tensor]:
+def _overwriting(g: Tensor, x: Tensor) -> Tensor:
     dx = torch.zeros_like(x)
     for n in range(x.shape[0]):
         for c in range(x.shape[1]):
@@ -49,7 +50,7 @@ def _overwriting(g: Tensor, x: Tensor) -> tuple[Tensor]:
                 for j in range(g.shape[3]):
                     place = int(x[n, c, i : i + 3, j : j + 3].argmax())
                     dx[n, c, i + place // 3, j + place % 3] = g[n, c, i, j]
-    return (dx,)
+    return dx
 
 
 def _levels(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -58,32 +59,18 @@ def _levels(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def _max(
-    fault: str,
-    kind: str,
-    backward: Callable[[Tensor, Tensor], tuple[Tensor]],
-    *,
-    kernel: int = 2,
-    stride: int = 2,
-    draw: Callable[[tuple[int, ...], torch.Generator], Tensor] | None = None,
-    also: tuple[str, ...] = (),
+    fault: str, kind: str, dx: Callable[[Tensor, Tensor], Tensor], *, kernel: int = 2, stride: int = 2, **options: Any
 ) -> PlantedFault:
-    return PlantedFault(
-        "max_pool2d",
-        fault,
-        kind,
-        "x",
-        lambda x: F.max_pool2d(x, kernel, stride),
-        backward,
-        ("x",),
-        ((2, 2, 6, 6),),
-        draw=draw,
-        also=also,
+    return of_one_input(
+        "max_pool2d", fault, kind, lambda x: F.max_pool2d(x, kernel, stride), dx, (2, 2, 6, 6), **options
     )
 
 
 def _spread(entries: Tensor) -> Tensor:
     return torch.full_like(entries, 1 / entries.shape[2])
 
+
+_of_maximum = _backward(_highest, 2, 2)
 
 POOLING = (
     _max("average pooling's backward", "pool-spread", _backward(_spread, 2, 2)),
@@ -97,27 +84,16 @@ POOLING = (
         _backward(lambda e: (e == e.amax(2, keepdim=True)).to(e.dtype), 2, 2),
         draw=_levels,
     ),
-    _max("negated", "sign", lambda g, x: (-_backward(_highest, 2, 2)(g, x)[0],)),
-    _max(
-        "height and width exchanged",
-        "transposed",
-        lambda g, x: (_backward(_highest, 2, 2)(g, x)[0].transpose(2, 3),),
-    ),
-    _max(
-        "shifted by one",
-        "rolled",
-        lambda g, x: (_backward(_highest, 2, 2)(g, x)[0].roll(1, 3),),
-        also=("shifted",),
-    ),
-    PlantedFault(
+    _max("negated", "sign", lambda g, x: -_of_maximum(g, x)),
+    _max("height and width exchanged", "transposed", lambda g, x: _of_maximum(g, x).transpose(2, 3)),
+    _max("shifted by one", "rolled", lambda g, x: _of_maximum(g, x).roll(1, 3), also=("shifted",)),
+    of_one_input(
         "avg_pool2d",
         "window's size forgotten",
         "factor",
-        "x",
         lambda x: F.avg_pool2d(x, 3),
         _backward(torch.ones_like, 3, 3),
-        ("x",),
-        ((2, 2, 6, 6),),
+        (2, 2, 6, 6),
         mentions="factor of 9",
     ),
 )

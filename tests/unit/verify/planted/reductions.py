@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tests.unit.verify.planted.fault import PlantedFault
+from tests.unit.verify.planted.fault import PlantedFault, of_one_input
 
 
 def _along(
@@ -21,10 +21,10 @@ def _along(
 ) -> PlantedFault:
     """`dx` takes the cotangent, with the reduced axis kept, and x."""
 
-    def backward(g: Tensor, x: Tensor) -> tuple[Tensor]:
-        return (dx(g if g.dim() == x.dim() else g[:, None], x),)
+    def kept(g: Tensor, x: Tensor) -> Tensor:
+        return dx(g if g.dim() == x.dim() else g[:, None], x)
 
-    return PlantedFault(layer, fault, kind, "x", forward, backward, ("x",), ((4, 5),), mentions=mentions, also=also)
+    return of_one_input(layer, fault, kind, forward, kept, (4, 5), mentions=mentions, also=also)
 
 
 def _maximum(x: Tensor) -> Tensor:

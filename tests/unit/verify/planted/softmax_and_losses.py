@@ -7,35 +7,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tests.unit.verify.planted.fault import PlantedFault
+from tests.unit.verify.planted.fault import PlantedFault, of_one_input
 
 
-def _softmax(fault: str, kind: str, dx: Callable[[Tensor, Tensor], Tensor], mentions: str = "") -> PlantedFault:
-    """`dx` takes the cotangent and y."""
-    return PlantedFault(
-        "softmax",
-        fault,
-        kind,
-        "x",
-        lambda x: torch.softmax(x, 1),
-        lambda g, x: (dx(g, torch.softmax(x, 1)),),
-        ("x",),
-        ((4, 6),),
-        mentions=mentions,
-    )
+def _softmax(
+    fault: str, kind: str, dx: Callable[[Tensor, Tensor], Tensor], mentions: str = "", *, log: bool = False
+) -> PlantedFault:
+    """`dx` takes the cotangent and the probabilities."""
+    layer, forward = ("log_softmax", torch.log_softmax) if log else ("softmax", torch.softmax)
 
+    def of_probabilities(g: Tensor, x: Tensor) -> Tensor:
+        return dx(g, torch.softmax(x, 1))
 
-def _log_softmax(fault: str, kind: str, dx: Callable[[Tensor, Tensor], Tensor]) -> PlantedFault:
-    return PlantedFault(
-        "log_softmax",
-        fault,
-        kind,
-        "x",
-        lambda x: torch.log_softmax(x, 1),
-        lambda g, x: (dx(g, torch.softmax(x, 1)),),
-        ("x",),
-        ((4, 6),),
-    )
+    return of_one_input(layer, fault, kind, lambda x: forward(x, 1), of_probabilities, (4, 6), mentions=mentions)
 
 
 def _mse(
@@ -80,10 +64,10 @@ SOFTMAX_AND_LOSSES = (
     _softmax("sum over the samples", "wrong-axis", lambda g, y: y * (g - (g * y).sum(0)), "axis 0"),
     _softmax("log-softmax's derivative", "neighbor", lambda g, y: g - y * _ce_sum(g), "log-softmax"),
     _softmax("factor y missing", "output-factor-missing", lambda g, y: g - _ce_sum(g * y)),
-    _softmax("g handed on", "cotangent-passed-on", lambda g, y: g.clone()),
+    _softmax("g passed on", "cotangent-passed-on", lambda g, y: g.clone()),
     _softmax("samples exchanged", "rolled", lambda g, y: (y * (g - _ce_sum(g * y))).roll(1, 0)),
-    _log_softmax("softmax's derivative", "neighbor", lambda g, y: y * (g - _ce_sum(g * y))),
-    _log_softmax("sum missing", "sum-missing", lambda g, y: g - y * g),
+    _softmax("softmax's derivative", "neighbor", lambda g, y: y * (g - _ce_sum(g * y)), log=True),
+    _softmax("sum missing", "sum-missing", lambda g, y: g - y * g, log=True),
     _mse("factor 2 missing", "factor", lambda e: e / e.numel(), mentions="small by a factor of 2"),
     _mse("1/N missing", "factor", lambda e: 2 * e, mentions="number of entries"),
     _mse("1/N of the samples alone", "factor", lambda e: 2 * e / 5, mentions="size of axis 1"),
@@ -96,12 +80,6 @@ SOFTMAX_AND_LOSSES = (
         mentions="absolute error",
     ),
     _mse("square for the error", "value-for-derivative", lambda e: e**2 / e.numel()),
-    _mse(
-        "cotangent ignored",
-        "cotangent-ignored",
-        lambda e: 2 * e / e.numel(),
-        use_cotangent=False,
-        also=("factor",),
-    ),
+    _mse("cotangent ignored", "cotangent-ignored", lambda e: 2 * e / e.numel(), use_cotangent=False, also=("factor",)),
     _mse("|error|", "absolute-value", lambda e: 2 * e.abs() / e.numel()),
 )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.verify.strategies import LAYOUTS, SPECIAL_VALUES, shapes, tensor_snippet, tensors
+from tests.functions import draw
 
 MANY = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 IMAGE = (2, 3, 4, 5)
@@ -59,7 +60,7 @@ def test_each_layout_is_what_its_name_says(layout: str, holds: Callable[[Tensor]
 def test_the_layout_leaves_the_entries_as_they_are() -> None:
     for layout in set(LAYOUTS) - {"expanded"}:
         x = find(tensors(IMAGE, layouts=[layout]), lambda x: True, settings=settings(MANY, max_examples=5))
-        assert torch.equal(x, torch.randn(IMAGE, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+        assert torch.equal(x, draw(*IMAGE))
 
 
 def test_all_layouts_are_drawn_where_the_shape_allows_them() -> None:
@@ -106,14 +107,10 @@ def test_without_special_values_there_are_none() -> None:
 def test_a_failure_shrinks_to_the_smallest_plain_tensor() -> None:
     dtypes = [torch.float64, torch.float32]
     strategy = tensors(shapes(axes=(0, 4), sides=(0, 5)), dtype=dtypes, special=SPECIAL_VALUES)
-    assert same(find(strategy, lambda x: True, settings=MANY), plain(()))
-    assert same(find(strategy, lambda x: x.numel() >= 3, settings=MANY), plain((3,)))
+    assert same(find(strategy, lambda x: True, settings=MANY), draw())
+    assert same(find(strategy, lambda x: x.numel() >= 3, settings=MANY), draw(3))
     x = find(strategy, lambda x: x.dim() > 1 and bool(x.isinf().any()), settings=settings(MANY, max_examples=2000))
     assert x.shape == (1, 1) and x.item() == torch.inf and x.dtype == torch.float64 and x.is_contiguous()
-
-
-def plain(shape: tuple[int, ...]) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.complex64], ids=str)

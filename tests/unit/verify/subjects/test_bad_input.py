@@ -13,9 +13,9 @@ from nn_from_scratch.verify import Report, Verdict, check
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import CONTRACTS
 from nn_from_scratch.verify.subjects import as_subject
-from tests.functions import function
+from tests.functions import draw, function
 
-X = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+X = draw(4, 5)
 ARRAY = X.numpy()
 
 
@@ -120,7 +120,7 @@ def test_an_array_that_torch_lacks_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
-def test_every_contract_survives_every_misbehaviour(name: str) -> None:
+def test_every_contract_survives_every_misbehavior(name: str) -> None:
     for vjp in (raises, lambda g, x: None, lambda g, x: g * float("nan"), lambda g, x: g[:, :2]):
         found = CONTRACTS[name](as_subject(sine(vjp), X), CheckContext())
         assert found

@@ -1,4 +1,4 @@
-"""Each form of subject is recognised, named, and differentiated without touching what the user holds."""
+"""Each form of subject is recognized, named, and differentiated without touching what the user holds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +12,9 @@ from torch import Tensor, nn
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.protocol import Subject, starting_values
 from nn_from_scratch.verify.subjects import FORMS, as_subject
+from tests.functions import draw
 
-
-def drawn(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-X, W = drawn(4, 5), drawn(3, 5)
+X, W = draw(4, 5), draw(3, 5)
 
 
 class Square(torch.autograd.Function):
