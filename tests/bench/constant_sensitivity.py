@@ -76,10 +76,10 @@ def outcomes(sample: Sample) -> dict[str, str]:
     """Verify the sample: the verdict on each right function, and what becomes of each fault."""
     from nn_from_scratch.verify import CheckContext, Verdict, as_subject, check
     from nn_from_scratch.verify.derivative.gradients import check_gradient
-    from tests.bench.right_functions import CASES, draw_inputs
     from tests.bench.verifier_faults import outcome_of
     from tests.bench.verifier_figures import FAULTS, OPERATIONS, detects, schedule, with_fault
     from tests.gradcheck.test_rejects import PLANTED, inputs, verdicts
+    from tests.right_functions import CASES, draw_inputs
     from tests.unit.verify.planted import CATALOGUE
 
     found = {}

@@ -8,8 +8,8 @@ import pytest
 
 from nn_from_scratch.verify import Verdict
 from tests.bench import verifier_figures as figures
-from tests.bench.right_functions import CASES
 from tests.bench.verifier_faults import blind_spots, diagnoses
+from tests.right_functions import CASES
 
 pytestmark = pytest.mark.bench
 

@@ -11,8 +11,6 @@ from nn_from_scratch.verify import Verdict, check
 from tests.gradcheck.test_rejects import PLANTED, inputs, verdicts
 from tests.unit.verify.planted import CATALOGUE, PlantedFault
 
-__all__ = ["Diagnoses", "blind_spots", "diagnoses", "outcome_of", "passed_by_fast_mode"]
-
 
 def blind_spots() -> list[tuple[str, str, bool, bool]]:
     """Each fault that slow gradcheck is known to pass: its name, the check, found by us, passed by gradcheck."""

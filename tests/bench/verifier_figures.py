@@ -24,32 +24,13 @@ from torch import Tensor
 
 from nn_from_scratch.verify import CheckContext, CheckResult, Verdict, as_subject
 from nn_from_scratch.verify.derivative.gradients import check_gradient
-from tests.bench.right_functions import CASES, DRAWS, Case, draw_inputs
 from tests.bench.verifier_faults import blind_spots, diagnoses, passed_by_fast_mode
-
-__all__ = [
-    "EPSILONS",
-    "OPERATIONS",
-    "Alarms",
-    "Speed",
-    "detects",
-    "false_alarms",
-    "networks",
-    "schedule",
-    "smallest",
-    "speed",
-    "with_fault",
-]
+from tests.functions import altered, draw
+from tests.right_functions import CASES, DRAWS, Case, draw_inputs
 
 SCALES = (1e-8, 1e-3, 1.0, 10.0, 1e4)
 EPSILONS = tuple(10.0**-k for k in range(1, 15))
 Fault = Callable[[Tensor, float], Tensor]
-
-
-def draw(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
 OPERATIONS: dict[str, tuple[Callable[..., Tensor], Callable[[int], tuple[Tensor, ...]]]] = {
     "linear": (F.linear, lambda s: (draw(16, 24, seed=s), draw(12, 24, seed=s + 1), draw(12, seed=s + 2))),
     "conv2d": (
@@ -81,21 +62,7 @@ FAULTS: dict[str, Fault] = {"every entry": all_entries, "one entry": one_entry}
 
 def with_fault(function: Callable[..., Tensor], fault: Fault, epsilon: float) -> Callable[..., Any]:
     """A custom function whose backward is autograd's with a fault in the gradient of the first input."""
-
-    class Faulty(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, *inputs: Tensor) -> Tensor:
-            ctx.save_for_backward(*inputs)
-            return function(*inputs)
-
-        @staticmethod
-        def backward(ctx: Any, g: Tensor) -> tuple[Tensor, ...]:
-            with torch.enable_grad():
-                leaves = [x.detach().requires_grad_() for x in ctx.saved_tensors]
-                first, *rest = torch.autograd.grad(function(*leaves), leaves, g)
-            return (fault(first, epsilon), *rest)
-
-    return Faulty.apply
+    return altered(function, lambda gradient: fault(gradient, epsilon))
 
 
 def detects(function: Callable[..., Any], inputs: Sequence[Tensor], seed: int) -> bool:
