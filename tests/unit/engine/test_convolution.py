@@ -11,14 +11,9 @@ from hypothesis import strategies as st
 import nn_from_scratch as nn
 from nn_from_scratch.denoise.model import report_model
 from nn_from_scratch.denoise.settings import CONVOLUTIONS
-from nn_from_scratch.engine.convolutions import (
-    ALGORITHMS,
-    Geometry,
-    convolution_algorithm,
-    fastest,
-    find_algorithm,
-)
+from nn_from_scratch.engine.convolutions import ALGORITHMS, Geometry, convolution_algorithm, fastest, find_algorithm
 from nn_from_scratch.errors import ArgumentError, GeometryError, ShapeError
+from tests.functions import draw
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
@@ -54,7 +49,7 @@ def test_the_maps_are_the_same_in_float32_and_in_either_layout(
     maps, oracle, size = ALGORITHMS[name], ALGORITHMS["unfold"], (x.shape[2], x.shape[3])
     positions = geometry.output_size(size)
     s = oracle.conv2d(x, w, geometry, positions)
-    g = torch.randn(s.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    g = draw(*s.shape, seed=1)
     single = [t.float().contiguous(memory_format=memory) for t in (x, w, g)]
     before = [t.clone() for t in single]
     found = (
@@ -81,25 +76,20 @@ def test_the_gradient_of_an_input_that_nobody_wants_is_not_computed(
     assert first.weight.grad is not None
 
 
-def test_output_padding_makes_a_size_possible_that_would_be_empty_without_it() -> None:
-    layer = nn.TransposeConv2d(1, 2, 1, stride=3, padding=1, output_padding=2, dtype=torch.float64)
-    x = torch.randn(1, 1, 1, 1, dtype=torch.float64)
-    reference = F.conv_transpose2d(x, layer.weight, layer.bias, stride=3, padding=1, output_padding=2)
-    torch.testing.assert_close(layer(x), reference, rtol=1e-13, atol=1e-14)
-
-
-def test_output_padding_between_stride_and_dilation_holds_the_bias() -> None:
-    layer = nn.TransposeConv2d(1, 2, 2, dilation=3, output_padding=2, dtype=torch.float64)
-    x = torch.randn(1, 1, 3, 3, dtype=torch.float64)
-    reference = F.conv_transpose2d(x, layer.weight, layer.bias, dilation=3, output_padding=2)
-    torch.testing.assert_close(layer(x), reference, rtol=1e-13, atol=1e-14)
-
-
-def test_output_padding_between_stride_and_dilation_first_undoes_the_padding() -> None:
-    layer = nn.TransposeConv2d(1, 2, 1, dilation=3, padding=1, output_padding=2, dtype=torch.float64)
-    for size in (1, 3):
+@pytest.mark.parametrize(
+    ("kernel", "options", "sizes"),
+    [
+        (1, {"stride": 3, "padding": 1}, [1]),
+        (2, {"dilation": 3}, [3]),
+        (1, {"dilation": 3, "padding": 1}, [1, 3]),
+    ],
+    ids=["size that would be empty", "bias alone between stride and dilation", "padding undone first"],
+)
+def test_output_padding_is_torchs(kernel: int, options: dict[str, int], sizes: list[int]) -> None:
+    layer = nn.TransposeConv2d(1, 2, kernel, output_padding=2, dtype=torch.float64, **options)  # type: ignore[arg-type]
+    for size in sizes:
         x = torch.randn(1, 1, size, size, dtype=torch.float64)
-        reference = F.conv_transpose2d(x, layer.weight, layer.bias, dilation=3, padding=1, output_padding=2)
+        reference = F.conv_transpose2d(x, layer.weight, layer.bias, output_padding=2, **options)
         torch.testing.assert_close(layer(x), reference, rtol=1e-13, atol=1e-14)
 
 
@@ -179,7 +169,7 @@ def test_the_same_step_gives_the_same_bits(name: str) -> None:
 @pytest.mark.parametrize("groups", [1, 2])
 def test_the_kernels_gradient_is_the_sum_of_the_samples(name: str, groups: int) -> None:
     geometry, maps = Geometry(kernel=(3, 3), padding=(1, 1), groups=groups), ALGORITHMS[name]
-    x, g = torch.randn(2, 20, 4, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x, g = draw(2, 20, 4, 32, 32)
     alone = sum(maps.conv2d_weight(a[None], b[None], geometry) for a, b in zip(x, g, strict=True))
     torch.testing.assert_close(maps.conv2d_weight(x, g, geometry), alone, rtol=1e-12, atol=1e-12)
 

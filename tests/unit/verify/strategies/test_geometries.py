@@ -37,7 +37,7 @@ from nn_from_scratch.verify.strategies import (
 Geometry = Convolution | TransposedConvolution | Pooling
 MANY = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 VALID = [convolutions(batch=(0, 3)), transposed_convolutions(batch=(0, 3)), poolings(batch=(0, 3))]
-KINDS = ["convolutions", "transposed_convolutions", "poolings"]
+NAMES = ["convolutions", "transposed_convolutions", "poolings"]
 
 
 def drawn(strategy: st.SearchStrategy[Any], *, examples: int = 150) -> list[Any]:
@@ -59,7 +59,7 @@ def run(snippet: str) -> dict[str, Any]:
     return namespace
 
 
-@pytest.mark.parametrize("strategy", VALID, ids=KINDS)
+@pytest.mark.parametrize("strategy", VALID, ids=NAMES)
 def test_every_snippet_runs_alone_and_gives_the_stated_shape(strategy: st.SearchStrategy[Geometry]) -> None:
     for geometry in drawn(strategy):
         built = run(geometry.snippet(seed=3, dtype=torch.float32))
@@ -74,7 +74,7 @@ def test_most_geometries_with_a_stride_have_a_remainder(strategy: st.SearchStrat
     assert sum(any(geometry.remainders) for geometry in strided) >= 0.5 * len(strided) > 100
 
 
-@pytest.mark.parametrize("strategy", VALID, ids=KINDS)
+@pytest.mark.parametrize("strategy", VALID, ids=NAMES)
 def test_every_dimension_is_drawn(strategy: st.SearchStrategy[Geometry]) -> None:
     geometries = drawn(strategy, examples=400)
     for name in ("size", "kernel", "stride", "padding", "dilation"):
@@ -151,7 +151,7 @@ def test_no_window_of_a_pooling_holds_padding_alone(ceil_mode: bool) -> None:
             assert all(any(0 <= i * s - p + k * d < n for k in range(K)) for i in range(count))
 
 
-@pytest.mark.parametrize("strategy", [convolutions(), transposed_convolutions(), poolings()], ids=KINDS)
+@pytest.mark.parametrize("strategy", [convolutions(), transposed_convolutions(), poolings()], ids=NAMES)
 def test_they_shrink_to_one_of_everything(strategy: st.SearchStrategy[Geometry]) -> None:
     smallest = find(strategy, lambda geometry: True, settings=MANY)
     assert smallest == type(smallest)()
@@ -166,7 +166,7 @@ def test_a_failure_shrinks_to_the_smallest_geometry_that_has_it() -> None:
     )
 
 
-def test_smallest_failures_of_the_other_kinds() -> None:
+def test_the_smallest_failures_of_other_geometries() -> None:
     found = find(transposed_convolutions(), lambda g: g.output_padding[0] >= g.stride[0], settings=MANY)
     assert found == TransposedConvolution(dilation=(2, 1), output_padding=(1, 0))
     pooling = find(poolings(), lambda g: g.ceil_mode and g.remainders[0] > 0 and g.padding[0] > 0, settings=MANY)
@@ -230,10 +230,7 @@ INVALID: list[tuple[Callable[..., st.SearchStrategy[Invalid[Any]]], tuple[str, .
 ]
 # The layer's constructor alone can see the first: to torch's function C' is what the kernel says. The second it does
 # not refuse, and writes outside of its memory.
-NOT_REFUSED = {
-    (TransposedConvolution, "out_channels not divisible by groups"),
-    (Pooling, "window of padding alone"),
-}
+NOT_REFUSED = {(TransposedConvolution, "out_channels not divisible by groups"), (Pooling, "window of padding alone")}
 
 
 @pytest.mark.parametrize(
@@ -291,10 +288,7 @@ def test_bounds_that_are_tight_still_give_geometries() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (
-            lambda: convolutions(kernel=0),
-            "kernel is 0, but an integer of at least 1, or a pair .* of them, is",
-        ),
+        (lambda: convolutions(kernel=0), "kernel is 0, but an integer of at least 1, or a pair .* of them, is"),
         (lambda: convolutions(kernel=False), "kernel is False, but an integer of at least 1"),
         (lambda: convolutions(stride=(3, 1)), r"stride is \(3, 1\), but .* or False, is expected"),
         (lambda: convolutions(padding=-1), "padding is -1, but an integer of at least 0"),
@@ -338,6 +332,12 @@ def test_without_hypothesis_the_sentence_says_how_to_install_it(monkeypatch: pyt
     package = "nn_from_scratch.verify.strategies"
     for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "hypothesis", None)
-    with pytest.raises(MissingDependencyError, match=r"needs hypothesis, which is not installed; .*\[strategies\]"):
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "hypothesis", None)
+        with pytest.raises(MissingDependencyError, match=r"needs hypothesis, which is not installed; .*\[strategies\]"):
+            importlib.import_module(package)
+    # Another module that is missing is not blamed on hypothesis.
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    monkeypatch.setitem(sys.modules, f"{package}.axes", None)
+    with pytest.raises(ModuleNotFoundError, match="axes"):
         importlib.import_module(package)

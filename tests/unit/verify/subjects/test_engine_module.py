@@ -1,4 +1,4 @@
-"""Engine modules are recognised by what they can do; here a small engine of the test's own."""
+"""Engine modules are recognized by what they can do; here a small engine of the test's own."""
 
 import copy
 from collections.abc import Mapping

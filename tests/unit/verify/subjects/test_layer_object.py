@@ -297,7 +297,7 @@ class HeldInLists(Lists):
 
 
 class OtherKeys(Dictionaries):
-    """Gradients under dW, and something among the parameters that is none."""
+    """Gradients under dW, and something among the parameters that is not one."""
 
     def __init__(self) -> None:
         self.params: dict[str, Any] = {"W": W0.copy(), "b": B0.copy(), "mode": "train"}
@@ -309,26 +309,9 @@ class OtherKeys(Dictionaries):
         return dy @ self.params["W"].T
 
 
-class NamedObjects(ParameterObjects):
-    """Parameter objects by name, beside methods that are something else."""
-
-    def param(self) -> int:
-        return 3
-
-    def params(self, kind: str) -> str:
-        return kind
-
-    def parameters(self) -> Any:
-        return {"kernel": self.weight, "shift": self.bias}
-
-
 class ListedTensors(TorchGrad):
     def parameters(self) -> list[Tensor]:
         return [self.weight, self.bias]
-
-
-class ObjectsInAttributes(ParameterObjects):
-    parameters = None  # type: ignore[assignment]  # no method, on purpose
 
 
 class OneGradient(Unusual):
@@ -347,9 +330,7 @@ class OneGradient(Unusual):
     [
         (HeldInLists, {"W", "b"}, "overwrites"),
         (OtherKeys, {"W", "b"}, "adds"),
-        (NamedObjects, {"kernel", "shift"}, "overwrites"),
         (ListedTensors, {"weight", "bias"}, "adds"),
-        (ObjectsInAttributes, {"weight", "bias"}, "overwrites"),
         (NewDictionary, {"weights", "bias"}, "overwrites"),
         (OneGradient, {"kernel"}, "overwrites"),
     ],
