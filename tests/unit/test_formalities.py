@@ -43,8 +43,8 @@ def imports(path: Path) -> list[tuple[str, tuple[str, ...]]]:
     return found
 
 
-def room(path: Path) -> str:
-    """The first part of a file's name inside the package: its room."""
+def folder_of(path: Path) -> str:
+    """The folder of the package that a file lies in; of one beside the folders, its own name."""
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
@@ -57,7 +57,7 @@ def test_every_public_name_can_be_imported_and_the_list_is_sorted() -> None:
         getattr(nn_from_scratch, "nothing")  # noqa: B009  # the type checker knows that it is not there
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if room(path) == "engine"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [path for path in FILES if folder_of(path) == "engine"], ids=lambda path: path.name)
 def test_the_engine_knows_no_torch_nn_modules_and_no_autograd(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for module, names in imports(path):
@@ -84,7 +84,7 @@ def test_no_underscored_module_of_torch_is_used(path: Path) -> None:
             assert name.startswith("_foreach_") or name == "__version__", f"torch.{name} in line {node.lineno}"
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if room(path) == "verify"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [path for path in FILES if folder_of(path) == "verify"], ids=lambda path: path.name)
 def test_the_verifier_needs_torch_and_numpy_alone(path: Path) -> None:
     strategies = path.relative_to(PACKAGE).parts[1] == "strategies"
     for module, _ in imports(path):
@@ -111,11 +111,11 @@ MAY_IMPORT = {
 SHARED = {"errors", "exports", "storage"}
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if room(path) in MAY_IMPORT], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [path for path in FILES if folder_of(path) in MAY_IMPORT], ids=lambda path: path.name)
 def test_imports_run_one_way(path: Path) -> None:
     for module, _ in imports(path):
         if module.startswith("nn_from_scratch."):
-            assert module.split(".")[1] in MAY_IMPORT[room(path)] | SHARED | {room(path)}, module
+            assert module.split(".")[1] in MAY_IMPORT[folder_of(path)] | SHARED | {folder_of(path)}, module
 
 
 def test_no_circle_of_imports_between_files_not_even_for_types_alone() -> None:

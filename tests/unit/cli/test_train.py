@@ -65,7 +65,7 @@ def test_the_settings_are_those_that_were_given(finished: Path, pictures: Path) 
     }
 
 
-def test_the_results_compare_three_ways(finished: Path) -> None:
+def test_the_results_compare_noisy_input_baseline_and_network(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
     assert [score["name"] for score in results["scores"]] == ["noisy input", "non-local means", "this network"]
     assert results["history"] == json.loads((finished / "history.json").read_text())

@@ -120,10 +120,7 @@ def test_the_courses_own_form_is_trained_on(command: Command, tmp_path: Path) ->
 def test_an_out_that_is_a_file(command: Command) -> None:
     Path("taken").write_text("mine")
     status, _, error = command("train", "--out", "taken")
-    assert (status, error) == (
-        2,
-        "nn-from-scratch: error: out is 'taken', but a new or an empty folder is expected\n",
-    )
+    assert (status, error) == (2, "nn-from-scratch: error: out is 'taken', but a new or an empty folder is expected\n")
     assert Path("taken").read_text() == "mine"
 
 

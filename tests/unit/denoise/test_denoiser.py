@@ -105,7 +105,7 @@ def test_predict_of_no_images_is_no_images() -> None:
     assert Denoiser().predict(torch.zeros(0, 3, 8, 8, dtype=torch.uint8)).shape == (0, 3, 8, 8)
 
 
-def test_predict_refuses_other_kinds() -> None:
+def test_predict_refuses_other_types() -> None:
     with pytest.raises(DtypeError, match="images has dtype float64, but uint8 is expected, values 0 to 255"):
         Denoiser().predict(np.zeros((8, 8, 3)))  # type: ignore[type-var]
     with pytest.raises(DtypeError, match=r"images is a list, but a torch.Tensor or a numpy.ndarray is expected"):

@@ -19,8 +19,6 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-__all__ = ["PAGES", "ROOT", "Block", "blocks_of", "read_blocks"]
-
 ROOT = Path(__file__).resolve().parents[3]
 
 #: Every page whose blocks are tested.

@@ -15,8 +15,6 @@ import pytest
 from nn_from_scratch.cli import build_parser
 from tests.unit.docs.blocks import ROOT
 
-__all__ = ["commands_of", "parse_command"]
-
 #: Programs that are not ours, whose arguments nothing here can judge.
 FOREIGN = {"git", "cd", "source", ".", "export", "mkdir", "ssh", "nvidia-smi", "python3"}
 

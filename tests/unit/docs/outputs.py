@@ -6,8 +6,6 @@ import difflib
 import doctest
 import re
 
-__all__ = ["difference"]
-
 _SECONDS = re.compile(r"\b\d+(\.\d+)?(e-?\d+)? ?(ms|s|seconds)\b")
 _VERSIONS = re.compile(r"(python|pytest|pluggy|torch|numpy|threads|platform)([ -])[^,\n]+")
 # What is made of rounding errors alone differs between processors: 7.4e-13, 3.5e+11.

@@ -82,7 +82,7 @@ def test_an_index_is_not_used_again_after_clearing() -> None:
     assert vars(first)["input_index"] != vars(second)["input_index"]
 
 
-# the walk
+# backward
 
 
 def test_backward_adds_to_grad_and_returns_the_input_gradient() -> None:
@@ -181,7 +181,7 @@ def test_the_output_is_never_the_input_object() -> None:
     assert found.data_ptr() != g.data_ptr()
 
 
-def test_a_use_that_hands_on_nothing_does_not_block_the_other_uses() -> None:
+def test_a_use_that_propagates_nothing_does_not_block_the_other_uses() -> None:
     class First(nn.Layer):
         """Its value, and so its gradient, depend on the first input alone."""
 

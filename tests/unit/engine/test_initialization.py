@@ -1,4 +1,4 @@
-"""Initial values: the report's distribution, and a generator of one's own."""
+"""Initial values: the report's distribution, and a generator for them."""
 
 from __future__ import annotations
 

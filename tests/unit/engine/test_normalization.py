@@ -13,8 +13,8 @@ from nn_from_scratch.errors import ArgumentError, DtypeError, ShapeError, StateD
 
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.3}, {"momentum": None}, {"affine": False}, {"eps": 0.1}])
 def test_running_statistics_are_torchs_over_several_batches(options: dict[str, float | None]) -> None:
-    ours = nn.BatchNorm2d(3, dtype=torch.float64, **options)  # type: ignore[arg-type]  # of several kinds
-    theirs = torch.nn.BatchNorm2d(3, dtype=torch.float64, **options)  # type: ignore[arg-type]  # of several kinds
+    ours = nn.BatchNorm2d(3, dtype=torch.float64, **options)  # type: ignore[arg-type]  # of several types
+    theirs = torch.nn.BatchNorm2d(3, dtype=torch.float64, **options)  # type: ignore[arg-type]  # of several types
     for _ in range(4):
         x = torch.randn(2, 3, 4, 5, dtype=torch.float64) * 2 + 1
         torch.testing.assert_close(ours(x), theirs(x).detach(), rtol=1e-12, atol=1e-13)

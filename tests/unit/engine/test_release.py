@@ -44,7 +44,7 @@ def gradients(spec: Spec, place: int) -> list[Tensor | None]:
 def agree(spec: Spec, place: int, known: list[Tensor | None]) -> bool:
     try:
         found = gradients(spec, place)
-    except (RuntimeError, IndexError):  # of classes that are none
+    except (RuntimeError, IndexError):  # of numbers that are not classes
         return False
     return all(one is None or other is None or torch.equal(one, other) for one, other in zip(found, known, strict=True))
 

@@ -14,18 +14,18 @@ from nn_from_scratch.engine.optimizers.schedules import Schedule
 from nn_from_scratch.errors import ArgumentError, StateDictError
 
 MAKERS: dict[str, Callable[[Any, Any], Any]] = {
-    "step": lambda room, o: room.StepLR(o, 3, gamma=0.5),
-    "cosine": lambda room, o: room.CosineAnnealingLR(o, 7, eta_min=0.01),
-    "warm-up": lambda room, o: room.LinearLR(o, start_factor=0.1, total_iters=4),
-    "decay": lambda room, o: room.LinearLR(o, start_factor=1.0, end_factor=0.2, total_iters=6),
-    "warm-up-cosine": lambda room, o: room.SequentialLR(
+    "step": lambda library, o: library.StepLR(o, 3, gamma=0.5),
+    "cosine": lambda library, o: library.CosineAnnealingLR(o, 7, eta_min=0.01),
+    "warm-up": lambda library, o: library.LinearLR(o, start_factor=0.1, total_iters=4),
+    "decay": lambda library, o: library.LinearLR(o, start_factor=1.0, end_factor=0.2, total_iters=6),
+    "warm-up-cosine": lambda library, o: library.SequentialLR(
         o,
-        [room.LinearLR(o, start_factor=0.1, total_iters=4), room.CosineAnnealingLR(o, 9)],
+        [library.LinearLR(o, start_factor=0.1, total_iters=4), library.CosineAnnealingLR(o, 9)],
         milestones=[4],
     ),
-    "three": lambda room, o: room.SequentialLR(
+    "three": lambda library, o: library.SequentialLR(
         o,
-        [room.LinearLR(o), room.StepLR(o, 2), room.LinearLR(o, start_factor=0.5, total_iters=3)],
+        [library.LinearLR(o), library.StepLR(o, 2), library.LinearLR(o, start_factor=0.5, total_iters=3)],
         milestones=[5, 9],
     ),
 }
@@ -82,7 +82,7 @@ def test_misuse_is_refused(make: Callable[[Any], object], message: str) -> None:
         make(optimizer())
 
 
-def test_a_state_that_is_none_is_refused() -> None:
+def test_something_else_than_a_state_is_refused() -> None:
     schedule = nn.StepLR(optimizer(), 2)
     for state in ({}, {"t": -1}, {"t": 1, "more": 2}):
         with pytest.raises(StateDictError, match="but {'t': a number of steps} is expected"):

@@ -195,7 +195,7 @@ def test_no_record_and_no_gradient_is_left_behind_or_taken_along() -> None:
     assert any(not torch.equal(p, before[name]) for name, p in own.parameters().items())
 
 
-def test_only_so_many_kinds_of_batches_are_kept() -> None:
+def test_the_graphs_of_only_so_many_batch_shapes_are_kept() -> None:
     own = nn.Sequential(nn.Linear(2, 2))
     step = TrainingStep(own, nn.MSE(), nn.SGD(own, lr=0.1))
     for size in range(1, KEPT_GRAPHS + 4):

@@ -1,4 +1,4 @@
-"""The public names of the data room."""
+"""The public names of the data folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_the_exported_names_exist_and_are_sorted() -> None:
     assert all(hasattr(data, name) for name in data.__all__)
 
 
-def test_importing_the_data_room_imports_neither_pillow_nor_scikit_image() -> None:
+def test_importing_the_data_folder_imports_neither_pillow_nor_scikit_image() -> None:
     code = (
         "import sys, nn_from_scratch.denoise.data; print([name for name in ('PIL', 'skimage') if name in sys.modules])"
     )

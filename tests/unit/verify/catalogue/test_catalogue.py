@@ -36,7 +36,7 @@ def relu(x: Tensor) -> Tensor:
     return x.relu()
 
 
-def test_an_id_names_entry_case_way_device_dtype_and_check() -> None:
+def test_an_id_names_entry_case_variant_device_dtype_and_check() -> None:
     names = [trial.name for trial in trials_of(LAYERS)]
     assert len(set(names)) == len(names)
     assert {
@@ -179,7 +179,7 @@ def test_inputs_keep_away_from_kinks() -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "tf32"])
 @pytest.mark.parametrize("spec", LAYERS, ids=lambda spec: spec.name)
-def test_without_a_reference_a_subject_is_held_against_itself(spec: Spec, dtype: str) -> None:
+def test_without_a_reference_a_subject_is_compared_with_itself(spec: Spec, dtype: str) -> None:
     # As on a GPU, but on the CPU: what runs there can be tried here too, TF32's bound included.
     alone = replace(spec, reference=None, twin=None, variants={})
     for check in ("value", "input_gradient"):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import CONTRACTS
-from nn_from_scratch.verify.results import CheckResult, Verdict
 from nn_from_scratch.verify.protocol import Subject
+from nn_from_scratch.verify.results import Verdict
 from nn_from_scratch.verify.subjects import as_subject
 from tests.functions import draw
 from tests.right_functions import CASES, Case, draw_inputs, unit

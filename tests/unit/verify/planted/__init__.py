@@ -13,6 +13,8 @@ from tests.unit.verify.planted.pooling import POOLING
 from tests.unit.verify.planted.reductions import REDUCTIONS
 from tests.unit.verify.planted.softmax_and_losses import SOFTMAX_AND_LOSSES
 
+__all__ = ["CATALOGUE", "PlantedFault"]
+
 CATALOGUE: tuple[PlantedFault, ...] = (
     *LINEAR,
     *CONVOLUTIONS,
