@@ -45,18 +45,15 @@ def conv2d_input(g: Tensor, w: Tensor, geometry: Geometry, size: Pair, bias: Ten
     """The adjoint in x, plus a bias (C,): from g (N, C', H', W') and w (C', C/G, K1, K2) to (N, C, *size)."""
     columns = _rows(w, geometry).mT @ _rows_of_cotangent(g, geometry)  # (N, G, K, P)
     (H, W), (p, q), reach = size, geometry.padding, geometry.reach((g.shape[2], g.shape[3]))
-    beyond = H + 2 * p - reach[0] >= geometry.stride[0] or W + 2 * q - reach[1] >= geometry.stride[1]
+    # Folded without padding and then cut out: a transposed convolution may ask for rows that no kernel reaches.
     x = fold(
         columns.flatten(1, 2),  # (N, G K, P)
-        reach if beyond else size,
+        reach,
         geometry.kernel,
         dilation=geometry.dilation,
-        padding=0 if beyond else geometry.padding,
         stride=geometry.stride,
     )
-    if beyond:  # a transposed convolution may ask for rows that no kernel reaches
-        x = pad(x, (-q, W + q - reach[1], -p, H + p - reach[0]))
-    return _plus(bias, x)
+    return _plus(bias, pad(x, (-q, W + q - reach[1], -p, H + p - reach[0])))
 
 
 def conv2d_weight(x: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
