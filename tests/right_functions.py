@@ -199,7 +199,11 @@ def _losses() -> list[Case]:
         Case("huber_loss", F.huber_loss, (_E, _E)),
         Case("cross_entropy", lambda x: F.cross_entropy(x, _TARGET), (_E,)),
         Case("nll_loss", lambda x: F.nll_loss(x, _TARGET), (_E,)),
-        Case("kl_div", lambda x: F.kl_div(F.log_softmax(x, -1), torch.full(_E, 1 / 6, dtype=x.dtype)), (_E,)),
+        Case(
+            "kl_div",
+            lambda x: F.kl_div(F.log_softmax(x, -1), torch.full(_E, 1 / 6, dtype=x.dtype), reduction="batchmean"),
+            (_E,),
+        ),
         Case("bce", lambda x: F.binary_cross_entropy(x, torch.full(_E, 0.3, dtype=x.dtype)), (_E,), unit),
         Case(
             "bce_with_logits",

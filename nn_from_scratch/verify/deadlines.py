@@ -74,8 +74,10 @@ class LimitedThread:
         return future.result()
 
     def close(self) -> None:
-        """Let the thread end when it is done."""
+        """End the thread, for which a process that ends at once would otherwise not wait."""
         self._tasks.put(None)
+        if self._thread is not None:
+            self._thread.join(constants.GRACE)
 
     def _abandon(self) -> None:
         thread, self._thread = self._thread, None

@@ -69,7 +69,7 @@ def _special(operand: Operand, context: CheckContext) -> Iterator[tuple[str, Ten
     x = operand.value
     draw = context.generator("special", operand.name)
     if x.numel() > 1:
-        some = x.clone()
+        some = x.clone(memory_format=torch.contiguous_format)
         count = max(1, int(constants.ZEROED_SHARE * x.numel()))
         some.view(-1)[torch.randperm(x.numel(), generator=draw)[:count].to(x.device)] = 0
         yield "with some entries zero", some

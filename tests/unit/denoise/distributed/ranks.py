@@ -61,7 +61,7 @@ def fresh_model() -> Module:
 
 
 def cloned(model: Module) -> dict[str, Tensor]:
-    return {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
+    return {name: tensor.cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
 
 
 def train_together(kind: str = "cpu") -> int:
