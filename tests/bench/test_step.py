@@ -6,21 +6,18 @@ of `test_beside_torch.py` and of `nn-from-scratch bench run table1`.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from nn_from_scratch.bench.rows import COMPILED, EAGER, OPTIMIZERS, ROWS, Row, our_step
+from nn_from_scratch.bench.rows import COMPILED, EAGER, OPTIMIZERS, ROWS, Row
 
 pytestmark = pytest.mark.bench
 
-#: Table I's rows, with an algorithm that it leaves out; what must be compiled is measured by epochs alone.
-ROW_OF = {row.name: row for row in ROWS if row.name != COMPILED} | {
-    "im2col": Row("im2col", partial(our_step, algorithm="im2col"), channels_last=("cpu",))
-}
+#: Table I's rows; what must be compiled is measured by epochs alone.
+ROW_OF = {row.name: row for row in ROWS if row.name != COMPILED}
 
 
 def batch_of(row: Row, size: int) -> Tensor:
