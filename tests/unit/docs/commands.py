@@ -86,13 +86,13 @@ def _parse_pip(arguments: list[str]) -> None:
 def _parse_tox(arguments: list[str]) -> None:
     settings = configparser.ConfigParser(interpolation=None)
     settings.read(ROOT / "tox.ini", encoding="utf-8")
-    plain = {name.strip() for name in settings["tox"]["env_list"].split(",")}
-    environments = plain | {section.removeprefix("testenv:") for section in settings.sections()}
-    labels = {line.split("=")[0].strip() for line in settings["tox"]["labels"].splitlines() if "=" in line}
+    labels = dict(line.split(" = ") for line in settings["tox"]["labels"].splitlines() if line)
+    named = ", ".join([settings["tox"]["env_list"], *labels.values()]).split(", ")
+    environments = {*named, *(section.removeprefix("testenv:") for section in settings.sections())}
     for option, value in itertools.pairwise(arguments):
         if option == "--":
             break
-        known = {"-e": environments, "-m": labels}.get(option)
+        known = {"-e": environments, "-m": set(labels)}.get(option)
         assert known is None or set(value.split(",")) <= known, f"tox knows no {value}"
 
 
