@@ -1,8 +1,8 @@
 """The command line `nn-from-scratch`.
 
-Each command is a file here with `HELP`, `DESCRIPTION`, perhaps an `EPILOG`, `add_options(parser)` and
-`run(args) -> int`, and its name in `COMMANDS`. What takes long to import is imported in `run`, so that help and
-refusals come at once.
+Each command is a file here with `HELP`, `DESCRIPTION`, perhaps an `EPILOG`, perhaps `EXTRA` (the extra of the
+distribution that it needs), `add_options(parser)` and `run(args) -> int`, and its name in `COMMANDS`. What takes long
+to import is imported in `run`, so that help and refusals come at once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import NoReturn
 from nn_from_scratch import __version__
 from nn_from_scratch.denoise.distributed.launch import is_follower, tell_launcher
 from nn_from_scratch.errors import ArgumentError, NNFromScratchError
+from nn_from_scratch.extras import require
 
 #: The commands, in the order in which the help lists them.
 COMMANDS = ("train", "denoise", "verify", "mutate", "bench", "reproduce")
@@ -72,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
             epilog=getattr(module, "EPILOG", None),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, extra=getattr(module, "EXTRA", None))
         module.add_options(command)
     return parser
 
@@ -105,6 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(request.code or 0)
     args.command_line = shlex.join(["nn-from-scratch", *words])
     try:
+        if args.extra is not None:
+            require(f"nn-from-scratch {args.command}", args.extra)
         status: int = args.run(args)
     except NNFromScratchError as error:
         return report_error(error)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nn_from_scratch.cli import CommandParser, expect_output_files, report_error
 from nn_from_scratch.errors import ArgumentError, DeviceError, NNFromScratchError
+from nn_from_scratch.extras import require
 
 if TYPE_CHECKING:
     from nn_from_scratch.bench.processes import Side
@@ -179,6 +180,7 @@ def _expect_known(args: argparse.Namespace, names: set[str]) -> None:
 def _report(args: argparse.Namespace) -> int:
     if not args.results.is_file():
         raise ArgumentError(f"results is {str(args.results)!r}, but there is no such file")
+    require("nn-from-scratch bench report", "denoise", "matplotlib")
     from nn_from_scratch.report.benchmarks import benchmark_document
     from nn_from_scratch.report.rendering import to_markdown
     from nn_from_scratch.report.results_file import publish, read_results

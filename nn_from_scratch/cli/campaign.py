@@ -7,7 +7,6 @@ tells what came of them. docs/campaigns.md describes the file.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
+from nn_from_scratch.extras import require
 
 if TYPE_CHECKING:
     import pytest
@@ -103,11 +103,7 @@ def _refuse_what_makes_no_sense(args: argparse.Namespace) -> None:
             raise ArgumentError(f"{option} is given beside --campaign, whose file says what to verify: leave it out")
     if args.jobs < 0:
         raise ArgumentError(f"jobs is {args.jobs}, but a number of at least 0 is expected")
-    for package in ("pytest", *(("xdist",) if args.jobs else ())):
-        if importlib.util.find_spec(package) is None:
-            raise ArgumentError(
-                f"campaigns need {package}, which is not installed: pip install 'nn_from_scratch[test]'"
-            )
+    require("verify --campaign", "test", "pytest", *(("xdist",) if args.jobs else ()))
     folder: Path = args.folder
     ours = (folder / "campaign.json").is_file()
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not ours)):

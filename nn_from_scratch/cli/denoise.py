@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nn_from_scratch.denoise.denoiser import Denoiser
 
 
+EXTRA = "denoise"
 HELP = "denoise picture files"
 DESCRIPTION = """\
 Denoise PNG and JPEG pictures of any size and mode, and write them as 8-bit RGB PNG files.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import sys
 from fnmatch import fnmatchcase
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nn_from_scratch.cli import expect_output_files
 from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.extras import require
 
 if TYPE_CHECKING:
     from nn_from_scratch.mutation.mutant import MutantResult
@@ -87,10 +87,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Mutate; give the exit status."""
     _check(args)
-    if importlib.util.find_spec("pytest") is None:
-        raise ArgumentError(
-            "mutate runs tests with pytest, which is not installed: pip install 'nn_from_scratch[test]'"
-        )
+    require("nn-from-scratch mutate", "test", "pytest")
     from nn_from_scratch.cli.display import ProgressLine, print_table, say
     from nn_from_scratch.mutation.coordinator import MutationCampaign
     from nn_from_scratch.mutation.equivalents import check_equivalents, load_equivalents

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nn_from_scratch.reproduction.parts import KINDS
 
+EXTRA = "denoise"
 HELP = "do the report's tables and figures again"
 DESCRIPTION = """\
 Do every table and figure of the report again and say of each of its claims whether it holds here. Writes results.json,

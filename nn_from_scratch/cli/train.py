@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nn_from_scratch.denoise.distributed.replicas import Replicas
 
 
+EXTRA = "denoise"
 HELP = "train the network and write a run folder"
 DESCRIPTION = """\
 Train the report's denoising network with the engine of this project, whose backward passes are written by hand.

@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from nn_from_scratch.denoise.model import architecture
@@ -24,7 +21,15 @@ from nn_from_scratch.denoise.settings import TrainingProgress
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import CheckpointError, StateDictError
+from nn_from_scratch.extras import missing
 from nn_from_scratch.storage import write_atomically
+
+try:
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_tensors
+    from safetensors.torch import save as save_tensors
+except ModuleNotFoundError:
+    raise missing("nn_from_scratch.denoise", "safetensors", "denoise") from None
 
 _FORMAT = "nn_from_scratch checkpoint 1"
 _KEYS = {"format", "architecture", "sha256", "progress", "information"}

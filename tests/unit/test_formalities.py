@@ -108,7 +108,7 @@ MAY_IMPORT = {
     "testing": {"bench", "report", "verify"},
     "reproduction": {"bench", "denoise", "engine", "parity", "report"},
 }
-SHARED = {"errors", "exports", "storage"}
+SHARED = {"errors", "exports", "extras", "storage"}
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if folder_of(path) in MAY_IMPORT], ids=lambda path: path.name)
@@ -220,7 +220,7 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     root = PACKAGE.parent
     readme, script = ((root / name).read_text(encoding="utf-8") for name in ("README.md", ".ci/run"))
     commands = [
-        "python -m pip install -c constraints.txt -e . && nn-from-scratch train",
+        "python -m pip install -c constraints.txt -e '.[denoise]' && nn-from-scratch train",
         "python -m pip install tox && tox",
     ]
     for command in commands:

@@ -6,7 +6,7 @@ know. A failing example shrinks to the smallest geometry and prints code that bu
 
 from __future__ import annotations
 
-from nn_from_scratch.errors import MissingDependencyError
+from nn_from_scratch.extras import missing
 
 try:
     from nn_from_scratch.verify.strategies.axes import Bounds
@@ -25,10 +25,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "hypothesis":
         raise
-    raise MissingDependencyError(
-        "nn_from_scratch.verify.strategies needs hypothesis, which is not installed; "
-        "install it with: python -m pip install 'nn_from_scratch[strategies]'"
-    ) from None
+    raise missing("nn_from_scratch.verify.strategies", "hypothesis", "strategies") from None
 
 __all__ = [
     "CONVOLUTION_FAULTS",

@@ -324,7 +324,7 @@ def test_without_hypothesis_the_import_says_what_to_install() -> None:
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == (
         "nn_from_scratch.errors.MissingDependencyError: nn_from_scratch.verify.strategies needs hypothesis, which is "
-        "not installed; install it with: python -m pip install 'nn_from_scratch[strategies]'"
+        "not installed; in a clone of this project, install it with: python -m pip install -e '.[strategies]'"
     )
 
 
