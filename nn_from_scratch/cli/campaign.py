@@ -39,6 +39,8 @@ _SINGLE: dict[str, Any] = {
     "seed": 0,
     "level": "quick",
     "checks": None,
+    "fragile": "fail",
+    "strict": False,
 }
 
 
@@ -77,11 +79,11 @@ def run_campaign(args: argparse.Namespace) -> int:
     with ProgressLine() as progress:
 
         def on_result(result: CaseResult) -> None:
-            if result.verdict != "correct":
+            if not result.passed:
                 say(progress.console, f"{result.verdict}: {result.case}: {result.message}")
             done = len(campaign.results)
-            bad = done - campaign.counts["correct"]
-            progress.show(done, len(cases), f"{done}/{len(cases)} cases  {bad} not correct")
+            bad = sum(not found.passed for found in campaign.results.values())
+            progress.show(done, len(cases), f"{done}/{len(cases)} cases  {bad} not passed")
 
         say(progress.console, f"{len(cases)} cases; what comes is kept in {args.folder}")
         try:

@@ -42,6 +42,8 @@ _SETTINGS: Mapping[str, tuple[Callable[[Any], bool], str, Any]] = {
     "repeat": (lambda value: type(value) is int and value >= 1, "a whole number of at least 1", 1),
     "level": (lambda value: value in ("quick", "full"), '"quick" or "full"', "quick"),
     "checks": (_is_texts, 'a list of names, such as ["gradient"] or ["-copies"]', []),
+    "fragile": (lambda value: value in ("fail", "report"), '"fail" or "report"', "fail"),
+    "strict": (lambda value: isinstance(value, bool), "true or false", False),
     "time_limit": (_is_duration, "a positive number of seconds", 60.0),
     "limit": (_is_duration, "a positive number of seconds", 600.0),
 }
@@ -58,7 +60,7 @@ class CampaignCase:
         inputs: the inputs to draw, as on the command line.
         dtype: of subject and inputs; None for the subject's own.
         numpy: whether the inputs are handed over as arrays.
-        seed, level, checks, time_limit: as of `nn_from_scratch.verify.check`; no checks for all.
+        seed, level, checks, fragile, strict, time_limit: as of `nn_from_scratch.verify.check`; no checks for all.
         limit: seconds for the whole case.
     """
 
@@ -72,6 +74,8 @@ class CampaignCase:
     seed: int
     level: str
     checks: list[str]
+    fragile: str
+    strict: bool
     time_limit: float
     limit: float
 

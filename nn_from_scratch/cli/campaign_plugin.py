@@ -31,7 +31,8 @@ class CaseResult:
 
     Attributes:
         case: its id.
-        verdict: "correct", "wrong", "undecided" or "error".
+        verdict: "correct", "wrong", "fragile", "undecided", "limit" or "error".
+        passed: whether the verification passed; what is fragile may, if that is only to be reported.
         message: one line that says why it is not correct; empty where it is.
         text: the report as it is read; empty without one.
         report: the report as JSON values; None without one.
@@ -39,6 +40,7 @@ class CaseResult:
 
     case: str
     verdict: str
+    passed: bool = False
     message: str = ""
     seconds: float = 0.0
     text: str = ""
@@ -115,11 +117,14 @@ def _check(case: CampaignCase) -> CaseResult:
         except (NNFromScratchError, OSError) as error:
             message = " ".join(str(error).split())
             return CaseResult(case=case.id, verdict="error", message=message, seconds=time.monotonic() - began)
+    from nn_from_scratch.verify import Verdict
+
     reasons = [str(result) for result in report.results if result.verdict == report.verdict]
-    message = "" if report.passed else " ".join([*reasons, "no check applies"][0].split())
+    message = "" if report.verdict is Verdict.CORRECT else " ".join([*reasons, "no check applies"][0].split())
     return CaseResult(
         case=case.id,
         verdict=str(report.verdict),
+        passed=report.passed,
         message=message,
         seconds=time.monotonic() - began,
         text=str(report),
@@ -145,4 +150,6 @@ def _report(case: CampaignCase) -> Report:
         level=case.level,  # type: ignore[arg-type]  # checked by check
         checks=case.checks or None,
         time_limit=case.time_limit,
+        fragile=case.fragile,  # type: ignore[arg-type]  # checked by check
+        strict=case.strict,
     )

@@ -25,7 +25,14 @@ from nn_from_scratch.report.document import (
 from nn_from_scratch.report.results_file import envelope, environment
 
 #: The exit status and the document's status that each verdict asks for, the worst verdict first.
-_VERDICTS = {"wrong": (1, "failed"), "error": (2, "failed"), "undecided": (3, "undecided"), "correct": (0, "passed")}
+_VERDICTS = {
+    "wrong": (1, "failed"),
+    "fragile": (1, "failed"),
+    "limit": (1, "failed"),
+    "error": (2, "failed"),
+    "undecided": (3, "undecided"),
+    "correct": (0, "passed"),
+}
 
 
 @dataclass
@@ -50,7 +57,7 @@ class VerificationCampaign:
 
     @property
     def status(self) -> int:
-        """The exit status: 0 if all are correct, 1 if one is wrong, else 2 for an error and 3 for undecided."""
+        """The exit status: 0 if all have passed, 1 if one has failed, else 2 for an error and 3 for undecided."""
         return _VERDICTS[self._worst][0]
 
     @property
@@ -103,7 +110,7 @@ class VerificationCampaign:
 
     @property
     def _worst(self) -> str:
-        found = {result.verdict for result in self.results.values()}
+        found = {"correct" if result.passed else result.verdict for result in self.results.values()}
         return next((verdict for verdict in _VERDICTS if verdict in found), "error")
 
     def _headline(self) -> str:

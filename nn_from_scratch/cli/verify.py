@@ -44,8 +44,8 @@ examples:
   nn-from-scratch verify nn_from_scratch:Conv2d --arg 3 --arg 4 --arg kernel_size=3 --input 2,3,8,8 --level full
   nn-from-scratch verify --campaign kernels.toml --jobs 8 --html report.html
 
-Exit status: 0 correct, 1 wrong, 2 error, 3 undecided; of a campaign 1 if a case is wrong, else 2 if one could not be
-verified, else 3 if one is undecided."""
+Exit status: 0 passed, 1 wrong, or fragile or a limit where that counts, 2 error, 3 undecided; of a campaign 1 if a case
+is such a failure, else 2 if one could not be verified, else 3 if one is undecided."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +75,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="these checks alone, as in gradient,determinism; or all but some, as in -copies",
     )
+    parser.add_argument(
+        "--fragile",
+        choices=("fail", "report"),
+        default="fail",
+        help="whether a gradient that is right at these inputs and silently wrong elsewhere is a failure (default: "
+        "fail)",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="count what the backward does not take, such as an empty batch, as well"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results to this file as well")
     parser.add_argument("--markdown", type=Path, metavar="PATH", help="write the report as Markdown to this file")
     parser.add_argument("--html", type=Path, metavar="PATH", help="write the report as one page to this file")
@@ -94,12 +104,20 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError("--input is missing: give one for each input of the subject, as in --input 4,3")
 
     from nn_from_scratch.cli.target import draw_inputs, load_target, make_subject
-    from nn_from_scratch.verify import Verdict, check
+    from nn_from_scratch.verify import check
 
     subject = make_subject(load_target(args.target), positional, named)
     inputs = draw_inputs(args.input, subject, seed=args.seed, numpy=args.numpy)
     try:
-        report = check(subject, *inputs, seed=args.seed, level=args.level, checks=checks)
+        report = check(
+            subject,
+            *inputs,
+            seed=args.seed,
+            level=args.level,
+            checks=checks,
+            fragile=args.fragile,
+            strict=args.strict,
+        )
     except SubjectError as error:
         # A forward mostly raises because it was handed other inputs than it takes.
         given = " ".join(f"--input {text}" for text in args.input)
@@ -107,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.write(f"{report}\n")
     if args.json or args.markdown or args.html:
         _write(args, report)
-    return {Verdict.CORRECT: 0, Verdict.WRONG: 1}.get(report.verdict, 3)
+    return 0 if report.passed else 1 if report.failed else 3
 
 
 def _write(args: argparse.Namespace, report: Report) -> None:
@@ -125,6 +143,8 @@ def _command(args: argparse.Namespace) -> str:
     words += ["--numpy"] if args.numpy else []
     words += [f"--seed={args.seed}", f"--level={args.level}"]
     words += [f"--checks={args.checks}"] if args.checks is not None else []
+    words += [f"--fragile={args.fragile}"] if args.fragile != "fail" else []
+    words += ["--strict"] if args.strict else []
     return shlex.join(words)
 
 

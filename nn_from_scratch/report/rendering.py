@@ -30,7 +30,7 @@ from nn_from_scratch.report.figures import color_variables
 _STATUS = {
     **dict.fromkeys(("correct", "holds", "OK", "passed"), "passed"),
     **dict.fromkeys(("wrong", "does not hold", "REGRESSED", "REMOVED", "INVALID", "failed", "error"), "failed"),
-    **dict.fromkeys(("undecided", "INCONCLUSIVE"), "undecided"),
+    **dict.fromkeys(("undecided", "fragile", "limit", "INCONCLUSIVE"), "undecided"),
 }
 _SIGNS = {"passed": "✅ passed", "failed": "❌ failed", "undecided": "⚠️ undecided", "information": "ℹ️"}
 #: A cell of more characters is a sentence.

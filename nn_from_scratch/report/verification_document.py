@@ -11,8 +11,9 @@ from typing import Any
 from nn_from_scratch.report.document import Block, CellValue, Code, Conclusion, Details, Document, Section, Table, Text
 from nn_from_scratch.report.results_file import environment, publish, store
 
-_SEVERITY = ("wrong", "undecided", "correct", "not_applicable")
-_STATUS = {"correct": "passed", "wrong": "failed", "undecided": "undecided"}
+_SEVERITY = ("wrong", "fragile", "undecided", "limit", "correct", "not_applicable")
+#: Of a subject: the worst first, and "limit" only where limits count.
+_VERDICTS = ("wrong", "fragile", "undecided", "limit", "correct")
 #: So many findings are told at length; the table has all of them.
 _MOST_TOLD = 100
 
@@ -24,14 +25,17 @@ def summarize_verifications(verifications: Sequence[Mapping[str, Any]]) -> dict[
         verifications: each what `nn_from_scratch.verify.Report.to_dict` gives, perhaps with the key "test".
 
     Returns:
-        "verdict", "counts" of the verdicts, "worst_margin" and the "verifications".
+        "verdict", whether all "passed" and whether any "failed", "counts" of the verdicts, "worst_margin" and the
+        "verifications".
     """
     counts = Counter(str(entry["verdict"]) for entry in verifications)
-    verdict = next((name for name in ("wrong", "undecided", "correct") if counts[name]), "undecided")
+    verdict = next((name for name in _VERDICTS if counts[name]), "undecided")
     margins = [float(entry["worst_margin"]) for entry in verifications if entry["worst_margin"] is not None]
     return {
         "verdict": verdict,
-        "counts": {name: counts[name] for name in ("correct", "wrong", "undecided")},
+        "passed": bool(verifications) and all(entry["passed"] for entry in verifications),
+        "failed": any(entry["failed"] for entry in verifications),
+        "counts": {name: counts[name] for name in ("correct", "wrong", "fragile", "undecided", "limit")},
         "worst_margin": max(margins, default=None),
         "verifications": [dict(entry) for entry in verifications],
     }
@@ -57,7 +61,7 @@ def verification_document(results: Mapping[str, Any], *, commands: Sequence[str]
     sections.append(Section("Checks", (_checks(verifications),)))
     return Document(
         title=f"Verification of {verifications[0]['subject']}" if len(verifications) == 1 else "Verification",
-        verdict=Conclusion(_STATUS[results["verdict"]], _sentence(results)),
+        verdict=Conclusion(_status(results), _sentence(results)),
         sections=tuple(sections),
         environment=environment(),
         commands=tuple(commands),
@@ -86,12 +90,19 @@ def write_verifications(
     publish(verification_document(results, commands=commands), markdown=markdown, html=html)
 
 
+def _status(results: Mapping[str, Any]) -> str:
+    if results["failed"]:
+        return "failed"
+    return "passed" if results["passed"] else "undecided"
+
+
 def _sentence(results: Mapping[str, Any]) -> str:
     number = len(results["verifications"])
     if not number:
         return "Nothing was verified."
     counts = results["counts"]
-    listed = ", ".join(f"{counts[name]} {name}" for name in ("correct", "wrong", "undecided"))
+    always = ("correct", "wrong", "undecided")
+    listed = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in always)
     margin = results["worst_margin"]
     worst = "" if margin is None else f"; the largest difference is {margin:.3g} times what is allowed"
     if number == 1:
@@ -99,6 +110,8 @@ def _sentence(results: Mapping[str, Any]) -> str:
         verdict = {
             "correct": "was proven right",
             "wrong": "is wrong",
+            "fragile": "is right at the given inputs and silently wrong elsewhere",
+            "limit": "was proven right, with limits that count as failures",
             "undecided": "could not be decided, which is not a pass",
         }
         return f"The backward pass of {name} {verdict[results['verdict']]}{worst}."
@@ -113,10 +126,10 @@ def _subjects(verifications: Sequence[Mapping[str, Any]], commands: Sequence[str
         row: list[CellValue] = [entry["verdict"], entry["subject"], margin, *(checks[name] for name in _SEVERITY)]
         row += [entry["seed"], entry["level"], float(entry["seconds"])]
         rows.append((*row, Code(_again(entry, commands))))
-    header = ("verdict", "subject", "worst margin", "wrong", "undecided", "correct", "not applicable", "seed", "level")
+    numbers = (name.replace("_", " ") for name in _SEVERITY)
     return Table(
         "One line for each subject; the margin is |difference| / allowed, above 1 is wrong; time in seconds.",
-        (*header, "time in s", "reproduce"),
+        ("verdict", "subject", "worst margin", *numbers, "seed", "level", "time in s", "reproduce"),
         tuple(rows),
     )
 
@@ -154,7 +167,7 @@ def _checks(verifications: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _matters(result: Mapping[str, Any]) -> bool:
-    return result["verdict"] in ("wrong", "undecided")
+    return result["verdict"] in ("wrong", "fragile", "undecided")
 
 
 def _finding(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[Block]:

@@ -56,6 +56,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run these checks alone, as in gradient,determinism; or all but some, as in -low_precision,-copies",
     )
     group.addoption(
+        "--nnfs-fragile",
+        choices=("fail", "report"),
+        default="fail",
+        help="whether a test fails for a gradient that is right at its inputs and silently wrong elsewhere (default: "
+        "fail)",
+    )
+    group.addoption(
+        "--nnfs-strict",
+        action="store_true",
+        help="fail a test also for what the backward does not take, such as an empty batch",
+    )
+    group.addoption(
         "--nnfs-report",
         metavar="PATH",
         help="write every gradcheck report to this file: a page (.html), Markdown (.md) or the results (.json)",
@@ -126,7 +138,8 @@ def gradcheck(request: pytest.FixtureRequest) -> Gradcheck:
         >>> def test_my_function(gradcheck):
         ...     gradcheck(MyFunction.apply, torch.randn(4, 3, dtype=torch.float64))
 
-    The test fails with the whole report if the backward is wrong, and also if that could not be decided.
+    The test fails with the whole report if the backward is wrong, or fragile (see `--nnfs-fragile`), and also if that
+    could not be decided.
     """
     return Gradcheck(request.node)
 
@@ -194,7 +207,7 @@ def _verifications(terminalreporter: pytest.TerminalReporter) -> list[tuple[str,
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what was verified, what stayed undecided and why, and when there were GPU tests of which none ran."""
+    """Say what was verified, what is fragile or undecided and why, and when there were GPU tests of which none ran."""
     verifications = _verifications(terminalreporter)
     if verifications:
         _summarize(terminalreporter, verifications)
@@ -210,19 +223,22 @@ def _summarize(terminalreporter: pytest.TerminalReporter, verifications: Sequenc
     margins = [
         (float(report["worst_margin"]), test) for test, report in verifications if report["worst_margin"] is not None
     ]
-    undecided = [
-        f"undecided: {test}: {result['check']}{' of ' + result['tensor'] if result['tensor'] else ''}: "
+    told = [
+        f"{verdict}: {test}: {result['check']}{' of ' + result['tensor'] if result['tensor'] else ''}: "
         f"{result['reason']}"
+        for verdict in ("fragile", "undecided")
         for test, report in verifications
         for result in report["results"]
-        if result["verdict"] == "undecided"
+        if result["verdict"] == verdict
     ]
     terminalreporter.write_sep("-", "verified backward passes")
-    terminalreporter.write_line(", ".join(f"{verdicts[name]} {name}" for name in ("correct", "wrong", "undecided")))
+    always = ("correct", "wrong", "undecided")
+    names = [name for name in ("correct", "wrong", "fragile", "undecided", "limit") if verdicts[name] or name in always]
+    terminalreporter.write_line(", ".join(f"{verdicts[name]} {name}" for name in names))
     if margins:
         margin, test = max(margins)
         terminalreporter.write_line(f"worst margin |difference| / allowed: {margin:.3g} in {test}")
-    for line in undecided:
+    for line in told:
         terminalreporter.write_line(line, yellow=True)
 
 

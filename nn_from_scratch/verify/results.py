@@ -8,23 +8,30 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from nn_from_scratch.errors import ArgumentError, WrongGradientError
 from nn_from_scratch.verify.comparison import Mismatch
+
+Fragile = Literal["fail", "report"]
 
 
 class Verdict(Enum):
     """The outcome of a check.
 
-    `CORRECT`, `WRONG` and `UNDECIDED` are verdicts; undecided always carries its reason and never counts as
-    a pass. `NOT_APPLICABLE` says that the check makes no sense for this subject, with the reason: neither a
-    pass nor a failure.
+    `WRONG` is a gradient that is wrong, or a promise of backward that is broken, at the given inputs: their values,
+    shapes, dtype and layout, and small neighborhoods of them. `FRAGILE` is right there, and silently wrong elsewhere,
+    at an input that was shown to be valid. `LIMIT` is a remark: elsewhere the subject raises, or gives what
+    floating-point numbers cannot avoid. `UNDECIDED` never counts as a pass. `NOT_APPLICABLE` says that the check makes
+    no sense for this subject, or found no valid input to look at: neither a pass nor a failure. All but `CORRECT`
+    and `WRONG` always carry a reason.
     """
 
     CORRECT = "correct"
     WRONG = "wrong"
+    FRAGILE = "fragile"
     UNDECIDED = "undecided"
+    LIMIT = "limit"
     NOT_APPLICABLE = "not_applicable"
 
     def __str__(self) -> str:
@@ -38,7 +45,7 @@ class CheckResult:
     Attributes:
         check: The check's name, such as "gradient".
         tensor: The input or parameter that it is about; None for the whole subject.
-        reason: Why it is undecided or does not apply (always given then), or what is wrong in words.
+        reason: What is wrong, fragile or a limit in words, and where; or why it is undecided or does not apply.
         mismatch: The numbers, where numbers disagree.
         diagnosis: The fault by name, where one explains the whole gradient.
         margin: |difference| / allowed; above 1 is wrong.
@@ -47,7 +54,7 @@ class CheckResult:
         snippet: Python source that reproduces the finding in a new file.
 
     Raises:
-        ArgumentError: If an undecided or not applicable result has no reason.
+        ArgumentError: If a result that is neither correct nor wrong has no reason.
     """
 
     check: str
@@ -63,7 +70,7 @@ class CheckResult:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.verdict in (Verdict.UNDECIDED, Verdict.NOT_APPLICABLE) and not self.reason:
+        if self.verdict not in (Verdict.CORRECT, Verdict.WRONG) and not self.reason:
             raise ArgumentError(
                 f"reason={self.reason!r} of the check {self.check!r} should say why it is {self.verdict}."
             )
@@ -77,6 +84,16 @@ class CheckResult:
     def wrong(cls, check: str, tensor: str | None = None, **rest: Any) -> CheckResult:
         """A wrong result; further fields by keyword."""
         return cls(check=check, tensor=tensor, verdict=Verdict.WRONG, **rest)
+
+    @classmethod
+    def fragile(cls, check: str, reason: str, tensor: str | None = None, **rest: Any) -> CheckResult:
+        """Silently wrong elsewhere; the reason names the valid input that shows it. Further fields by keyword."""
+        return cls(check=check, tensor=tensor, verdict=Verdict.FRAGILE, reason=reason, **rest)
+
+    @classmethod
+    def limit(cls, check: str, reason: str, tensor: str | None = None, **rest: Any) -> CheckResult:
+        """A remark on what the subject does not take, with the reason; further fields by keyword."""
+        return cls(check=check, tensor=tensor, verdict=Verdict.LIMIT, reason=reason, **rest)
 
     @classmethod
     def undecided(cls, check: str, reason: str, tensor: str | None = None, **rest: Any) -> CheckResult:
@@ -126,6 +143,8 @@ class Report:
         environment: Versions, platform, dtype and device.
         level: "quick" or "full".
         notes: What was found out about the subject on the way (conventions, kinks).
+        fragile: Whether a fragile result is a failure ("fail") or only reported ("report").
+        strict: Whether a limit is a failure too.
     """
 
     subject: str
@@ -136,21 +155,41 @@ class Report:
     level: str
     seconds: float
     notes: tuple[str, ...] = ()
+    fragile: Fragile = "fail"
+    strict: bool = False
 
     @property
     def verdict(self) -> Verdict:
-        """Wrong if any result is, else undecided if any is (or none is correct), else correct."""
+        """Wrong if any result is, else fragile if any is, else undecided if any is or none is correct, else correct.
+
+        With `strict`, what would be correct is a limit if any result is one.
+        """
         verdicts = {result.verdict for result in self.results}
-        if Verdict.WRONG in verdicts:
-            return Verdict.WRONG
-        if Verdict.UNDECIDED in verdicts or Verdict.CORRECT not in verdicts:
+        for decisive in (Verdict.WRONG, Verdict.FRAGILE, Verdict.UNDECIDED):
+            if decisive in verdicts:
+                return decisive
+        if Verdict.CORRECT not in verdicts:
             return Verdict.UNDECIDED
-        return Verdict.CORRECT
+        return Verdict.LIMIT if self.strict and Verdict.LIMIT in verdicts else Verdict.CORRECT
+
+    @property
+    def failed(self) -> bool:
+        """Whether a result is wrong, or fragile or a limit where that counts as a failure."""
+        return any(self._fails(result) for result in self.results)
 
     @property
     def passed(self) -> bool:
-        """True only when the verdict is correct."""
-        return self.verdict is Verdict.CORRECT
+        """True only if something was verified, nothing failed, and nothing is undecided."""
+        verdicts = {result.verdict for result in self.results}
+        verified = bool(verdicts & {Verdict.CORRECT, Verdict.FRAGILE})
+        return verified and not self.failed and Verdict.UNDECIDED not in verdicts
+
+    def _fails(self, result: CheckResult) -> bool:
+        return (
+            result.verdict is Verdict.WRONG
+            or (result.verdict is Verdict.FRAGILE and self.fragile == "fail")
+            or (result.verdict is Verdict.LIMIT and self.strict)
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -164,18 +203,25 @@ class Report:
         return max((r.margin for r in self.results if r.margin is not None), default=None)
 
     def raise_if_wrong(self) -> Report:
-        """Return the report itself if nothing is wrong.
+        """Return the report itself if nothing failed.
 
         Raises:
-            WrongGradientError: If any result is wrong; the message is the report's text.
+            WrongGradientError: If any result is wrong, or fragile or a limit where that counts as a failure; the
+                message is the report's text.
         """
-        if self.verdict is Verdict.WRONG:
+        if self.failed:
             raise WrongGradientError(str(self))
         return self
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data that JSON can hold."""
-        summary = {"verdict": self.verdict.value, "counts": self.counts, "worst_margin": self.worst_margin}
+        summary = {
+            "verdict": self.verdict.value,
+            "passed": self.passed,
+            "failed": self.failed,
+            "counts": self.counts,
+            "worst_margin": self.worst_margin,
+        }
         results = [result.to_dict() for result in self.results]
         return {key: _plain(value) for key, value in {**vars(self), **summary, "results": results}.items()}
 
@@ -201,7 +247,7 @@ def _plain(value: Any) -> Any:
 
 
 def report_text(report: Report) -> str:
-    """The verdict, then what is wrong, undecided and not applicable, then how to reproduce it."""
+    """The verdict, then what is wrong, fragile, undecided, a limit and not applicable, then how to reproduce it."""
     counts = report.counts
     summary = ", ".join(
         f"{counts[verdict.value]} {verdict}"
@@ -214,13 +260,15 @@ def report_text(report: Report) -> str:
         f"  {summary} in {report.seconds:.2g} s{margin}",
     ]
     by_verdict = {verdict: [r for r in report.results if r.verdict is verdict] for verdict in Verdict}
-    for verdict in (Verdict.WRONG, Verdict.UNDECIDED):
+    for verdict in (Verdict.WRONG, Verdict.FRAGILE, Verdict.UNDECIDED):
         lines += _grouped(by_verdict[verdict])
-    lines += [f"  not applicable: {result.label}: {result.reason}" for result in by_verdict[Verdict.NOT_APPLICABLE]]
+    for verdict in (Verdict.LIMIT, Verdict.NOT_APPLICABLE):
+        lines += [f"  {verdict}: {result.label}: {result.reason}" for result in by_verdict[verdict]]
     lines += [f"  note: {note}" for note in report.notes]
     environment = ", ".join(f"{key} {value}" for key, value in report.environment.items())
     lines.append(f"  seed {report.seed}, level {report.level}; {environment}")
-    snippet = next((result.snippet for result in by_verdict[Verdict.WRONG] if result.snippet), None)
+    shown = (*by_verdict[Verdict.WRONG], *by_verdict[Verdict.FRAGILE])
+    snippet = next((result.snippet for result in shown if result.snippet), None)
     if snippet is not None:
         lines += ["  to reproduce:", *(f"    {line}".rstrip() for line in snippet.splitlines())]
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from nn_from_scratch.verify.deadlines import LimitedThread, threads_for
 from nn_from_scratch.verify.derivative.complexstep import COMPLEX_STEP, check_complex_step
 from nn_from_scratch.verify.derivative.gradients import GRADIENT, check_gradient
 from nn_from_scratch.verify.protocol import Subject, SubjectOptions
-from nn_from_scratch.verify.results import CheckResult, Report, Verdict
+from nn_from_scratch.verify.results import CheckResult, Fragile, Report, Verdict
 from nn_from_scratch.verify.snippets import Call, snippet
 from nn_from_scratch.verify.subjects import as_subject
 
@@ -50,6 +50,8 @@ def check(
     seed: int = 0,
     time_limit: float | None = constants.TIME_LIMIT,
     factor: float = constants.FACTOR,
+    fragile: Fragile = "fail",
+    strict: bool = False,
     **options: Any,
 ) -> Report:
     """Check a hand-written backward against its own forward, and against what a backward must keep.
@@ -64,12 +66,15 @@ def check(
         seed: Determines every draw.
         time_limit: Seconds that a single check may take; None for no limit.
         factor: A difference is wrong above this many error estimates.
+        fragile: Whether a gradient that is right at the given inputs and silently wrong elsewhere, at an input shown to
+            be valid, is a failure ("fail") or is only reported ("report").
+        strict: Whether a limit, such as an empty batch at which the backward raises, is a failure too.
         options: What else is to be said of the subject: `keywords=`, `parameters=`, `mapping=`, `names=`,
             `differentiable=`, `cache=`, `form=`, `name=` (see `protocol.SubjectOptions`); and options of single checks,
             such as `reference=`, `resolution=` or `entry_seconds=`.
 
     Returns:
-        The report; its `passed` is True only if something was checked and everything that was is correct.
+        The report; its `passed` is True only if something was verified, nothing failed and nothing is undecided.
 
     Raises:
         ArgumentError: If an argument has a value that makes no sense.
@@ -79,6 +84,8 @@ def check(
     selected = _selected(checks)
     if level not in get_args(Level):
         raise ArgumentError(f"level={level!r} should be one of {', '.join(get_args(Level))}.")
+    if fragile not in get_args(Fragile):
+        raise ArgumentError(f"fragile={fragile!r} should be one of {', '.join(get_args(Fragile))}.")
     if time_limit is not None and not time_limit > 0:
         raise ArgumentError(f"time_limit={time_limit!r} should be a positive number of seconds, or None.")
     if not factor > 0:
@@ -96,7 +103,7 @@ def check(
         for name, function in selected.items():
             results += _results_of(name, partial(function, ready), context, thread, time_limit)
         for place, result in enumerate(results):
-            if result.verdict is Verdict.WRONG and result.snippet is None:
+            if result.verdict in (Verdict.WRONG, Verdict.FRAGILE) and result.snippet is None:
                 results[place] = result.with_fields(snippet=snippet(call, result, context))
         conventions = [f"{r.label}: {r.reason}" for r in results if r.verdict is Verdict.CORRECT and r.reason]
         return Report(
@@ -108,6 +115,8 @@ def check(
             level=level,
             seconds=time.monotonic() - began,
             notes=(*ready.notes, *_left_out(ready, given), *conventions),
+            fragile=fragile,
+            strict=strict,
         )
 
 

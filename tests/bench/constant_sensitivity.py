@@ -74,11 +74,11 @@ def varied(value: Any, factor: float) -> Any:
 
 def outcomes(sample: Sample) -> dict[str, str]:
     """Verify the sample: the verdict on each right function, and what becomes of each fault."""
-    from nn_from_scratch.verify import CheckContext, Verdict, as_subject, check
+    from nn_from_scratch.verify import CheckContext, as_subject, check
     from nn_from_scratch.verify.derivative.gradients import check_gradient
     from tests.bench.verifier_faults import outcome_of
     from tests.bench.verifier_figures import FAULTS, OPERATIONS, detects, schedule, with_fault
-    from tests.gradcheck.test_rejects import PLANTED, inputs, verdicts
+    from tests.gradcheck.test_rejects import PLANTED, inputs, is_found, verdicts
     from tests.right_functions import CASES, draw_inputs
     from tests.unit.verify.planted import CATALOGUE
 
@@ -97,7 +97,7 @@ def outcomes(sample: Sample) -> dict[str, str]:
     for planted in CATALOGUE[:: max(1, len(CATALOGUE) // max(1, sample.faults))]:
         found[f"fault {planted}"] = outcome_of(planted, sample.seed)
     for blind in PLANTED[:: max(1, len(PLANTED) // max(1, sample.faults))]:
-        seen = any(r.verdict is Verdict.WRONG for r in verdicts(blind.check, blind.make(), inputs(blind)))
+        seen = is_found(verdicts(blind.check, blind.make(), inputs(blind)))
         found[f"fault {blind.name}"] = "right" if seen else "missed"
     return found
 

@@ -155,11 +155,18 @@ def inputs(planted: Planted) -> Tensor:
     return (draw(*planted.shape, seed=7) * planted.scale).requires_grad_()
 
 
+# Checks that look at other inputs than the given ones.
+ELSEWHERE = {"cotangent_layouts", "low_precision", "other_shapes", "special_values"}
 CHECKS = {"gradient": check_gradient, "complex_step": check_complex_step, **CONTRACTS}
 
 
 def verdicts(check: str, subject: Callable[..., Any], x: Tensor) -> list[CheckResult]:
     return CHECKS[check](as_subject(subject, x), CheckContext(seed=1))
+
+
+def is_found(results: list[CheckResult]) -> bool:
+    """Whether such results fail a test by default."""
+    return any(result.verdict in (Verdict.WRONG, Verdict.FRAGILE) for result in results)
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
@@ -170,9 +177,12 @@ def test_gradcheck_passes_it(planted: Planted) -> None:
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
 def test_it_is_found(planted: Planted) -> None:
     found = verdicts(planted.check, planted.make(), inputs(planted))
-    assert Verdict.WRONG in {result.verdict for result in found}, [str(result) for result in found]
+    assert is_found(found), [str(result) for result in found]
+    other = Verdict.WRONG if planted.check in ELSEWHERE else Verdict.FRAGILE
+    assert other not in {result.verdict for result in found}
 
 
+NOT_RIGHT = (Verdict.WRONG, Verdict.FRAGILE, Verdict.UNDECIDED)
 RIGHT: dict[str, Callable[[], Callable[..., Any]]] = {
     "square": lambda: function(torch.square, lambda g, x: 2 * x * g),
     "mean": lambda: function(lambda x: x.square().mean(), lambda g, x: g * 2 * x / x.numel()),
@@ -186,4 +196,4 @@ RIGHT: dict[str, Callable[[], Callable[..., Any]]] = {
 @pytest.mark.parametrize("name", RIGHT)
 def test_the_right_one_is_not_reported_as_wrong(name: str, check: str) -> None:
     found = verdicts(check, RIGHT[name](), draw(4, 5, seed=7).requires_grad_())
-    assert [str(result) for result in found if result.verdict in (Verdict.WRONG, Verdict.UNDECIDED)] == []
+    assert [str(result) for result in found if result.verdict in NOT_RIGHT] == []

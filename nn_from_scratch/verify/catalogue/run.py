@@ -82,5 +82,7 @@ def run_trial(trial: Trial, *, seed: int = 0, checks: Collection[str] | None = N
         environment=where,
         seed=seed,
         level=options.get("level", "quick"),
+        fragile=options.get("fragile", "fail"),
+        strict=options.get("strict", False),
         seconds=time.monotonic() - began,
     )

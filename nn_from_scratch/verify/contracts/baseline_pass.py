@@ -45,6 +45,20 @@ class BaselinePass(Pass):
         """The same for an output."""
         return self.factor * (self.noise.get(f"output {name}", 0.0) + rounding(self.outputs.get(name)))
 
+    def has_outputs(self, outputs: Mapping[str, Tensor], *, times: float = 1.0) -> bool:
+        """Whether outputs that were computed in another way are these, up to so many allowances."""
+        if outputs.keys() != self.outputs.keys():
+            return False
+        for name, y in self.outputs.items():
+            found = outputs[name]
+            if found.shape != y.shape:
+                return False
+            found = found.detach().to(y.device)
+            apart = (found.double() - y.double()).masked_fill(found.isnan() & y.isnan(), 0)
+            if not largest_entry(apart.nan_to_num(nan=math.inf)) <= times * self.output_allowed(name):
+                return False
+        return True
+
 
 def largest_entry(tensor: Tensor) -> float:
     """The largest magnitude in a tensor; 0 for an empty one."""

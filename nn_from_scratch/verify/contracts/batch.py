@@ -15,7 +15,7 @@ from nn_from_scratch.verify.protocol import Gradients, Values
 from nn_from_scratch.verify.results import CheckResult
 
 
-@contract(order=180)
+@contract(order=180, elsewhere=True)
 def batch_consistency(collector: ComparisonCollector) -> list[CheckResult]:
     """Per-sample gradients add up to the batch's, the order of samples is immaterial, and N = 0 and N = 1 work.
 
@@ -160,15 +160,15 @@ def _empty(collector: ComparisonCollector, batched: set[str]) -> None:
     try:
         found = collector.vjp(_rows(base.cotangents, none), values)
     except SubjectError as error:
-        collector.wrong(f"at N = 0, which the forward accepts, {error}")
+        collector.limit(f"at N = 0, which the forward accepts, {error}")
         return
     for name, gradient in found.items():
         if gradient is None:
             continue
         if gradient.shape != values[name].shape:
             shapes = f"{tuple(gradient.shape)} instead of {tuple(values[name].shape)}"
-            collector.wrong(f"at N = 0 the gradient has shape {shapes}", name)
+            collector.limit(f"at N = 0 the gradient of {name} has shape {shapes}")
         elif bool((gradient != 0).any()):
-            collector.wrong("at N = 0 the gradient is not zero", name)
+            collector.limit(f"at N = 0 the gradient of {name} is not zero")
         else:
             collector.agreed()

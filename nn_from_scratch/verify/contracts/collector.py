@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +44,9 @@ class ComparisonCollector:
 
     Attributes:
         context: Seed, level, factor, options and deadline.
-        results: What is wrong, by tensor.
+        elsewhere: Whether it looks at other inputs than the given ones: a difference there is fragile and not wrong.
+        results: What is wrong or fragile, by tensor.
+        limits: What the subject does not take.
         margin: The largest |difference| / allowed of all comparisons.
         compared: How many comparisons were made.
         details: Passed on to the results.
@@ -52,7 +55,9 @@ class ComparisonCollector:
     check: str
     subject: Subject
     context: CheckContext
+    elsewhere: bool = False
     results: dict[str | None, CheckResult] = field(default_factory=dict)
+    limits: list[str] = field(default_factory=list)
     margin: float = 0.0
     compared: int = 0
     details: dict[str, object] = field(default_factory=dict)
@@ -72,7 +77,12 @@ class ComparisonCollector:
         """The baseline. The check ends, and says why, where nothing can be compared with it."""
         if not self.differentiable:
             raise _Concluded(self.undecided("no input and no parameter is a real floating-point tensor"))
-        base = baseline_pass(self.subject, self.context)
+        try:
+            base = baseline_pass(self.subject, self.context)
+        except SubjectError as error:
+            if not self.elsewhere:
+                raise
+            raise _Concluded(self.undecided(f"there is nothing to compare with: {error}")) from error
         if not base.cotangents:
             raise _Concluded(self.undecided("no output is a real floating-point tensor"))
         if not is_finite(base.outputs):
@@ -133,27 +143,37 @@ class ComparisonCollector:
         self.compared += 1
         if found.shape != expected.shape:
             reason = f"{when}: its shape is {tuple(found.shape)} instead of {tuple(expected.shape)}"
-            self.results.setdefault(name, CheckResult.wrong(self.check, name, reason=reason))
+            self.results.setdefault(name, self._found(name, reason))
             return
         comparison = compare(found, expected, allowed)
         self.margin = max(self.margin, comparison.margin)
         before = self.results.get(name)
         if comparison.mismatch is not None and (before is None or (before.margin or 0.0) < comparison.margin):
-            self.results[name] = CheckResult.wrong(
-                self.check, name, reason=when, mismatch=comparison.mismatch, margin=comparison.margin
-            )
+            self.results[name] = self._found(name, when, mismatch=comparison.mismatch, margin=comparison.margin)
 
     def wrong(self, reason: str, tensor: str | None = None) -> None:
-        """Something is wrong that no numbers show."""
+        """Something is wrong, or fragile in a check that looks elsewhere, that no numbers show."""
         self.compared += 1
-        self.results.setdefault(tensor, CheckResult.wrong(self.check, tensor, reason=reason))
+        self.results.setdefault(tensor, self._found(tensor, reason))
+
+    def limit(self, reason: str) -> None:
+        """The subject does not take something that was not given, or no computation could."""
+        if reason not in self.limits:
+            self.limits.append(reason)
+
+    def _found(self, tensor: str | None, reason: str, **numbers: Any) -> CheckResult:
+        if self.elsewhere:
+            return CheckResult.fragile(self.check, reason, tensor, **numbers)
+        return CheckResult.wrong(self.check, tensor, reason=reason, **numbers)
 
     def agreed(self) -> None:
         """A property without numbers holds."""
         self.compared += 1
 
     def undecided(self, reason: str) -> list[CheckResult]:
-        """The results of a check that cannot decide."""
+        """The results of a check that cannot decide; one that looks elsewhere does not apply then."""
+        if self.elsewhere:
+            return self.not_applicable(reason)
         return [CheckResult.undecided(self.check, reason, details=self.details)]
 
     def not_applicable(self, reason: str) -> list[CheckResult]:
@@ -167,20 +187,23 @@ class ComparisonCollector:
             nothing: why nothing was compared, if nothing was; the check is undecided then.
             reason: what to say beside a correct verdict.
         """
-        if self.results:
-            return [r.with_fields(details={**r.details, **self.details}) for r in self.results.values()]
-        if self.compared == 0:
-            return self.undecided(nothing)
-        return [CheckResult.correct(self.check, margin=self.margin, reason=reason, details=self.details)]
+        found = [r.with_fields(details={**r.details, **self.details}) for r in self.results.values()]
+        if not found and self.compared:
+            found = [CheckResult.correct(self.check, margin=self.margin, reason=reason, details=self.details)]
+        found += [CheckResult.limit(self.check, limit, details=self.details) for limit in self.limits]
+        return found or self.undecided(nothing)
 
 
-def contract(*, order: float) -> Callable[[Callable[[ComparisonCollector], list[CheckResult]]], ContractCheck]:
+def contract(
+    *, order: float, elsewhere: bool = False
+) -> Callable[[Callable[[ComparisonCollector], list[CheckResult]]], ContractCheck]:
     """Register a function as the contract check of its name.
 
-    What the subject raises in it is wrong.
+    What the subject raises in it is wrong; elsewhere than at the given inputs it is a limit.
 
     Args:
         order: its place among the checks; they run in ascending order.
+        elsewhere: whether it looks at other inputs than the given ones.
 
     Raises:
         ArgumentError: there is a check of that name already.
@@ -191,11 +214,13 @@ def contract(*, order: float) -> Callable[[Callable[[ComparisonCollector], list[
 
         def guarded(subject: Subject, context: CheckContext) -> list[CheckResult]:
             try:
-                return check(ComparisonCollector(name, subject, context))
+                return check(ComparisonCollector(name, subject, context, elsewhere))
             except _Concluded as concluded:
                 results: list[CheckResult] = concluded.args[0]
                 return results
             except SubjectError as error:
+                if elsewhere:
+                    return [CheckResult.limit(name, str(error))]
                 return [CheckResult.wrong(name, reason=str(error))]
 
         guarded.__doc__ = check.__doc__

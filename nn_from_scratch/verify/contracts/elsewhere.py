@@ -29,7 +29,7 @@ class Elsewhere:
     Attributes:
         collector: the check that looks there.
         decided: where a gradient was found right.
-        undecided: where none was, and why.
+        undecided: where that could not be decided, and why.
         skipped: where the subject is not defined.
     """
 
@@ -41,7 +41,7 @@ class Elsewhere:
     def look(self, values: Values, where: str, *, plainly: bool = False) -> None:
         """Check all gradients at other values.
 
-        A backward that raises there has refused the values, which is loud and so not wrong; it is reported.
+        A backward that raises there has refused the values, which is loud, and so a limit.
 
         Args:
             where: completes the sentence "the gradient is wrong ...".
@@ -58,21 +58,36 @@ class Elsewhere:
             if plainly and _plainly_right(moved, context):
                 self.decided.append(where)
                 return
-            moved.run({}).backward({n: torch.ones_like(y) for n, y in outputs.items() if y.is_floating_point()})
+            _backward_of_ones(moved, outputs)
             results = check_gradient(moved, context)
         except SubjectError as error:
-            self.skipped[where] = str(error)
+            self._refused(moved, where, error)
             return
         for result in results:
             if result.verdict is Verdict.WRONG:
                 reason = f"the gradient is wrong {where}" + (f": {result.reason}" if result.reason else "")
-                named = result.with_fields(check=collector.check, reason=reason, snippet=None)
+                found = {"check": collector.check, "verdict": Verdict.FRAGILE, "reason": reason, "snippet": None}
+                named = result.with_fields(**found)
                 collector.results.setdefault(result.tensor, named)
             elif result.verdict is Verdict.CORRECT:
                 self.decided.append(where)
                 collector.margin = max(collector.margin, result.margin or 0.0)
             elif result.verdict is Verdict.UNDECIDED:
                 self.undecided[f"{where}, {result.tensor}"] = result.reason or ""
+
+    def _refused(self, moved: Subject, where: str, error: SubjectError) -> None:
+        """Something raised: a forward that does has no value there, a backward that does after it is limited."""
+        try:
+            outputs = moved.forward({})
+        except SubjectError:
+            self.skipped[where] = str(error)
+            return
+        try:
+            _backward_of_ones(moved, outputs)
+        except SubjectError as refusal:
+            self.collector.limit(f"{where}: {refusal}")
+        else:
+            self.skipped[where] = str(error)
 
     def close(self, nothing: str) -> list[CheckResult]:
         """The results; `nothing` is the reason if the subject is defined nowhere."""
@@ -82,9 +97,11 @@ class Elsewhere:
         collector.compared = len(self.decided)
         if self.undecided:
             nothing = "; ".join(f"{where}: {why}" for where, why in self.undecided.items())
-        elif not collector.results and not self.decided:
-            return collector.not_applicable(nothing)
         return collector.close(nothing)
+
+
+def _backward_of_ones(moved: Subject, outputs: Mapping[str, Tensor]) -> None:
+    moved.run({}).backward({name: torch.ones_like(y) for name, y in outputs.items() if y.is_floating_point()})
 
 
 def _plainly_right(moved: Subject, context: CheckContext) -> bool:

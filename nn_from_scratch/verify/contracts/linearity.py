@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.contracts import constants
 from nn_from_scratch.verify.contracts.baseline_pass import largest_entry
 from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract
@@ -55,19 +56,18 @@ def missing_cotangent(collector: ComparisonCollector) -> list[CheckResult]:
     return collector.close("no output was left out")
 
 
-@contract(order=210)
+@contract(order=210, elsewhere=True)
 def hidden_infinities(collector: ComparisonCollector) -> list[CheckResult]:
     """A NaN or an infinity in the cotangent reaches every gradient entry that depends on it.
 
-    A backward that clips, zeroes or replaces them hides a training run that diverges.
+    A backward that clips, zeroes or replaces them hides a training run that diverges. It may, as it may refuse them:
+    that is a limit.
     """
     for output, cotangent in collector.base.cotangents.items():
         draw = collector.context.generator("hidden_infinities", output)
         for index in torch.randperm(cotangent.numel(), generator=draw)[: constants.PROBED_ENTRIES].tolist():
             _probe(collector, output, index)
-    if collector.compared == 0:
-        return collector.not_applicable("no gradient depends on the outputs that were tried")
-    return collector.close("no output was tried")
+    return collector.close("no gradient depends on the outputs that were tried")
 
 
 def _probe(collector: ComparisonCollector, output: str, index: int) -> None:
@@ -79,7 +79,11 @@ def _probe(collector: ComparisonCollector, output: str, index: int) -> None:
 
     row = vjp({name: torch.zeros_like(c) for name, c in base.cotangents.items()}, 1.0)
     for bad in (float("nan"), float("inf")):
-        found = vjp({name: c.clone() for name, c in base.cotangents.items()}, bad)
+        try:
+            found = vjp({name: c.clone() for name, c in base.cotangents.items()}, bad)
+        except SubjectError as error:
+            collector.limit(f"with {bad} in one entry of the cotangent of {output}: {error}")
+            continue
         for name, dependence in row.items():
             gradient = found[name]
             if dependence is None or gradient is None or gradient.shape != dependence.shape:
@@ -89,6 +93,7 @@ def _probe(collector: ComparisonCollector, output: str, index: int) -> None:
             hidden, total = int((depends & torch.isfinite(gradient)).sum()), int(depends.sum())
             if hidden:
                 entries = f"{hidden} of the {total} entries that depend on it"
-                collector.wrong(f"{bad} in one entry of the cotangent of {output} is hidden in {entries}", name)
+                of = f"the gradient of {name}"
+                collector.limit(f"{bad} in one entry of the cotangent of {output} is hidden in {entries} in {of}")
             elif total:
                 collector.agreed()

@@ -16,7 +16,7 @@ from nn_from_scratch.verify.protocol import Operand, starting_values
 from nn_from_scratch.verify.results import CheckResult
 
 
-@contract(order=190)
+@contract(order=190, elsewhere=True)
 def other_shapes(collector: ComparisonCollector) -> list[CheckResult]:
     """The gradient is right for one sample, for more samples, and for tensors of one dimension more.
 
@@ -48,7 +48,7 @@ def other_shapes(collector: ComparisonCollector) -> list[CheckResult]:
     return elsewhere.close("the forward accepts no other shape that was tried")
 
 
-@contract(order=200)
+@contract(order=200, elsewhere=True)
 def special_values(collector: ComparisonCollector) -> list[CheckResult]:
     """The gradient is right with zeros, ties, entries at common thresholds, and entries that saturate.
 

@@ -36,6 +36,12 @@ class Flipped(Square):
         (x,) = ctx.saved_tensors
         return -2 * x * g
 
+class Striding(Square):
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 2 * x * g.as_strided(x.shape, (x.shape[1], 1))
+
 def crashing(x):
     os.kill(os.getpid(), 9)
 
@@ -72,7 +78,7 @@ def test_the_example_of_the_documentation_finds_its_fault(
     assert text.splitlines()[-1] == "8 cases: 7 correct, 1 wrong"
     assert "\nwrong: Mean/wide: gradient of x: wrong; 64 of 64 entries differ" in text
     report = read_results(Path("report.json"))["results"]
-    assert report["counts"] == {"correct": 7, "undecided": 0, "error": 0, "wrong": 1}
+    assert report["counts"] == {"correct": 7, "undecided": 0, "error": 0, "limit": 0, "fragile": 0, "wrong": 1}
     assert [case["case"] for case in report["cases"]][-1] == "convolution/strided/float64"
     environments = {case["case"]: case["report"]["environment"]["dtype"] for case in report["cases"]}
     assert environments["Swish/float32/seed1"] == environments["Swish/float32/seed0"] == "float32"
@@ -120,6 +126,20 @@ def test_a_killed_campaign_over_workers_goes_on_with_what_is_missing(here: Path)
     assert report["cases"][3]["message"] == "the limit of time of this case was reached"
     hanging = report["cases"][3]["text"]
     assert "in hanging" in hanging and len(hanging.splitlines()) < 5
+
+
+@pytest.mark.parametrize(("fragile", "status"), [("fail", 1), ("report", 0)])
+def test_a_campaign_says_whether_what_is_fragile_fails(
+    here: Path, capsys: pytest.CaptureFixture[str], fragile: str, status: int
+) -> None:
+    checks = subject("Square") + subject("Striding").replace('"gradient"', '"gradient", "cotangent_layouts"')
+    (here / "campaign.toml").write_text(f'[defaults]\nfragile = "{fragile}"\n{checks}', encoding="utf-8")
+    assert main(["verify", "--campaign", "campaign.toml", "--jobs", "0", "--markdown", "report.md"]) == status
+    text = capsys.readouterr().out
+    assert text.splitlines()[-1] == "2 cases: 1 correct, 1 fragile"
+    page = (here / "report.md").read_text(encoding="utf-8")
+    assert ("failed" if status else "passed") in page.splitlines()[2]
+    assert "with a strided (every second entry) cotangent" in page
 
 
 @pytest.mark.parametrize(("name", "status"), [("Square", 0), ("nothing", 2), ("Flipped", 1)])

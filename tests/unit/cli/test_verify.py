@@ -62,6 +62,18 @@ class Affine:
 def pick(x, index):
     return x[index]
 
+class Striding(Right):
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 2 * x * g.as_strided(x.shape, (x.shape[1], 1))
+
+class Viewing(Right):
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 2 * x * g.view(-1).view(x.shape)
+
 class Refusing:
     def __init__(self):
         raise ValueError("not today")
@@ -92,6 +104,23 @@ def test_the_verdict_is_the_exit_status(
     file: str, capsys: pytest.CaptureFixture[str], name: str, options: list[str], status: int, said: str
 ) -> None:
     assert main(["verify", f"{file}:{name}", *options, "--checks", "gradient"]) == status
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "status", "said"),
+    [
+        ("Striding", [], 1, "Striding (autograd): FRAGILE"),
+        ("Striding", ["--fragile=report"], 0, "Striding (autograd): FRAGILE"),
+        ("Viewing", [], 0, "Viewing (autograd): CORRECT"),
+        ("Viewing", ["--strict"], 1, "Viewing (autograd): LIMIT"),
+    ],
+)
+def test_what_is_fragile_and_what_is_a_limit_count_as_asked(
+    file: str, capsys: pytest.CaptureFixture[str], name: str, options: list[str], status: int, said: str
+) -> None:
+    command = ["verify", f"{file}:{name}", "--input", "4,3", "--checks", "gradient,cotangent_layouts"]
+    assert main([*command, *options]) == status
     assert said in capsys.readouterr().out
 
 

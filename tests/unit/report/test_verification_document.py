@@ -16,10 +16,11 @@ def result(verdict: str, **changes: Any) -> dict[str, Any]:
 
 def entry(name: str, *results: dict[str, Any], **changes: Any) -> dict[str, Any]:
     verdicts = [found["verdict"] for found in results]
-    verdict = next(v for v in ("wrong", "undecided", "correct") if v in verdicts)
-    counts = {v: verdicts.count(v) for v in ("correct", "wrong", "undecided", "not_applicable")}
+    verdict = next(v for v in ("wrong", "fragile", "undecided", "correct") if v in verdicts)
+    counts = {v: verdicts.count(v) for v in ("correct", "wrong", "fragile", "undecided", "limit", "not_applicable")}
     return {
         **{"subject": name, "verdict": verdict, "counts": counts, "worst_margin": None, "seed": 3, "level": "quick"},
+        **{"passed": verdict == "correct", "failed": verdict in ("wrong", "fragile")},
         **{"seconds": 0.5, "results": list(results), **changes},
     }
 
@@ -48,6 +49,17 @@ def test_findings_are_sentences_with_their_numbers() -> None:
     noisy = "Noisy: gradient is undecided. The forward is noisy."
     assert text.index(wrong) < text.index(noisy)
     assert "Right: " not in text
+
+
+def test_a_fragile_subject_fails_the_page_unless_it_is_only_reported() -> None:
+    finding = result("fragile", check="input_layouts", reason="the gradient differs for a strided x")
+    remark = result("limit", check="batch_consistency", tensor=None, reason="at N = 0 it raises")
+    text = markdown(entry("Fragile", finding, remark))
+    assert "failed**: The backward pass of Fragile is right at the given inputs and silently wrong elsewhere." in text
+    assert "Fragile: input_layouts of x is fragile. The gradient differs for a strided x." in text
+    assert "is limit" not in text and "at N = 0 it raises" in text, "a remark stands in the table of checks alone"
+    reported = markdown(entry("Fragile", finding, passed=True, failed=False))
+    assert "passed**: The backward pass of Fragile is right" in reported
 
 
 def test_no_more_than_a_hundred_findings_are_told_at_length() -> None:

@@ -108,7 +108,10 @@ def test_outcomes_and_summary_are_the_same_however_pytest_runs(project: pytest.P
     data = json.loads(Path("report.json").read_text(encoding="utf-8"))
     assert (data["schema"], data["version"], data["kind"]) == ("nn_from_scratch/results", 1, "verification")
     data = data["results"]
-    assert (data["verdict"], data["counts"]) == ("wrong", {"correct": 3, "wrong": 1, "undecided": 1})
+    assert (data["verdict"], data["counts"]) == (
+        "wrong",
+        {"correct": 3, "wrong": 1, "fragile": 0, "undecided": 1, "limit": 0},
+    )
     verdicts = {entry["test"].split("::")[1]: entry["verdict"] for entry in data["verifications"]}
     assert verdicts == {
         "test_right": "correct",
@@ -144,6 +147,53 @@ def test_the_command_line_chooses_seed_level_and_checks(project: pytest.Pytester
     )
     options = ["--nnfs-seed=7", "--nnfs-level=full", "--nnfs-checks=gradient,determinism"]
     project.runpytest_subprocess("test_options.py", *options).assert_outcomes(passed=1)
+
+
+FRAGILE = """
+import torch
+
+class Striding(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 2 * x * g.as_strided(x.shape, (x.shape[1], 1))
+
+class Viewing(Striding):
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 2 * x * g.view(-1).view(x.shape)
+
+def test_striding(gradcheck):
+    gradcheck(Striding.apply, (4, 3), checks="gradient,cotangent_layouts")
+
+def test_viewing(gradcheck):
+    gradcheck(Viewing.apply, (4, 3), checks="gradient,cotangent_layouts")
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "failed"),
+    [
+        ((), {"test_striding"}),
+        (("--nnfs-fragile=report",), set()),
+        (("--nnfs-strict",), {"test_striding", "test_viewing"}),
+    ],
+    ids=["default", "report", "strict"],
+)
+def test_what_fails_beside_what_is_wrong_can_be_chosen(
+    pytester: pytest.Pytester, options: tuple[str, ...], failed: set[str]
+) -> None:
+    pytester.makepyfile(test_fragile=FRAGILE)
+    result = pytester.runpytest_subprocess(*options)
+    result.assert_outcomes(passed=2 - len(failed), failed=len(failed))
+    result.stdout.fnmatch_lines(["*verified backward passes*", "*, 1 fragile, *"])
+    result.stdout.fnmatch_lines(["fragile: *test_striding: cotangent_layouts of x: *with a strided*cotangent*"])
 
 
 def test_an_unknown_check_is_a_failure_that_names_the_known_ones(project: pytest.Pytester) -> None:

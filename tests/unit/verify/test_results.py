@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from nn_from_scratch.verify.comparison import Mismatch
 from nn_from_scratch.verify.results import CheckResult, Report, Verdict
 
 
-def report(*results: CheckResult) -> Report:
+def report(*results: CheckResult, **grades: Any) -> Report:
     return Report(
         subject="Layer",
         form="autograd",
@@ -19,11 +20,14 @@ def report(*results: CheckResult) -> Report:
         level="quick",
         seconds=0.5,
         notes=("gradients overwrite",),
+        **grades,
     )
 
 
 CORRECT = CheckResult.correct("gradient", "x", margin=0.25)
 UNDECIDED = CheckResult.undecided("gradient", "noise", "w")
+FRAGILE = CheckResult.fragile("input_layouts", "the gradient differs for a strided x", "x", snippet="check(x)\n")
+LIMIT = CheckResult.limit("batch_consistency", "at N = 0 the backward raises")
 SKIPPED = CheckResult.not_applicable("copies", "it has no state")
 WRONG = CheckResult.wrong(
     "gradient",
@@ -35,8 +39,10 @@ WRONG = CheckResult.wrong(
 )
 
 
-@pytest.mark.parametrize("make", [CheckResult.undecided, CheckResult.not_applicable])
-def test_undecided_and_not_applicable_need_a_reason(make: Callable[..., CheckResult]) -> None:
+@pytest.mark.parametrize(
+    "make", [CheckResult.undecided, CheckResult.not_applicable, CheckResult.fragile, CheckResult.limit]
+)
+def test_what_is_neither_correct_nor_wrong_needs_a_reason(make: Callable[..., CheckResult]) -> None:
     with pytest.raises(ArgumentError, match=r"reason='' of the check 'gradient' should say why"):
         make("gradient", "")
 
@@ -48,6 +54,10 @@ def test_undecided_and_not_applicable_need_a_reason(make: Callable[..., CheckRes
         ((CORRECT, SKIPPED), Verdict.CORRECT),
         ((CORRECT, UNDECIDED), Verdict.UNDECIDED),
         ((CORRECT, UNDECIDED, WRONG), Verdict.WRONG),
+        ((CORRECT, UNDECIDED, FRAGILE), Verdict.FRAGILE),
+        ((CORRECT, FRAGILE, WRONG), Verdict.WRONG),
+        ((CORRECT, LIMIT), Verdict.CORRECT),
+        ((LIMIT,), Verdict.UNDECIDED),
         ((SKIPPED,), Verdict.UNDECIDED),
         ((), Verdict.UNDECIDED),
     ],
@@ -58,6 +68,29 @@ def test_the_worst_result_decides(results: tuple[CheckResult, ...], verdict: Ver
     assert found.passed is (verdict is Verdict.CORRECT)
 
 
+def test_what_is_fragile_fails_unless_it_is_only_to_be_reported() -> None:
+    found = report(CORRECT, FRAGILE)
+    assert (found.failed, found.passed) == (True, False)
+    with pytest.raises(WrongGradientError, match="FRAGILE: input_layouts of x"):
+        found.raise_if_wrong()
+    reported = report(CORRECT, FRAGILE, fragile="report")
+    assert reported.raise_if_wrong().verdict is Verdict.FRAGILE
+    assert (reported.failed, reported.passed) == (False, True)
+    beside = report(CORRECT, FRAGILE, UNDECIDED, fragile="report")
+    assert (beside.failed, beside.passed) == (False, False), "undecided is no pass, whatever is reported beside it"
+    wrong = report(CORRECT, FRAGILE, WRONG, fragile="report")
+    assert (wrong.failed, wrong.passed) == (True, False)
+
+
+def test_a_limit_fails_only_where_limits_count() -> None:
+    assert report(CORRECT, LIMIT).passed
+    strict = report(CORRECT, LIMIT, strict=True)
+    assert (strict.verdict, strict.failed, strict.passed) == (Verdict.LIMIT, True, False)
+    with pytest.raises(WrongGradientError, match="limit: batch_consistency: at N = 0"):
+        strict.raise_if_wrong()
+    assert report(CORRECT, strict=True).passed
+
+
 def test_only_wrong_raises() -> None:
     assert report(UNDECIDED).raise_if_wrong().verdict is Verdict.UNDECIDED
     with pytest.raises(WrongGradientError, match="the wrong sign"):
@@ -65,10 +98,13 @@ def test_only_wrong_raises() -> None:
 
 
 def test_the_text_says_everything_that_matters() -> None:
-    text = str(report(CORRECT, UNDECIDED, SKIPPED, WRONG))
+    text = str(report(CORRECT, FRAGILE, UNDECIDED, LIMIT, SKIPPED, WRONG))
     for part in (
         "Layer (autograd): WRONG",
-        "1 correct, 1 wrong, 1 undecided, 1 not applicable",
+        "1 correct, 1 wrong, 1 fragile, 1 undecided, 1 limit, 1 not applicable",
+        "FRAGILE: input_layouts of x",
+        "the gradient differs for a strided x",
+        "limit: batch_consistency: at N = 0 the backward raises",
         "WRONG: gradient of b",
         "worst at [1]: analytic inf, numeric 1, allowed ±1e-09",
         "diagnosis: The gradient of b has the wrong sign.",
@@ -87,7 +123,9 @@ def test_json_holds_the_whole_report_and_is_strict() -> None:
 
     data = json.loads(report(CORRECT, UNDECIDED, SKIPPED, WRONG).to_json(), parse_constant=refuse)
     assert data["verdict"] == "wrong"
-    assert data["counts"] == {"correct": 1, "wrong": 1, "undecided": 1, "not_applicable": 1}
+    counts = {"correct": 1, "wrong": 1, "fragile": 0, "undecided": 1, "limit": 0, "not_applicable": 1}
+    assert data["counts"] == counts
+    assert (data["passed"], data["failed"], data["fragile"], data["strict"]) == (False, True, "fail", False)
     assert data["results"][3]["mismatch"]["analytic"] == "inf"
     assert data["results"][3]["mismatch"]["share"] == 0.5
     assert data["worst_margin"] == "inf"

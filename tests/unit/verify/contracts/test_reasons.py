@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import CONTRACTS
+from nn_from_scratch.verify.contracts.constants import LOW_DTYPES
 from nn_from_scratch.verify.results import CheckResult, Verdict
 from nn_from_scratch.verify.subjects import as_subject
 from tests.functions import draw, function
@@ -21,9 +22,18 @@ X = draw(4, 5)
 W = draw(3, 5, seed=1)
 
 
+def results(name: str, subject: Any, *inputs: Any, **options: Any) -> list[CheckResult]:
+    return CONTRACTS[name](as_subject(subject, *inputs), CheckContext(options=options))
+
+
 def run(name: str, subject: Any, *inputs: Any, **options: Any) -> CheckResult:
-    (result,) = CONTRACTS[name](as_subject(subject, *inputs), CheckContext(options=options))
+    """The result of a check but for its limits."""
+    (result,) = (found for found in results(name, subject, *inputs, **options) if found.verdict is not Verdict.LIMIT)
     return result
+
+
+def limits(name: str, subject: Any, *inputs: Any) -> list[str]:
+    return [found.reason or "" for found in results(name, subject, *inputs) if found.verdict is Verdict.LIMIT]
 
 
 @pytest.mark.parametrize(
@@ -78,15 +88,15 @@ def test_a_single_sample_is_extended() -> None:
     assert run("batch_consistency", F.linear, X[:1], W).verdict is Verdict.CORRECT
 
 
-def test_a_forward_that_refuses_a_layout_is_reported_and_not_wrong() -> None:
+def test_a_forward_that_refuses_a_layout_is_a_limit() -> None:
     def particular(x: Tensor) -> Tensor:
         if not x.is_contiguous():
             raise ValueError("contiguous tensors only")
         return x.sin()
 
-    result = run("input_layouts", particular, X)
-    assert result.verdict is Verdict.UNDECIDED
-    assert "contiguous tensors only" in (result.reason or "")
+    found = results("input_layouts", particular, X)
+    assert {result.verdict for result in found} == {Verdict.LIMIT}
+    assert len(found) == 3 and all("contiguous tensors only" in (result.reason or "") for result in found)
 
 
 def test_a_gradient_that_is_the_cotangent_is_said() -> None:
@@ -124,7 +134,6 @@ def in_float32_alone(x: Tensor) -> Tensor:
         (torch.sin, X * 1e-60, "no low dtype could be run (float32: input0 underflows; bfloat16: input0 underflows"),
         (in_float32_alone, X.float(), "there is no float64 to compare with: forward of in_float32_alone raised"),
         (lambda x: x.float().sin(), X, "the forward does not compute in float64 on float64 inputs"),
-        (in_float64_alone, X, "bfloat16: the forward does not run: forward of in_float64_alone raised ValueError"),
         (lambda x: (x - 10).log(), X, "float32: the float64 value or gradient is not finite"),
         (lambda x: x * 1e39, X, "float32: the value of y overflows"),
         (lambda x: x * 1e-60, X, "float32: the value of y underflows"),
@@ -134,7 +143,21 @@ def test_what_keeps_a_low_dtype_from_being_compared_is_said(
     subject: Callable[[Tensor], Tensor], x: Tensor, reason: str
 ) -> None:
     result = run("low_precision", subject, x)
-    assert result.verdict is Verdict.UNDECIDED and reason in str(result)
+    assert result.verdict is Verdict.NOT_APPLICABLE and reason in str(result)
+
+
+def test_a_low_dtype_that_is_refused_is_a_limit() -> None:
+    found = limits("low_precision", in_float64_alone, X)
+    assert [reason.split(" raised")[0] for reason in found] == [
+        f"in {dtype} the forward does not run: forward of in_float64_alone" for dtype in LOW_DTYPES
+    ]
+    no_kernel = function(torch.sin, lambda g, x: g * x.cos() if x.dtype != torch.float16 else no_such_kernel())
+    assert ["in float16 backward of " in reason for reason in limits("low_precision", no_kernel, X)] == [True]
+    assert run("low_precision", no_kernel, X).verdict is Verdict.CORRECT, "in the other dtypes"
+
+
+def no_such_kernel() -> Tensor:
+    raise NotImplementedError("not implemented for 'Half'")
 
 
 def test_a_dtype_whose_value_is_lost_is_left_out_and_the_others_are_compared() -> None:
@@ -151,11 +174,49 @@ def test_a_forward_that_is_always_in_float64_is_told() -> None:
     assert set(result.details["dtypes"].values()) == {"computes in float64 whatever its inputs are"}
 
 
-def test_a_gradient_that_is_missing_in_one_dtype_alone_is_wrong() -> None:
+def test_a_gradient_that_is_missing_in_one_dtype_alone_is_fragile() -> None:
     nothing_in_bfloat16 = function(torch.sin, lambda g, x: None if x.dtype == torch.bfloat16 else g * x.cos())
     result = run("low_precision", nothing_in_bfloat16, X)
-    assert result.verdict is Verdict.WRONG
+    assert result.verdict is Verdict.FRAGILE
     assert result.reason == "in bfloat16 the gradient is missing, unlike float64"
+
+
+def test_a_cotangent_or_an_empty_batch_that_is_refused_is_a_limit() -> None:
+    viewed = function(torch.sin, lambda g, x: g.view(-1).view(g.shape) * x.cos())
+    found = limits("cotangent_layouts", viewed, X)
+    assert [reason.partition(":")[0] for reason in found] == [
+        f"with a {layout} cotangent" for layout in ("transposed", "strided (every second entry)")
+    ]
+    assert run("cotangent_layouts", viewed, X).verdict is Verdict.CORRECT, "in the layout that is left, an expanded one"
+
+    def at_least_one(g: Tensor, x: Tensor) -> Tensor:
+        assert len(g), "an empty batch"
+        return g * x.cos()
+
+    (reason,) = limits("batch_consistency", function(torch.sin, at_least_one), X)
+    assert reason.startswith("at N = 0, which the forward accepts, backward of ")
+    assert run("batch_consistency", function(torch.sin, at_least_one), X).verdict is Verdict.CORRECT
+
+
+def test_a_function_of_memory_has_other_values_for_other_strides_and_is_not_accused() -> None:
+    found = results("input_layouts", lambda x: x.as_strided((2, 2), (1, 2)), X)
+    assert {result.verdict for result in found} <= {Verdict.LIMIT, Verdict.CORRECT}
+    assert "the forward value differs for a transposed x" in str(found[-3].reason)
+
+
+def test_a_cotangent_of_nan_may_be_refused_or_swallowed() -> None:
+    swallowed = function(torch.sin, lambda g, x: g.nan_to_num() * x.cos())
+    assert limits("hidden_infinities", swallowed, X)[0].startswith(
+        "nan in one entry of the cotangent of y is hidden in"
+    )
+
+    def refuse(g: Tensor, x: Tensor) -> Tensor:
+        if not bool(g.isfinite().all()):
+            raise ValueError("diverged")
+        return g * x.cos()
+
+    reasons = limits("hidden_infinities", function(torch.sin, refuse), X)
+    assert reasons and all("raised ValueError: diverged" in reason for reason in reasons)
 
 
 def test_a_reference_with_other_outputs_is_named_with_both() -> None:

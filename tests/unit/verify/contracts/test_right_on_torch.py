@@ -65,7 +65,8 @@ FAULTS_OF_TORCH: dict[str, set[str]] = {
 
 def not_right(subject: Subject, known: set[str]) -> list[str]:
     found = [result for check in CONTRACTS.values() for result in check(subject, CheckContext())]
-    wrong = [result for result in found if result.verdict is Verdict.WRONG and result.check not in known]
+    accused = (Verdict.WRONG, Verdict.FRAGILE)
+    wrong = [result for result in found if result.verdict in accused and result.check not in known]
     return [str(result) for result in (*wrong, *(r for r in found if r.verdict is Verdict.UNDECIDED))]
 
 
