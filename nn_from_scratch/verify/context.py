@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,6 +31,43 @@ def stable_seed(seed: int, *names: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
+@dataclass
+class Budget:
+    """CPU seconds of the current thread that a piece of work may take in all, over several goes.
+
+    CPU time, so that what is found does not depend on what else the machine does.
+
+    Attributes:
+        seconds: How much there is.
+        stopped: Whether work was left undone for it; whoever leaves some says so here.
+    """
+
+    seconds: float = math.inf
+    stopped: bool = False
+    _used: float = 0.0
+    _since: float | None = None
+
+    @property
+    def spent(self) -> float:
+        """Seconds that were taken so far."""
+        return self._used + (0.0 if self._since is None else time.thread_time() - self._since)
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self.seconds - self.spent
+
+    @contextmanager
+    def spending(self) -> Iterator[None]:
+        """Context manager whose body counts."""
+        self._since = time.thread_time()
+        try:
+            yield
+        finally:
+            self._used += time.thread_time() - self._since
+            self._since = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class CheckContext:
     """The circumstances of one check.
@@ -40,6 +79,7 @@ class CheckContext:
         factor: A difference counts as wrong above this many error estimates.
         options: Options of single checks, by name.
         deadline: When the check must be over, on `time.monotonic`; None for never.
+        naming: What the search for the names of all faults that a check finds may take.
     """
 
     seed: int = 0
@@ -47,6 +87,7 @@ class CheckContext:
     factor: float = constants.FACTOR
     options: Mapping[str, Any] = field(default_factory=dict)
     deadline: float | None = None
+    naming: Budget = field(default_factory=Budget)
 
     def generator(self, *names: object) -> torch.Generator:
         """A CPU generator seeded from the seed and the names."""

@@ -47,7 +47,7 @@ class CheckResult:
         tensor: The input or parameter that it is about; None for the whole subject.
         reason: What is wrong, fragile or a limit in words, and where; or why it is undecided or does not apply.
         mismatch: The numbers, where numbers disagree.
-        diagnosis: The fault by name, where one explains the whole gradient.
+        diagnosis: The fault by name, where one explains the whole gradient; or that the search for one was stopped.
         margin: |difference| / allowed; above 1 is wrong.
         resolution: The smallest relative error that this check could have seen.
         details: Whatever else is worth keeping, by name; numbers, strings, lists of them.

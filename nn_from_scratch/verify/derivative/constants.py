@@ -197,6 +197,9 @@ SAME_VALUE = 1e-9
 
 # For locating the entries of a wrong gradient and naming its fault, by level (the option `entry_seconds`).
 LOCATING_SECONDS = {"quick": 10.0, "full": 60.0}
+# CPU seconds for the experiments of all searches for a name in one check, by level (the option `naming_seconds`). At
+# "quick" as long as a person waits without a thought of stopping it; "full" is for what "quick" left without a name.
+NAMING_SECONDS = {"quick": 3.0, "full": 20.0}
 KINK_SECONDS = 5.0  # The same at a kink, where each entry takes twelve passes.
 # For the whole numerical gradient of a right one at level "full", and the entries up to which it is looked at.
 WHOLE_GRADIENT_SECONDS = 20.0
@@ -206,3 +209,15 @@ SHARE_FOR_LOCATING = 0.4
 SHARE_FOR_ENTRIES = 0.5
 SHARE_FOR_RECOMPUTING = 0.25
 SHARE_FOR_WHOLE_GRADIENT = 0.3
+# Of the budget for names that is left, for one tensor: so that the first of several wrong ones leaves some to the next.
+SHARE_FOR_ONE_NAME = 0.5
+
+# Experiments for the diagnosis: which ones are worth a whole numerical gradient.
+
+# Directions along which a gradient is compared first. Two coefficients are fitted; a gradient that has nothing to do
+# with it meets the other two equations within 1e-3 once in 10**6.
+SCREENING_DIRECTIONS = 4
+# The relative residual from which it is left out: far above the error of a difference, (step)**2, and far below what
+# another rule changes; and the two steps, in that of a table, whose disagreement is the estimated error.
+SCREENING_RESIDUAL = 1e-3
+SCREENING_STEPS = (0.02, 0.01)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
 from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.verify.context import CheckContext, TimeLimitReached
+from nn_from_scratch.verify.context import Budget, CheckContext, TimeLimitReached
 from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.derivative.entries import entry_gradient
 from nn_from_scratch.verify.derivative.linearization import all_finite, point_at, working_values
@@ -27,7 +28,7 @@ def check_gradient(subject: Subject, context: CheckContext) -> list[CheckResult]
 
     For each tensor, directional derivatives <VJP(v), u> are compared with those of φ(t) = <v, f(x + t u)> by Ridders'
     method, for random dense signed u and v; the tolerance is a multiple of the estimated error. About 10 to 30 forward
-    passes a direction, whatever the number of entries. Options: `resolution`, `entry_seconds`.
+    passes a direction, whatever the number of entries. Options: `resolution`, `entry_seconds`, `naming_seconds`.
 
     Raises:
         SubjectError: If the subject's forward raises, or it has no floating-point output.
@@ -51,6 +52,8 @@ def check_operands(
     operands = [operand for operand in subject.operands if operand.differentiable]
     if not operands:
         return [CheckResult.not_applicable(check, "no tensor of the subject is differentiable")]
+    naming = Budget(float(context.option("naming_seconds", constants.NAMING_SECONDS[context.level])))
+    context = replace(context, naming=naming)
     values, why = working_values(subject)
     if why is not None and needs_float64:
         return [CheckResult.not_applicable(check, why)]

@@ -160,6 +160,10 @@ class DirectionalProbe:
         """
         return self._changed(t)[self.varied.row * constants.SIGN_PATTERNS]
 
+    def slope(self, t: float) -> float:
+        """The central difference (φ(t) - φ(-t)) / 2t."""
+        return (self.change(t) - self.change(-t)) / (2 * t)
+
     def probes(self, t: float) -> list[float]:
         """The same change for the cotangent with other signs."""
         first = self.varied.row * constants.SIGN_PATTERNS

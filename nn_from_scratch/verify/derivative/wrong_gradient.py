@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from nn_from_scratch.errors import ArgumentError, SubjectError
+from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.verify.comparison import Mismatch
-from nn_from_scratch.verify.context import TimeLimitReached
+from nn_from_scratch.verify.context import Budget, TimeLimitReached
 from nn_from_scratch.verify.derivative import constants
-from nn_from_scratch.verify.derivative.entries import Location, entry_gradient, locate
-from nn_from_scratch.verify.derivative.linearization import LinearizationPoint, point_with
+from nn_from_scratch.verify.derivative.entries import Location, locate
+from nn_from_scratch.verify.derivative.experiments import Experiments
+from nn_from_scratch.verify.derivative.linearization import LinearizationPoint
 from nn_from_scratch.verify.derivative.probes import VariedOperand
 from nn_from_scratch.verify.diagnosis import Diagnosis, DiagnosisContext, explain
 from nn_from_scratch.verify.results import CheckResult
 
 GRADIENT = "gradient"
-
-Named = Mapping[str, Tensor]
 
 
 def wrong_gradient(
@@ -42,53 +40,41 @@ def wrong_gradient(
     varied = replace(varied, context=replace(context, deadline=time.monotonic() + seconds))
     gradient = varied.gradient
     location = Location(mismatch=None)
-    diagnosis = None
+    diagnosis, budget = None, Budget(constants.SHARE_FOR_ONE_NAME * context.naming.left)
     try:
         location = locate(varied, gradient, start=start, seconds=constants.SHARE_FOR_ENTRIES * seconds)
-        diagnosis = _explained(varied, gradient, location, start)
+        with budget.spending(), context.naming.spending():
+            diagnosis = _explained(varied, gradient, location, start, budget)
     except TimeLimitReached:
-        pass
+        budget.stopped = True
     return CheckResult.wrong(
         GRADIENT,
         varied.name,
         reason=reason,
         mismatch=location.mismatch or projected,
-        diagnosis=None if diagnosis is None else diagnosis.sentence,
+        diagnosis=_sentence(diagnosis, budget),
         details={} if diagnosis is None else {"diagnosis_kind": diagnosis.kind, **diagnosis.details},
     )
 
 
-def _explained(varied: VariedOperand, gradient: Tensor | None, location: Location, start: float) -> Diagnosis | None:
+def _sentence(diagnosis: Diagnosis | None, budget: Budget) -> str | None:
+    """The name of the fault, and whether the search for one was stopped."""
+    if not budget.stopped:
+        return None if diagnosis is None else diagnosis.sentence
+    stopped = f"search for a{' simpler' if diagnosis else ''} name stopped after {budget.spent:.1f} s of CPU time"
+    return f"The {stopped}." if diagnosis is None else f"{diagnosis.sentence} The {stopped}."
+
+
+def _explained(
+    varied: VariedOperand, gradient: Tensor | None, location: Location, start: float, budget: Budget
+) -> Diagnosis | None:
     numeric, allowed = location.numeric, location.allowed
     if numeric is None or allowed is None or not bool(torch.isfinite(allowed).any()):
         return None
-    point, context = varied.point, varied.context
-
-    def at(cotangents: Named, values: Named, *, differentiated: bool) -> VariedOperand | None:
-        """The operand at other values, with another cotangent; None where the subject does not go."""
-        placed = {**point.values, **{name: value.to(point.values[name]) for name, value in values.items()}}
-        if placed[varied.name].shape != varied.x.shape:
-            return None
-        try:
-            moved = point_with(point.subject, placed, cotangents, differentiated=differentiated)
-        except SubjectError:
-            return None
-        return replace(varied, point=moved, row=0) if moved.finite is None else None
-
-    def analytic(cotangents: Named, values: Named) -> Tensor | None:
-        moved = at(cotangents, values, differentiated=True)
-        return None if moved is None else moved.gradient
-
-    def numeric_gradient(cotangents: Named, values: Named) -> Tensor | None:
-        moved = at(cotangents, values, differentiated=False)
-        if moved is None:
-            return None
-        try:
-            found = entry_gradient(moved, start=start, seconds=constants.SHARE_FOR_RECOMPUTING * context.remaining)
-        except SubjectError:
-            return None
-        return found.value if found is not None and bool(torch.isfinite(found.value).all()) else None
-
+    point = varied.point
+    # An entry without a numerical value says nothing about directions either.
+    wrong = gradient if bool(torch.isfinite(allowed).all()) else None
+    experiments = Experiments(varied=varied, gradient=wrong, numeric=numeric, start=start, budget=budget)
     known = DiagnosisContext(
         name=varied.name,
         role=varied.operand.role,
@@ -96,8 +82,9 @@ def _explained(varied: VariedOperand, gradient: Tensor | None, location: Locatio
         tensors=point.values,
         outputs=point.named_outputs,
         cotangent=point.named_cotangents[varied.row],
-        gradient_at=analytic,
-        numeric_at=numeric_gradient,
+        gradient_at=experiments.subject_gradient,
+        numeric_at=experiments.true_gradient,
+        budget=budget,
     )
     # An entry without a numerical value is predicted by anything.
     allowed = torch.where(torch.isfinite(allowed), allowed, constants.UNBOUNDED)

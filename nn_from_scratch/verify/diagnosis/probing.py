@@ -54,6 +54,14 @@ class Probes:
         scale = theirs.abs().max() if theirs.numel() else 1.0
         return bool(((ours - theirs).abs() <= OUTPUT_ERROR * scale).all())
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is no time for a further experiment; the budget then says that it stopped the search."""
+        budget = self.problem.context.budget
+        if budget.left <= 0:
+            budget.stopped = True
+        return budget.stopped
+
     def true_gradient(self, cotangents: Cotangents, values: Mapping[str, Tensor] | None = None) -> Tensor | None:
         """The true gradient of another experiment, or None where none can be had."""
         changed = dict(values or {})
@@ -70,7 +78,7 @@ class Probes:
     def _asked(
         self, gradient_at: GradientAt | None, cotangents: Cotangents, values: Mapping[str, Tensor]
     ) -> Tensor | None:
-        if gradient_at is None or self._left <= 0:
+        if gradient_at is None or self._left <= 0 or self.exhausted:
             return None
         self._left -= 1
         answer = gradient_at(cotangents, values)

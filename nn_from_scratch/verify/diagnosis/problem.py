@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, ShapeError
+from nn_from_scratch.verify.context import Budget
 from nn_from_scratch.verify.diagnosis.constants import (
     CLEARLY_NONZERO,
     EXPERIMENTS,
@@ -89,8 +90,10 @@ class DiagnosisContext:
             completes "the gradient is ...", such as "the gradient of the other pending forward".
         numeric_gradients: The true gradients of the other tensors, by name.
         gradient_at: The subject's own gradient in another experiment.
-        numeric_at: The true gradient in another experiment.
+        numeric_at: The true gradient in another experiment; it may also give None where the wrong gradient is known to
+            be no sum of multiples of that and of the true one.
         experiments: How many calls of `numeric_at` and `gradient_at` one diagnosis may make, at most.
+        budget: The CPU time that experiments may take, at most. Its `stopped` says afterwards whether it was spent.
     """
 
     name: str | None = None
@@ -116,6 +119,7 @@ class DiagnosisContext:
     gradient_at: GradientAt | None = None
     numeric_at: GradientAt | None = None
     experiments: int = EXPERIMENTS
+    budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
         if self.name is not None and self.tensors and self.name not in self.tensors:

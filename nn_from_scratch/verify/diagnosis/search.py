@@ -70,6 +70,8 @@ def _simplest(problem: Problem) -> list[tuple[str, Explanation]]:
             continue
         if not (problem.same_shape or hypothesis.any_shape):
             continue
+        if hypothesis.experimental and probes.exhausted:
+            break
         for candidate in hypothesis.propose(problem, probes):
             for explanation in _with_factor(problem, hypothesis, candidate):
                 if explanation.complexity > best:
