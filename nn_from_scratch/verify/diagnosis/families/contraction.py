@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import islice, product
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations, islice, product
 from typing import TypeAlias
 
 import torch
@@ -20,8 +21,13 @@ from nn_from_scratch.verify.diagnosis.constants import (
 from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
-Geometry: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-"""Stride, padding and dilation, one entry for each spatial axis."""
+Sizes: TypeAlias = tuple[int, ...]
+"""One entry for each spatial axis."""
+
+Geometry: TypeAlias = tuple[Sizes, Sizes, Sizes]
+"""Stride, padding and dilation."""
+
+_PARTS = ("stride", "padding", "dilation")
 
 
 def contraction(problem: Problem) -> Iterator[Operation]:
@@ -51,16 +57,15 @@ def _convolutions(problem: Problem, x: str, w: str, bias: str | None) -> Iterato
     if g is None or dims not in (1, 2, 3) or b.dim() != a.dim() or g.dim() != a.dim() or g.shape[0] != a.shape[0]:
         return
     if b.shape[0] == g.shape[1] and b.shape[1] and a.shape[1] % b.shape[1] == 0:
-        convolve = (F.conv1d, F.conv2d, F.conv3d)[dims - 1]
-        groups = a.shape[1] // b.shape[1]
+        convolution = _Convolution((F.conv1d, F.conv2d, F.conv3d)[dims - 1], x, w, bias, a.shape[1] // b.shape[1])
         rules = {
-            (s, p, d): _applied(convolve, x, w, bias, s, p, d, groups)
+            (s, p, d): convolution.forward(s, p, d)
             for s, p, d in _geometries(problem, a.shape[2:], b.shape[2:], g.shape[2:])
         }
-        yield from _alternatives("a convolution", rules)
+        yield from _alternatives(problem, "a convolution", convolution, rules)
     if b.shape[0] == a.shape[1] and b.shape[1] and g.shape[1] % b.shape[1] == 0:
-        transpose = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[dims - 1]
-        groups = g.shape[1] // b.shape[1]
+        function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[dims - 1]
+        convolution = _Convolution(function, x, w, bias, g.shape[1] // b.shape[1], transposed=True)
         rules = {}
         for s, p, d in _geometries(problem, g.shape[2:], b.shape[2:], a.shape[2:]):
             # What is left of the output beyond the last window.
@@ -69,27 +74,97 @@ def _convolutions(problem: Problem, x: str, w: str, bias: str | None) -> Iterato
                 for i, (wide, n, k) in enumerate(zip(g.shape[2:], a.shape[2:], b.shape[2:], strict=True))
             )
             if all(0 <= e < max(s[i], d[i]) for i, e in enumerate(extra)):
-                rules[s, p, d] = _applied(transpose, x, w, bias, s, p, extra, groups, d)
-        yield from _alternatives("a transposed convolution", rules)
+                rules[s, p, d] = convolution.forward(s, p, d, extra)
+        yield from _alternatives(problem, "a transposed convolution", convolution, rules)
 
 
-def _applied(function: Callable[..., Tensor], x: str, w: str, bias: str | None, *geometry: object) -> Forward:
-    return lambda v, g: function(v[x], v[w], None if bias is None else v[bias], *geometry)
+@dataclass(frozen=True)
+class _Convolution:
+    """A convolution, transposed or not, of two tensors and perhaps a bias, by their names."""
+
+    function: Callable[..., Tensor]
+    x: str
+    w: str
+    bias: str | None
+    groups: int
+    transposed: bool = False
+
+    def forward(self, s: Sizes, p: Sizes, d: Sizes, extra: Sizes | None = None) -> Forward:
+        """With this geometry; a transposed one also with so many entries beyond the last window."""
+        return lambda v, g: self._of(v, v[self.x], s, p, d, extra)
+
+    def cut(self, s: Sizes, p: Sizes, d: Sizes) -> Forward:
+        """With this geometry, whatever sizes that gives: what is too large is cut off, what is too small ends in zeros.
+
+        So a backward brings its result to the right shape whose sums run over the wrong windows.
+        """
+
+        def forward(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
+            if self.transposed:
+                whole = self._of(v, v[self.x], s, (0,) * len(p), d)
+                return _on_canvas(whole, tuple(-before for before in p), tuple(g.shape[2:]))
+            sizes = zip(s, d, g.shape[2:], v[self.w].shape[2:], strict=True)
+            canvas = _on_canvas(v[self.x], p, tuple((n - 1) * step + far * (k - 1) + 1 for step, far, n, k in sizes))
+            return self._of(v, canvas, s, (0,) * len(p), d)
+
+        return forward
+
+    def channels_exchanged(self, s: Sizes, p: Sizes, d: Sizes) -> Forward:
+        """With input and output channels of the kernel exchanged."""
+        straight = self.cut(s, p, d)
+        return lambda v, g: straight({**v, self.w: v[self.w].transpose(0, 1)}, g)
+
+    def _of(
+        self, v: Mapping[str, Tensor], x: Tensor, s: Sizes, p: Sizes, d: Sizes, extra: Sizes | None = None
+    ) -> Tensor:
+        bias = None if self.bias is None else v[self.bias]
+        if self.transposed:
+            return self.function(x, v[self.w], bias, s, p, (0,) * len(p) if extra is None else extra, self.groups, d)
+        return self.function(x, v[self.w], bias, s, p, d, self.groups)
 
 
-def _alternatives(label: str, rules: dict[Geometry, Forward]) -> Iterator[Operation]:
-    """Each geometry as the right one, with the others that give the same output size as faults."""
+def _on_canvas(x: Tensor, before: Sizes, size: Sizes) -> Tensor:
+    """The spatial axes of x on a canvas of zeros, its first entry at `before`; what lies outside is cut off."""
+    pads = [(b, wide - b - n) for b, wide, n in zip(before, size, x.shape[2:], strict=True)]
+    return F.pad(x, [amount for pair in reversed(pads) for amount in pair])
+
+
+def _alternatives(
+    problem: Problem, label: str, convolution: _Convolution, rules: dict[Geometry, Forward]
+) -> Iterator[Operation]:
+    """Each geometry as the right one; as faults the others with the same output size, and what may be forgotten."""
     for geometry, rule in rules.items():
-        faults = tuple(
+        faults = [
             Fault("wrong-geometry", f"has {_compared(other, geometry)}", wrong, SPECIFIC + HALF_STEP)
             for other, wrong in rules.items()
             if other != geometry
-        )
-        yield Operation(label, rule, faults)
+        ]
+        for forgotten, other in _forgotten(geometry):
+            claim = f"forgets {forgotten}, and sums over other windows"
+            faults.append(Fault("wrong-geometry", claim, convolution.cut(*other), SPECIFIC))
+        if problem.context.name == convolution.x and convolution.groups == 1:
+            claim = (
+                f"uses {convolution.w!r} with its first two axes exchanged, the input and output channels: a kernel "
+                "that is turned round needs its channels exchanged too"
+            )
+            exchanged = convolution.channels_exchanged(*geometry)
+            faults.append(Fault("operand-transposed", claim, exchanged, SPECIFIC + HALF_STEP))
+        yield Operation(label, rule, tuple(faults))
+
+
+def _forgotten(geometry: Geometry) -> Iterator[tuple[str, Geometry]]:
+    """One or two of stride, padding and dilation left at what they are by default, with words for them."""
+    neutral = [(value,) * len(geometry[0]) for value in (1, 0, 1)]
+    used = [i for i in range(len(neutral)) if geometry[i] != neutral[i]]
+    for count in (1, 2):
+        for chosen in combinations(used, count):
+            words = " and ".join(f"the {_PARTS[i]} of {geometry[i]}" for i in chosen)
+            stride, padding, dilation = (neutral[i] if i in chosen else geometry[i] for i in range(len(neutral)))
+            yield words, (stride, padding, dilation)
 
 
 def _compared(wrong: Geometry, right: Geometry) -> str:
-    words = zip(("stride", "padding", "dilation"), wrong, right, strict=True)
+    words = zip(_PARTS, wrong, right, strict=True)
     return " and ".join(f"{word} {w} where it should be {r}" for word, w, r in words if w != r)
 
 

@@ -94,6 +94,9 @@ def _cotangents(g: Tensor) -> Variants:
     if g.dim() == 4 and g.shape[2] == g.shape[3] > 1:
         claim = "uses the cotangent with height and width exchanged"
         yield "cotangent-transposed", claim, g.transpose(2, 3), COMPOUND
+    if g.dim() > 1 and min(g.shape[:2]) > 1:
+        claim = "uses the cotangent reshaped where its first two axes should be exchanged"
+        yield "cotangent-reshaped", claim, _reshaped(g), COMPOUND
     for axis in range(g.dim()):
         if g.shape[axis] > 1:
             claim = f"uses the cotangent flipped along its axis {axis}"
@@ -162,6 +165,9 @@ def _operands(problem: Problem, name: str, tensor: Tensor) -> Variants:
         yield "operand-transposed", claim, turned, COMPOUND
         if spatial:
             yield "operand-transposed", f"{claim} and flipped along its spatial axes", turned.flip(spatial), rare
+    for axes, scrambled in _scrambled(tensor):
+        claim = f"uses {name!r} reshaped where {axes} should be exchanged"
+        yield "operand-reshaped", claim, scrambled, rare
     for axis in spatial if len(spatial) > 1 else ():
         yield "operand-flipped", f"uses {name!r} flipped along its axis {axis}", tensor.flip(axis), rare
     yield "operand-missing", f"lacks the factor {name!r}, or uses ones in its place", torch.ones_like(tensor), rare
@@ -172,6 +178,27 @@ def _operands(problem: Problem, name: str, tensor: Tensor) -> Variants:
         for word, step in (("one", 1), ("minus one", -1)) if size > 1 else ():
             claim = f"uses {name!r} rolled by {word} along its axis {axis}"
             yield "operand-rolled", claim, tensor.roll(step, axis), FITTED
+
+
+def _scrambled(tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """A tensor that a backward brought into another shape by `reshape`, seen in its own shape."""
+    if tensor.dim() < 2:
+        return
+    if 1 < tensor.shape[0] < tensor.numel():
+        # Read as (rest, first) in memory order, where (first, rest) should be transposed.
+        rest = "its two axes" if tensor.dim() == 2 else "the first axis and the rest"
+        yield rest, tensor.reshape(-1, tensor.shape[0]).T.reshape(tensor.shape)
+    if tensor.dim() > 2:
+        if 1 < tensor.shape[1] < tensor.numel():
+            yield "its first two axes", _reshaped(tensor)
+        if min(tensor.shape[-2:]) > 1:
+            turned = tensor.reshape(*tensor.shape[:-2], tensor.shape[-1], tensor.shape[-2])
+            yield "its last two axes", turned.transpose(-1, -2)
+
+
+def _reshaped(tensor: Tensor) -> Tensor:
+    """A tensor (A, B, ...) that was read as (B, A, ...) in memory order, seen as (A, B, ...) again."""
+    return tensor.reshape(tensor.shape[1], tensor.shape[0], *tensor.shape[2:]).transpose(0, 1)
 
 
 @experiment("known-fault", simplest=SPECIFIC - TIE_BREAK)

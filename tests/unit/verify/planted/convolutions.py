@@ -60,9 +60,14 @@ def _transpose(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     return F.conv_transpose2d(x, w, b, stride=2, padding=1)
 
 
+def _dilated_conv(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return F.conv2d(x, w, b, dilation=2)
+
+
 _CONV = _Layer("conv2d", _conv, ((3, 2, 6, 5), (4, 2, 3, 3), (4,)))
 _SAME_CHANNELS = _Layer("conv2d", _conv, ((3, 2, 6, 5), (2, 2, 3, 3), (2,)))
 _STRIDED = _Layer("conv2d", _strided_conv, ((2, 2, 6, 8), (3, 2, 2, 2), (3,)))
+_DILATED = _Layer("conv2d", _dilated_conv, ((2, 2, 7, 8), (3, 2, 3, 3), (3,)))
 _TRANSPOSED = _Layer("conv_transpose2d", _transpose, ((3, 2, 4, 5), (2, 3, 3, 3), (3,)))
 _TRANSPOSED_SAME = _Layer("conv_transpose2d", _transpose, ((3, 2, 4, 5), (2, 2, 3, 3), (2,)))
 
@@ -96,6 +101,58 @@ def _one_phase(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
 def _padding_forgotten(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     padded = F.conv_transpose2d(g, w)  # The gradient of the padded x, cut at the wrong place.
     return padded[:, :, : x.shape[2], : x.shape[3]]
+
+
+def _kernel(g: Tensor, x: Tensor, w: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
+    """The products of g with the windows of x, each of them at its place, as a loop over the kernel sums them."""
+    wide = F.pad(x, (0, 8, 0, 8))
+    height, width = (stride * (n - 1) + 1 for n in g.shape[2:])
+    places = [
+        [
+            torch.einsum("nohw,nihw->oi", g, wide[:, :, i : i + height : stride, j : j + width : stride])
+            for j in range(0, dilation * w.shape[3], dilation)
+        ]
+        for i in range(0, dilation * w.shape[2], dilation)
+    ]
+    return torch.stack([torch.stack(row, -1) for row in places], -2)
+
+
+def _padding_forgotten_in_dw(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return _kernel(g, x, w)
+
+
+def _stride_forgotten_in_dw(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return _kernel(g, x, w)
+
+
+def _dilation_forgotten_in_dw(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return _kernel(g, x, w)
+
+
+def _stride_forgotten(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return _filled(F.conv_transpose2d(g, w), x)
+
+
+def _dilation_forgotten(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return _filled(F.conv_transpose2d(g, w), x)
+
+
+def _filled(dx: Tensor, x: Tensor) -> Tensor:
+    return F.pad(dx, (0, x.shape[3] - dx.shape[3], 0, x.shape[2] - dx.shape[2]))
+
+
+def _transposed_padding_forgotten(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return F.conv2d(F.pad(g, (0, 2, 0, 2)), w, stride=2)[:, :, : x.shape[2], : x.shape[3]]
+
+
+def _weight_reshaped(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    columns = w.reshape(-1, w.shape[0]) @ g.flatten(2)  # (N, I·K, P)
+    return F.fold(columns, x.shape[2:], w.shape[2:], padding=1)
+
+
+def _cotangent_reshaped(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    columns = F.unfold(x, w.shape[2:], padding=1).transpose(0, 1).flatten(1)  # (I·K, N·P)
+    return (g.reshape(g.shape[1], -1) @ columns.T).reshape(w.shape)
 
 
 def _dx(forward: Callable[..., Tensor], weight: Callable[[Tensor], Tensor]) -> Gradients:
@@ -135,7 +192,23 @@ _SWAPPED = ("channels-swapped", "weight")
 CONVOLUTIONS = (
     _CONV.planted("dW flipped", "flipped", "weight", _dw(_conv, _turned), "axis 2"),
     _CONV.planted("dx with the kernel not flipped", "operand-flipped", "x", _dx(_conv, _turned), "'weight'"),
-    _CONV.planted("padding forgotten in dx", "shifted", "x", _padding_forgotten, "+1 along axis 2 (H)"),
+    _CONV.planted(
+        "padding forgotten in dx", "wrong-geometry", "x", _padding_forgotten, "padding of (1, 1)", ("shifted",)
+    ),
+    _CONV.planted("padding forgotten in dW", "wrong-geometry", "weight", _padding_forgotten_in_dw, "padding of (1, 1)"),
+    _CONV.planted("weight reshaped, not transposed", "operand-reshaped", "x", _weight_reshaped, "'weight' reshaped"),
+    _CONV.planted("cotangent reshaped, not transposed", "cotangent-reshaped", "weight", _cotangent_reshaped),
+    _STRIDED.planted(
+        "stride forgotten in dx", "wrong-geometry", "x", _stride_forgotten, "stride of (2, 2)", also=("edge",)
+    ),
+    _STRIDED.planted("stride forgotten in dW", "wrong-geometry", "weight", _stride_forgotten_in_dw, "stride of (2, 2)"),
+    _DILATED.planted(
+        "dilation forgotten in dx", "wrong-geometry", "x", _dilation_forgotten, "dilation of (2, 2)", also=("edge",)
+    ),
+    _DILATED.planted(
+        "dilation forgotten in dW", "wrong-geometry", "weight", _dilation_forgotten_in_dw, "dilation of", also=("edge",)
+    ),
+    _TRANSPOSED.planted("padding forgotten in dx", "wrong-geometry", "x", _transposed_padding_forgotten, "padding of"),
     _SAME_CHANNELS.planted("channels of dW exchanged", *_SWAPPED, _dw(_conv, _exchanged), also=("transposed",)),
     _SAME_CHANNELS.planted("channels of W exchanged in dx", "operand-transposed", "x", _dx(_conv, _exchanged)),
     _CONV.planted("border of dx zero", "border", "x", _without_border, _ENDS),

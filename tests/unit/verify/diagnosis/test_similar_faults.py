@@ -1,0 +1,79 @@
+"""A fault that only resembles one with a name does not get that name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nn_from_scratch.verify.diagnosis import DiagnosisContext, explain
+from tests.functions import draw
+
+Gradient = Callable[[Tensor, dict[str, Tensor]], Tensor]
+
+
+def _kind(forward: Callable[..., Tensor], wrong: Gradient, name: str, **tensors: Tensor) -> str | None:
+    """The kind of the diagnosis of a gradient `wrong(g, tensors)`; everything that `explain` can use is known."""
+
+    def gradient(g: Tensor, values: dict[str, Tensor]) -> Tensor:
+        leaves = {key: value.detach().clone().requires_grad_() for key, value in values.items()}
+        return torch.autograd.grad(forward(*leaves.values()), leaves[name], g)[0]
+
+    y = forward(*tensors.values())
+    g = draw(*y.shape, seed=99)
+    context = DiagnosisContext(
+        name=name,
+        role="input" if name == "x" else "parameter",
+        batch_size=len(tensors["x"]),
+        tensors=tensors,
+        outputs={"y": y},
+        cotangent=g,
+        numeric_at=lambda cotangents, values: gradient(cotangents["y"], {**tensors, **values}),
+    )
+    found = explain(wrong(g, tensors), gradient(g, tensors), tolerance=1e-9, context=context)
+    return None if found is None else found.kind
+
+
+def _conv(x: Tensor, w: Tensor) -> Tensor:
+    return F.conv2d(x, w, stride=2, padding=1)
+
+
+CONVOLUTION = {"x": draw(2, 3, 8, 8), "w": draw(4, 3, 3, 3, seed=1)}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        # Windows that start one entry further than if the padding was forgotten.
+        lambda g, v: F.pad(F.conv_transpose2d(g, v["w"], stride=2), (1, 0, 1, 0))[:, :, :8, :8],
+        # The stride forgotten along one axis, half of it along the other.
+        lambda g, v: F.pad(F.conv_transpose2d(g, v["w"], stride=(2, 1)), (0, 2))[:, :, 1:9, 1:9],
+        # The stride forgotten, and one channel of the kernel lost.
+        lambda g, v: F.pad(F.conv_transpose2d(g, v["w"] * (draw(4, 1, 1, 1) > 0)), (0, 3, 0, 3))[:, :, 1:9, 1:9],
+    ],
+)
+def test_other_windows_are_not_those_of_a_forgotten_number(wrong: Gradient) -> None:
+    assert _kind(_conv, wrong, "x", **CONVOLUTION) != "wrong-geometry"
+
+
+def test_a_weight_in_another_order_is_not_called_reshaped() -> None:
+    def wrong(g: Tensor, v: dict[str, Tensor]) -> Tensor:
+        order = torch.randperm(v["w"].numel(), generator=torch.Generator().manual_seed(3))
+        return F.conv_transpose2d(
+            g, v["w"].flatten()[order].reshape(v["w"].shape), stride=2, padding=1, output_padding=1
+        )
+
+    assert _kind(_conv, wrong, "x", **CONVOLUTION) is None
+
+
+def test_a_cotangent_in_another_order_is_not_called_reshaped() -> None:
+    def wrong(g: Tensor, v: dict[str, Tensor]) -> Tensor:
+        order = torch.randperm(g.numel(), generator=torch.Generator().manual_seed(3))
+        mixed = g.flatten()[order].reshape(g.shape)
+        w = v["w"].detach().clone().requires_grad_()
+        return torch.autograd.grad(_conv(v["x"], w), w, mixed)[0]
+
+    assert _kind(_conv, wrong, "w", **CONVOLUTION) is None
