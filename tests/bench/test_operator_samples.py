@@ -1,0 +1,153 @@
+"""The verifier on a part of PyTorch's own list; `python -m tests.bench.operator_samples` takes all of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.bench.operator_samples import Outcome, as_function, compare, read_results, totals
+from tests.bench.worker_processes import run_in_processes
+from tests.functions import altered, draw
+
+pytestmark = pytest.mark.bench
+
+OPERATORS = [
+    "sin",
+    "tanh",
+    "exp",
+    "cumsum",
+    "matmul",
+    "nn.functional.linear",
+    "nn.functional.conv2d",
+    "nn.functional.softplus",
+    "gather",
+    "amax",
+    "nn.functional.avg_pool2d",
+    "outer",
+]
+
+
+@dataclass
+class Sample:
+    input: Any
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    output_process_fn_grad: Callable[[Any], Any] = lambda value: value
+
+
+@dataclass
+class Operator:
+    function: Callable[..., Any]
+    samples: tuple[Sample, ...]
+    name: str = "own"
+    variant_test_name: str = "planted"
+    gradcheck_wrapper: Callable[..., Any] = lambda operator, *arguments, **options: operator(*arguments, **options)
+    gradcheck_nondet_tol: float = 0.0
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self.function(*arguments, **options)
+
+    def sample_inputs(self, device: str, dtype: torch.dtype, requires_grad: bool) -> Iterator[Sample]:
+        yield from self.samples
+
+
+def leaf(*shape: int) -> Tensor:
+    return draw(*shape).requires_grad_()
+
+
+def test_a_dozen_operators_agree_with_gradcheck(tmp_path: Path) -> None:
+    # In a process of its own: the import of PyTorch's list changes flags of torch for good.
+    path = tmp_path / "results.jsonl"
+    only = [text for name in OPERATORS for text in ("--only", name)]
+    program = [sys.executable, "-m", "tests.bench.operator_samples", "--processes", "1", "--dtype", "float64"]
+    subprocess.run(
+        [*program, "--results", str(path), *only],
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    outcomes = read_results(path)
+    assert {outcome.operator for outcome in outcomes} == set(OPERATORS)
+    assert [outcome.line() for outcome in outcomes if outcome.kind] == []
+    assert "float64: " in totals(outcomes) and "median milliseconds: ours" in totals(outcomes)
+
+
+def test_a_wrong_operator_is_a_disagreement_by_its_kind() -> None:
+    def halved(gradient: Tensor) -> Tensor:
+        return gradient / 2
+
+    def dimmed(gradient: Tensor) -> Tensor:
+        return gradient * (1 + 1e-5)
+
+    kinds = {}
+    for change in (halved, dimmed):
+        operator = Operator(altered(torch.sin, change), (Sample(leaf(3, 4)),))
+        (outcome,) = compare(operator, "float64", 3)
+        kinds[change.__name__] = outcome.kind
+        assert "own.planted, float64, sample 0 (3,4): gradient of" in outcome.line()
+    assert kinds == {"halved": "wrong, gradcheck fails", "dimmed": "wrong, gradcheck passes"}
+
+
+def test_what_gradcheck_finds_alone_is_a_disagreement() -> None:
+    found = Outcome("own", "float64", 0, verdict="correct", gradient="correct", gradcheck="fails")
+    assert found.kind == "correct, gradcheck fails"
+
+
+def test_samples_are_taken_evenly_and_only_where_something_is_differentiated() -> None:
+    samples = [Sample(leaf(1 + size)) for size in range(7)]
+    samples.insert(1, Sample(draw(9)))
+    outcomes = list(compare(Operator(torch.sin, tuple(samples)), "float64", 3))
+    assert [outcome.sample for outcome in outcomes] == [0, 4, 7]
+    assert [outcome.kind for outcome in outcomes] == ["", "", ""]
+
+
+def test_nested_tensors_are_arguments_of_the_function() -> None:
+    sample = Sample([leaf(2), leaf(2)], (0,), {"scale": draw(2)})
+    operator = Operator(lambda parts, dim, *, scale: (torch.cat(parts, dim), {"sum": sum(parts) * scale}), (sample,))
+    function, tensors = as_function(operator, sample)
+    assert [t.requires_grad for t in tensors] == [True, True, False]
+    joined, total = function(*(2 * t for t in tensors))
+    torch.testing.assert_close(joined, 2 * torch.cat(sample.input))
+    torch.testing.assert_close(total, 4 * sum(sample.input) * sample.kwargs["scale"])
+
+
+def test_a_list_that_cannot_make_a_sample_is_a_line() -> None:
+    class Broken(Operator):
+        def sample_inputs(self, device: str, dtype: torch.dtype, requires_grad: bool) -> Iterator[Sample]:
+            raise ValueError("no sample today")
+
+    (outcome,) = compare(Broken(torch.sin, ()), "float64", 3)
+    assert outcome.kind == "no sample" and "no sample today" in outcome.line()
+
+
+def numbers(task: str) -> Iterator[str]:
+    yield f"first of {task}"
+    if task == "hangs":
+        time.sleep(1000)
+    if task == "dies":
+        os._exit(7)
+    yield f"second of {task}"
+
+
+def test_a_process_that_hangs_or_dies_is_a_result() -> None:
+    found = sorted(run_in_processes(numbers, ["hangs", "dies", "ends", "ends too"], 2, 2.0))
+    assert found == [
+        ("dies", "first of dies"),
+        ("dies", "process died: status 7"),
+        ("ends", "first of ends"),
+        ("ends", "second of ends"),
+        ("ends too", "first of ends too"),
+        ("ends too", "second of ends too"),
+        ("hangs", "first of hangs"),
+        ("hangs", "process hung: no end within 2 s"),
+    ]
