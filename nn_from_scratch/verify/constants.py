@@ -13,6 +13,11 @@ SMALLEST_DRAW = 0.5
 
 TIME_LIMIT = 60.0  # Seconds that one check may take by default: what a person waits for one test.
 GRACE = 0.5  # Seconds that a check which looks at its deadline by itself gets to say what it has found.
+# Seconds that a call gets to return after the last check: an import in torch takes two or three on a busy machine.
+PATIENCE = 5.0
+ENDING_SECONDS = 60.0  # Seconds that the end of a process may take: what a person waits for a command to end.
+ENDING_POLL = 0.01  # Seconds between looks at whether it has ended: not noticed by a person.
+SIGNAL_STATUS = 128  # What a shell adds to the number of the signal that ended a process.
 # Numbers in all inputs together from which torch's own threads pay for their start. Measured: on a busy machine,
 # thousands of passes over smaller inputs took 25 s with two threads and 0.7 s with one.
 MIN_NUMBERS_FOR_THREADS = 100_000

@@ -7,7 +7,6 @@ import platform
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
-from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -19,13 +18,13 @@ from nn_from_scratch.verify.contracts import CONTRACTS
 from nn_from_scratch.verify.deadlines import LimitedThread, threads_for
 from nn_from_scratch.verify.derivative.complexstep import COMPLEX_STEP, check_complex_step
 from nn_from_scratch.verify.derivative.gradients import GRADIENT, check_gradient
+from nn_from_scratch.verify.guarded import GuardedSubject
 from nn_from_scratch.verify.protocol import Subject, SubjectOptions
 from nn_from_scratch.verify.results import CheckResult, Fragile, Report, Verdict
 from nn_from_scratch.verify.snippets import Call, snippet
 from nn_from_scratch.verify.subjects import as_subject
 
 _Check = Callable[[Subject, CheckContext], "CheckResult | list[CheckResult]"]
-_Run = Callable[[CheckContext], "CheckResult | list[CheckResult]"]
 
 _FIRST = "reference_value"
 
@@ -96,12 +95,13 @@ def check(
     call = Call(subject=subject, inputs=inputs, arguments=given)
     with threads_for(inputs), contextlib.closing(LimitedThread()) as thread:
         try:
-            ready = thread.run(lambda: as_subject(subject, *inputs, **of_subject), limit=time_limit)
+            plain = thread.run(lambda: as_subject(subject, *inputs, **of_subject), limit=time_limit)
         except TimeLimitReached:
             raise SubjectError("the subject's forward did not return in time.") from None
+        ready = GuardedSubject(plain, context)
         results: list[CheckResult] = []
         for name, function in selected.items():
-            results += _results_of(name, partial(function, ready), context, thread, time_limit)
+            results += _results_of(name, function, ready, context, thread, time_limit)
         for place, result in enumerate(results):
             if result.verdict in (Verdict.WRONG, Verdict.FRAGILE) and result.snippet is None:
                 results[place] = result.with_fields(snippet=snippet(call, result, context))
@@ -121,17 +121,29 @@ def check(
 
 
 def _results_of(
-    name: str, run: _Run, context: CheckContext, thread: LimitedThread, limit: float | None
+    name: str,
+    function: _Check,
+    subject: GuardedSubject,
+    context: CheckContext,
+    thread: LimitedThread,
+    limit: float | None,
 ) -> list[CheckResult]:
     began = time.monotonic()
     timed = replace(context, deadline=None if limit is None else began + limit)
+
+    def run() -> CheckResult | list[CheckResult]:
+        subject.context = timed  # here and not before: a call that is late still looks at its own deadline
+        return function(subject, timed)
+
     try:
-        found = thread.run(lambda: run(timed), limit=limit)
-    except TimeLimitReached:
-        reason = f"it did not return within the time limit of {limit:g} s"
-        found = CheckResult.undecided(name, reason, details={"time_limit": limit})
+        found = thread.run(run, limit=limit)
+    except TimeLimitReached as late:
+        found = CheckResult.undecided(name, str(late), details={"time_limit": limit})
     except SubjectError as error:
         found = CheckResult.wrong(name, reason=str(error))
+    except BaseException:
+        subject.context = replace(timed, deadline=began)  # Ctrl-C: what still runs ends at its next safe point
+        raise
     results = [found] if isinstance(found, CheckResult) else list(found)
     if len(results) == 1 and not results[0].seconds:
         results = [results[0].with_fields(seconds=time.monotonic() - began)]

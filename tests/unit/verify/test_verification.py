@@ -1,6 +1,4 @@
 import json
-import threading
-import time
 from importlib import import_module
 from typing import Any
 
@@ -11,19 +9,10 @@ from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, SubjectError, WrongGradientError
 from nn_from_scratch.verify import Report, Verdict, check, check_names
-from nn_from_scratch.verify.context import TimeLimitReached
-from nn_from_scratch.verify.deadlines import LimitedThread
 from tests.functions import function
-
-
-def never(g: Tensor, x: Tensor) -> Tensor:
-    while True:
-        time.sleep(0.01)
-
 
 double = function(lambda x: 2 * x, lambda g, x: 2 * g)
 half = function(lambda x: 2 * x, lambda g, x: g)
-endless = function(lambda x: 2 * x, never)
 
 
 def x() -> Tensor:
@@ -95,70 +84,9 @@ def test_a_forward_that_raises_is_a_subject_error_that_quotes_it() -> None:
         check(forward, x())
 
 
-def test_a_backward_that_never_returns_is_undecided_in_time() -> None:
-    began = time.monotonic()
-    report = check(endless, x(), checks="gradient", time_limit=0.3)
-    assert time.monotonic() - began < 10
-    assert report.verdict is Verdict.UNDECIDED
-    assert report.results[0].reason == "it did not return within the time limit of 0.3 s"
-
-
-def test_a_forward_that_never_returns_is_an_error_in_time() -> None:
-    def forward(x: Tensor) -> Tensor:
-        while True:
-            time.sleep(0.01)
-
-    with pytest.raises(SubjectError, match="did not return in time"):
-        check(forward, x(), time_limit=0.2)
-
-
-def test_the_time_limit_holds_for_each_check_by_itself() -> None:
-    report = check(endless, x(), checks="gradient,complex_step", time_limit=0.2)
-    assert [result.verdict for result in report.results] == [Verdict.UNDECIDED, Verdict.UNDECIDED]
-
-
-def test_a_late_thread_is_stopped_and_replaced() -> None:
-    worker = LimitedThread()
-    ended = threading.Event()
-
-    def late() -> None:
-        try:
-            while True:
-                time.sleep(0.005)
-        finally:
-            ended.set()
-
-    with pytest.raises(TimeLimitReached):
-        worker.run(late, limit=0.05)
-    assert ended.wait(5)
-    assert worker.run(lambda: 3, limit=5) == 3
-    worker.close()
-
-
-def test_what_a_task_raises_reaches_the_caller() -> None:
-    def fails() -> None:
-        raise KeyError("inside")
-
-    worker = LimitedThread()
-    with pytest.raises(KeyError, match="inside"):
-        worker.run(fails, limit=5)
-    worker.close()
-
-
 def test_gradients_are_recorded_whatever_mode_the_caller_is_in() -> None:
     with torch.no_grad():
         assert check(double, x(), checks="gradient").passed
-
-
-def test_without_a_limit_the_checks_run_in_the_callers_thread() -> None:
-    seen: set[int | None] = set()
-
-    def forward(x: Tensor) -> Tensor:
-        seen.add(threading.current_thread().ident)
-        return x * 2
-
-    check(forward, x(), checks="gradient", time_limit=None)
-    assert seen == {threading.current_thread().ident}
 
 
 def test_the_report_knows_its_circumstances_and_is_json() -> None:
