@@ -55,6 +55,18 @@ def private_values(operands: Iterable[Operand], values: Values) -> dict[str, Ten
     return {operand.name: snapshot(values.get(operand.name, operand.value)) for operand in operands}
 
 
+def placement(operands: Iterable[Operand], tensors: Values) -> tuple[torch.dtype | None, torch.device | None]:
+    """Where constants must go: where the values went that left their starting value's dtype or device."""
+    dtype: torch.dtype | None = None
+    device: torch.device | None = None
+    for operand in operands:
+        tensor, start = tensors[operand.name], operand.value
+        device = tensor.device if tensor.device != start.device else device
+        if start.is_floating_point() and tensor.dtype != start.dtype:
+            dtype = tensor.dtype if tensor.is_floating_point() else tensor.dtype.to_real()
+    return dtype, device
+
+
 def unused_name(name: str, taken: Collection[str], prefix: str) -> str:
     """The name, with a prefix if it is taken."""
     return f"{prefix}.{name}" if name in taken else name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -25,19 +24,23 @@ from nn_from_scratch.verify.subjects.call_arguments import (
     Arguments,
     differentiable_names,
     parameter_operand,
+    placement,
     private_values,
     role_names,
 )
 from nn_from_scratch.verify.subjects.layer_parameters import (
+    FoundParameters,
+    Passes,
     Place,
+    entries_of,
     find_parameters,
-    held_objects,
-    mapped_parameters,
-    substitute,
 )
-from nn_from_scratch.verify.subjects.pair import positional_arguments, required_arguments
-from nn_from_scratch.verify.subjects.recognition import Form, forward_of
+from nn_from_scratch.verify.subjects.pair import required_arguments
+from nn_from_scratch.verify.subjects.reachable import duplicate, held_tensors, is_copied_by_deepcopy, substitute
+from nn_from_scratch.verify.subjects.recognition import forward_of
 from nn_from_scratch.verify.subjects.structure import name_outputs, wrap_errors
+
+_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 
 
 class LayerRun:
@@ -53,8 +56,8 @@ class LayerRun:
 
     def _forward(self) -> None:
         with numpy_call(self._subject.name, "forward"):
-            handed = arrays_for(self._inputs, self._subject.array_inputs)
-            self._raw = self._subject.arguments.call(forward_of(self._layer), handed)
+            self._handed = arrays_for(self._inputs, self._subject.array_inputs)
+            self._raw = self._subject.arguments.call(forward_of(self._layer), self._handed)
         self._fresh = True
 
     @property
@@ -85,15 +88,21 @@ class LayerRun:
         places, name = self._subject.places, self._subject.name
         return {place.name: as_gradient(place.gradient(self._layer), place.name, name) for place in places}
 
-    def find_places(self, mapping: Mapping[str, str] | None) -> list[Place]:
+    def find_places(self) -> FoundParameters:
         """Where this layer has its parameters, seen from what a backward and a further pass leave unchanged."""
-        before = {
-            path: {name: value for name, value in held.items() if not any(value is x for x in self._inputs.values())}
-            for path, held in held_objects(self._layer).items()
-        }
+        before = held_tensors(self._layer)
+        entries = {path: entries_of(value) for path, value in before.items()}
+        ones = self.ones()
+        returned = [*self._call(ones).values(), *self._call(ones).values()]
+        arrays = [g.numpy() for g in returned if g is not None and g.device.type == "cpu" and g.dtype in _OF_NUMPY]
+        foreign = [*self._inputs.values(), *self._handed.values(), *self.outputs.values()]
+        passes = Passes(before, entries, foreign, [*returned, *arrays, *ones.values()])
+        return find_parameters(self._layer, passes, list(self._inputs))
+
+    def warm(self) -> Any:
+        """The layer after a forward and a backward, in which it has made what it makes in its first ones."""
         self._call(self.ones())
-        self._call(self.ones())
-        return mapped_parameters(self._layer, mapping) if mapping else find_parameters(self._layer, before)
+        return self._layer
 
     def backward(self, cotangents: Cotangents) -> Gradients:
         _clear(self._layer, self._subject.places)
@@ -113,10 +122,14 @@ class LayerRun:
                 with wrap_errors(self._subject.name, "writing a gradient"):
                     _put_gradient(self._layer, place, new)
         self._call(cotangents)
-        return self._parameter_gradients()
+        found = self._parameter_gradients()
+        if not self._subject.bare:
+            return found
+        scale = next(iter(cotangents.values()), torch.zeros(()))
+        return {name: _scaled_beside(g, held[name], scale) for name, g in found.items()}
 
     def release(self) -> None:
-        self._layer, self._raw, self._inputs = None, None, {}
+        self._layer, self._raw, self._inputs, self._handed = None, None, {}, {}
         self._named, self.outputs = {}, {}
 
 
@@ -124,10 +137,31 @@ def _tensor(value: Any) -> Tensor:
     return value.detach() if isinstance(value, Tensor) else torch.from_numpy(value)
 
 
+def _scaled_beside(total: Tensor | None, held: Tensor | None, scale: Tensor) -> Tensor | None:
+    """What was added to a gradient that was there, times a cotangent that the backward does not take."""
+    if total is None or held is None or total.shape != held.shape:
+        return total
+    return held + (total - held) * scale.to(total.dtype)
+
+
+def _normal(value: Tensor) -> Tensor:
+    """The values with zeros for what is smaller than the smallest normal number, as `empty` leaves it behind."""
+    return torch.where(value.abs() < torch.finfo(value.dtype).tiny, torch.zeros_like(value), value)
+
+
+def _cast(value: Any, dtype: torch.dtype | None, device: torch.device | None) -> Any:
+    """A tensor or array in another dtype and on another device; itself where it has no such dtype."""
+    if isinstance(value, Tensor):
+        return value.to(device, dtype)
+    return value if dtype not in _OF_NUMPY else value.astype(as_array(torch.zeros((), dtype=dtype), "").dtype)
+
+
 def _put_gradient(layer: Any, place: Place, new: object) -> None:
     """Replace a gradient wherever the layer holds it, or put it in its place where the layer has none yet."""
     current = place.gradient(layer)
-    if current is None or not substitute(layer, {id(current): new}):
+    if current is not None:
+        substitute(layer, {id(current): new})
+    if place.gradient(layer) is not new:
         place.set_gradient(layer, new)
 
 
@@ -151,6 +185,7 @@ class LayerSubject:
         places: where its parameters and their gradients are.
         bare: its backward takes no cotangent (a loss).
         adds: whether its backward adds to the gradients that are there.
+        lazy: whether it makes parameters in its first forward.
     """
 
     target: Any
@@ -160,22 +195,28 @@ class LayerSubject:
     bare: bool = False
     adds: bool = False
     notes: tuple[str, ...] = ()
+    lazy: bool = False
     form: str = "layer object"
 
     def __post_init__(self) -> None:
         arguments = self.arguments
-        with wrap_errors(self.name, "deepcopy"):
-            self._layer = copy.deepcopy(self.target)
+        if self.lazy:
+            self._layer = replace(self, lazy=False, places=()).run({}).warm()
+        else:
+            with wrap_errors(self.name, "deepcopy"):
+                self._layer = duplicate(self.target)
         parameters = {place.name: place.value(self._layer) for place in self.places}
-        arrays = any(isinstance(value, np.ndarray) for value in parameters.values())
+        arrays = bool(parameters) and all(isinstance(value, np.ndarray) for value in parameters.values())
         self.array_inputs = frozenset(role_names(arguments.operands, "input")) if arrays else arguments.arrays
         self.operands: tuple[Operand, ...] = (
             *arguments.operands,
-            *(parameter_operand(label, _tensor(value), self.name) for label, value in parameters.items()),
+            *(parameter_operand(label, _normal(_tensor(value)), self.name) for label, value in parameters.items()),
         )
         how: Literal["returned", "adds", "overwrites"] = "adds" if self.adds else "overwrites"
         self.traits = Traits(
-            parameter_gradients=how if self.places else "returned", devices=not (self.array_inputs or arrays)
+            parameter_gradients=how if self.places else "returned",
+            devices=not (self.array_inputs or arrays),
+            copies=is_copied_by_deepcopy(self.target),
         )
 
     def forward(self, values: Values) -> Mapping[str, Tensor]:
@@ -186,11 +227,23 @@ class LayerSubject:
             raise SubjectError(f"{self.name} is a layer object: it remembers one pass, and nothing in it can be frozen")
         private = private_values(self.operands, values)
         with wrap_errors(self.name, "deepcopy"):
-            layer = copy.deepcopy(self._layer)
+            layer = duplicate(self._layer)
         with wrap_errors(self.name, "writing a parameter"):
             for place in self.places:
                 _put_value(layer, place, private[place.name], self.name)
+            self._cast_constants(layer, private)
         return LayerRun(self, layer, private)
+
+    def _cast_constants(self, layer: Any, private: Mapping[str, Tensor]) -> None:
+        """Bring what else the layer holds to where the values went that left their starting dtype or device."""
+        dtype, device = placement(self.operands, private)
+        if dtype is None and device is None:
+            return
+        held = {id(value): value for value in held_tensors(layer).values()}
+        for place in self.places:
+            held.pop(id(place.value(layer)), None)
+        cast = {key: _cast(value, dtype, device) for key, value in held.items()}
+        substitute(layer, {key: new for key, new in cast.items() if new is not held[key]})
 
     def backward_together(self, runs: Sequence[Run], cotangents: Sequence[Cotangents]) -> Gradients:
         raise SubjectError(f"{self.name} is a layer object: it remembers one pass")
@@ -208,63 +261,11 @@ def _put_value(layer: Any, place: Place, value: Tensor, name: str) -> None:
     elif same and isinstance(held, np.ndarray) and held.flags.writeable:
         held[...] = as_array(value, place.name)
     else:
-        new: object = value if isinstance(held, Tensor) else as_array(value, place.name)
+        if isinstance(held, Tensor):
+            new: Any = value.detach()  # another object: what gets a gradient must not be what was handed over
+            new.grad = None if held.grad is None else torch.zeros_like(new)
+        else:
+            new = as_array(value, place.name).view(type(held))
+            getattr(new, "__dict__", {}).update(getattr(held, "__dict__", {}))
         if not substitute(layer, {id(held): new}):
             raise SubjectError(f"{place.name} of {name} cannot be given another dtype: it is held out of reach")
-
-
-def _accepts(obj: Any) -> bool:
-    return not isinstance(obj, type) and callable(getattr(obj, "backward", None)) and callable(forward_of(obj))
-
-
-@Form(
-    "layer object",
-    "an object with forward(x) or __call__, and backward(dy) that returns the input's gradient",
-    order=50,
-    accepts=_accepts,
-)
-def adapt_layer(
-    layer: Any, arguments: Arguments, *, name: str, mapping: Mapping[str, str] | None = None
-) -> LayerSubject:
-    """The subject around a layer object; a few passes show its conventions.
-
-    Args:
-        mapping: the dotted path of each parameter to that of its gradient; None for the common conventions.
-
-    Raises:
-        SubjectError: the layer cannot be copied, or its forward or backward raised or fits no known form.
-    """
-    takes = required_arguments(layer.backward)
-    if takes is not None and takes > 1 and takes != len(LayerSubject(layer, arguments, name).run({}).outputs):
-        raise SubjectError(
-            f"backward of {name} takes {takes} arguments; a layer's backward takes the cotangent of each output"
-        )
-    bare = positional_arguments(layer.backward) == []
-    places = LayerSubject(layer, arguments, name, bare=bare).run({}).find_places(mapping)
-    adds, notes = _convention(LayerSubject(layer, arguments, name, places, bare))
-    if bare:
-        notes += ("the backward takes no cotangent: it is taken for that of cotangent 1",)
-    return LayerSubject(layer, arguments, name, places, bare, adds, notes)
-
-
-def _convention(subject: LayerSubject) -> tuple[bool, tuple[str, ...]]:
-    """Whether the backward adds to gradients that are not zero, measured, and a note that says so."""
-    if not subject.places:
-        return False, ()
-    run = subject.run({})
-    ones = run.ones()
-    alone = {place.name: run.backward(ones)[place.name] for place in subject.places}
-    held = {name: None if g is None else torch.full_like(g, 1.0 + float(g.abs().max())) for name, g in alone.items()}
-    onto = run.backward_onto(ones, held)
-    added = []
-    for name, single in alone.items():
-        start, total = held[name], onto[name]
-        if start is not None and single is not None and total is not None and start.numel():
-            # Closer to their sum than to the gradient alone.
-            added.append(bool(((total - single - start).abs() < (total - single).abs()).any()))
-    names = ", ".join(alone)
-    if added and all(added):
-        return True, (f"backward adds to the gradients of {names}",)
-    if any(added):
-        return True, (f"backward adds to some gradients of {names} and overwrites others",)
-    return False, (f"backward overwrites the gradients of {names}",)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
-import types
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
+from nn_from_scratch.verify.subjects.call_arguments import unused_name
+from nn_from_scratch.verify.subjects.reachable import (
+    Path,
+    attribute_at,
+    found_at,
+    held_tensors,
+    is_parameter,
+    parts_of,
+    walk,
+)
 from nn_from_scratch.verify.subjects.structure import describe
-
-Path = str | Sequence[Any]
-"""Attributes, keys, positions and calls (`"params()"`), one after the other, or as a dotted string."""
 
 # What stands before or after the name of a parameter in the name of its gradient.
 _PREFIXES = ("d", "d_", "grad_", "grad", "g", "gradient_", "dL_d", "dLd", "dloss_d", "delta_")
@@ -23,25 +29,17 @@ _SUFFIXES = ("_grad", "grad", "_gradient", "_delta")
 # How an object that is a parameter calls its value and its gradient.
 _VALUES = ("value", "data", "val", "values", "weight")
 _GRADIENTS = ("grad", "gradient", "g", "dvalue")
+# What a dictionary or list of gradients is called.
+_HOLDERS = ("grads", "gradients", "gradient", "grad")
+_LIKE_A_GRADIENT = re.compile(r"(?i)^(d|g|delta|nabla)|grad|update|delta")
+_LIKE_A_PARAMETER = re.compile(r"(?i)^(w|b|weights?|bias(es)?|kernels?|gamma|beta|theta)[_\d]*$")
 
 
 def _gradient_names(name: object) -> list[str]:
-    return [f"{prefix}{name}" for prefix in _PREFIXES] + [f"{name}{suffix}" for suffix in _SUFFIXES]
-
-
-def attribute_at(owner: Any, path: Path) -> Any:
-    """What a path leads to; raises as its steps do where it leads nowhere."""
-    for part in _parts(path):
-        if isinstance(owner, Mapping):
-            owner = owner[part]
-        elif isinstance(owner, list | tuple):
-            owner = owner[int(part)]
-        elif str(part).endswith("()"):
-            called = getattr(owner, part[:-2])()
-            owner = called if isinstance(called, Mapping | list | tuple) else list(called)
-        else:
-            owner = getattr(owner, part)
-    return owner
+    names = [str(name)] + ([str(name).lower()] if str(name) != str(name).lower() else [])
+    return [f"{prefix}{n}" for n in names for prefix in _PREFIXES] + [
+        f"{n}{suffix}" for n in names for suffix in _SUFFIXES
+    ]
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,12 @@ class Place:
 
     Attributes:
         name: What the verifier calls it.
+        gradient_path: Where its gradient is; None where the layer has none.
     """
 
     name: str
     value_path: Path
-    gradient_path: Path
+    gradient_path: Path | None
 
     def value(self, layer: Any) -> Any:
         """The parameter."""
@@ -62,14 +61,13 @@ class Place:
 
     def gradient(self, layer: Any) -> Any:
         """Its gradient; None before there is one."""
-        try:
-            return attribute_at(layer, self.gradient_path)
-        except (AttributeError, LookupError):
-            return None
+        return None if self.gradient_path is None else found_at(layer, self.gradient_path)
 
     def set_gradient(self, layer: Any, new: Any) -> None:
         """Put another object in the gradient's place, or its entries where the place is in a tuple."""
-        *path, last = _parts(self.gradient_path)
+        if self.gradient_path is None:
+            return
+        *path, last = parts_of(self.gradient_path)
         owner = attribute_at(layer, path)
         if isinstance(owner, tuple):
             owner[int(last)][...] = new
@@ -80,21 +78,11 @@ class Place:
         else:
             setattr(owner, last, new)
 
-    def within(self, path: str) -> Place:
+    def within(self, path: Path) -> Place:
         """The same place seen from an object that has the layer at this path."""
-        paths = ((*_parts(path), *_parts(own)) for own in (self.value_path, self.gradient_path))
-        return Place(f"{path}.{self.name}", *paths)
-
-
-def _parts(path: Path) -> Sequence[Any]:
-    return path.split(".") if isinstance(path, str) else path
-
-
-def is_parameter(value: object) -> bool:
-    """Whether an object is a real floating-point tensor or array."""
-    if isinstance(value, Tensor):
-        return value.is_floating_point()
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        outer = parts_of(path)
+        gradient = None if self.gradient_path is None else (*outer, *parts_of(self.gradient_path))
+        return Place(".".join(map(str, (*outer, self.name))), (*outer, *parts_of(self.value_path)), gradient)
 
 
 def mapped_parameters(layer: object, mapping: Mapping[str, str]) -> list[Place]:
@@ -105,10 +93,7 @@ def mapped_parameters(layer: object, mapping: Mapping[str, str]) -> list[Place]:
     """
     places = []
     for value, gradient in mapping.items():
-        try:
-            found = attribute_at(layer, value)
-        except (AttributeError, KeyError, IndexError, ValueError):
-            found = None
+        found = found_at(layer, value)
         if not is_parameter(found):
             raise SubjectError(
                 f"mapping names the parameter {value!r}, but there {type(layer).__name__} has {describe(found)}; "
@@ -118,72 +103,236 @@ def mapped_parameters(layer: object, mapping: Mapping[str, str]) -> list[Place]:
     return places
 
 
-def held_objects(layer: object) -> dict[str, dict[str, object]]:
-    """The attributes of a layer under the path `""`, and those of the layers that it holds under theirs."""
-    attributes = dict(vars(layer)) if hasattr(layer, "__dict__") else {}
-    found = {"": attributes}
-    for name, value in attributes.items():
-        for path, inner in _inner_layers(name, value):
-            for deeper, held in held_objects(inner).items():
-                found[f"{path}.{deeper}" if deeper else path] = held
+@dataclass(frozen=True)
+class Passes:
+    """What some passes through a layer left behind.
+
+    Attributes:
+        before: The tensors that it held after a forward, by path.
+        entries: Copies of their entries.
+        foreign: What was handed to it; what lies in the memory of these is no parameter.
+        returned: The gradients that the backward returned, or the cotangents.
+    """
+
+    before: Mapping[tuple[Any, ...], Any]
+    entries: Mapping[tuple[Any, ...], Any]
+    foreign: Collection[Any]
+    returned: Collection[Any]
+
+    def is_foreign(self, value: Any) -> bool:
+        """Whether something lies in the memory of what was handed over."""
+        return _memory(value) in {_memory(x) for x in self.foreign}
+
+    def is_returned(self, value: Any) -> bool:
+        """Whether something is, or equals, a gradient of an input or a cotangent."""
+        return any(_equal(value, x) for x in self.returned)
+
+    def changed(self, after: Mapping[tuple[Any, ...], Any]) -> dict[tuple[Any, ...], Any]:
+        """What the backward made or changed, without what it returned."""
+        return {
+            path: value
+            for path, value in after.items()
+            if (self.before.get(path) is not value or not _equal(value, self.entries[path]))
+            and not self.is_foreign(value)
+            and not self.is_returned(value)
+        }
+
+
+def _memory(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.untyped_storage().data_ptr() if value.numel() else id(value)
+    while isinstance(value, np.ndarray) and isinstance(value.base, np.ndarray):
+        value = value.base
+    return int(value.__array_interface__["data"][0]) if isinstance(value, np.ndarray) and value.size else id(value)
+
+
+def entries_of(value: Any) -> Any:
+    """A copy of a tensor or array."""
+    return value.detach().clone() if isinstance(value, Tensor) else np.array(value)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.shape == b.shape and a.dtype == b.dtype and bool((a == b).all())
+    return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.array_equal(a, b)
+
+
+@dataclass(frozen=True)
+class FoundParameters:
+    """The parameters of a layer.
+
+    Attributes:
+        places: Those with a gradient.
+        doubtful: Those of `places` whose gradient might be that of something else.
+        listed: What the layer itself lists as a parameter, and has no gradient for.
+        others: What else it holds from one pass to the next.
+    """
+
+    places: list[Place]
+    doubtful: list[Place]
+    listed: list[Place]
+    others: list[Place]
+
+
+def find_parameters(layer: object, passes: Passes, inputs: Collection[str] = ()) -> FoundParameters:
+    """The parameters of a layer whose forward and backward have run twice.
+
+    A parameter is a tensor that stays the same object through the passes. Its gradient is found, in this order, in a
+    pair of `param()`, `params()` or `parameters()`; on the parameter (`weight.grad`, `weight.gradient`); beside it
+    under a name made of its own (`W` and `dW`); under the same key or place in `grads` or `gradients`; or it is all of
+    its shape that the backward has written.
+
+    Args:
+        layer: the layer, or a network of layers.
+        passes: what the passes left.
+        inputs: the names that are taken.
+    """
+    after = held_tensors(layer)
+    paths = {id(value): path for path, value in reversed(after.items())}
+    steady = {path: value for path, value in after.items() if passes.before.get(path) is value and _size(value)}
+    listed = [
+        replace(place, value_path=paths.get(id(place.value(layer)), place.value_path))
+        for place in _listed_places(layer)
+        if _size(place.value(layer)) and not passes.is_foreign(place.value(layer))
+    ]
+    own = {id(place.value(layer)) for place in listed}
+    candidates = listed + [
+        Place(_name(layer, paths[id(value)]), path, None)
+        for path, value in steady.items()
+        if id(value) not in own and not passes.is_foreign(value)
+    ]
+    changed = passes.changed(after)
+    changed_ids = {id(value) for value in changed.values()}
+    candidates = [replace(p, name=unused_name(p.name, inputs, "self")) for p in candidates]
+    taken: set[int] = set()
+    found: dict[int, Place] = {}
+    for place in candidates:
+        value = place.value(layer)
+        if id(value) in found:
+            continue
+        if place.gradient_path is None:
+            gradients = [*_partner_in_pair(layer, place, changed_ids), *_gradient_paths(layer, place)]
+        else:
+            gradients = [place.gradient_path]
+        for path in gradients:
+            gradient = found_at(layer, path)
+            if is_parameter(gradient) and gradient is not value and id(gradient) not in taken:
+                taken.add(id(gradient))
+                found[id(value)] = replace(place, gradient_path=paths.get(id(gradient), path))
+                break
+    found = {key: place for key, place in found.items() if key not in taken}
+    rest = {id(p.value(layer)): p for p in reversed(candidates)}
+    rest = {key: place for key, place in rest.items() if key not in found and key not in taken}
+    by_shape = _by_shape(layer, rest, {p: g for p, g in changed.items() if id(g) not in taken | found.keys()})
+    found |= by_shape
+    doubtful = list(by_shape.values()) + [p for p in found.values() if passes.is_returned(p.gradient(layer))]
+    open_ = [place for key, place in rest.items() if key not in by_shape]
+    ordered = [found[key] for key in dict.fromkeys(id(p.value(layer)) for p in candidates) if key in found]
+    return FoundParameters(
+        _named_apart(ordered),
+        doubtful,
+        [replace(p, gradient_path=None) for p in open_ if id(p.value(layer)) in own],
+        [p for p in reversed(open_) if id(p.value(layer)) not in own],
+    )
+
+
+def forgotten(place: Place, others: Collection[Place]) -> bool:
+    """Whether something without a gradient is called like a parameter, and stands beside one that has a gradient."""
+    *path, last = parts_of(place.value_path)
+    beside = any(list(parts_of(other.value_path)[:-1]) == path for other in others)
+    return beside and _LIKE_A_PARAMETER.match(str(last)) is not None
+
+
+def _size(value: Any) -> int:
+    return 0 if not is_parameter(value) else value.numel() if isinstance(value, Tensor) else value.size
+
+
+def _name(layer: object, path: tuple[Any, ...]) -> str:
+    """Its path; without the dictionary that holds it, and without the field of a parameter object."""
+    if len(path) > 1 and _is_field(layer, path):
+        path = path[:-1]
+    elif len(path) == 2 and isinstance(found_at(layer, path[:1]), Mapping):
+        path = path[1:]
+    return ".".join(map(str, path))
+
+
+def _is_field(layer: object, path: tuple[Any, ...]) -> bool:
+    """Whether a path leads to the value in a parameter object."""
+    box = found_at(layer, path[:-1])
+    return path[-1] in _VALUES and not callable(getattr(box, "backward", None))
+
+
+def _named_apart(places: list[Place]) -> list[Place]:
+    """The places, those of one name under their whole path."""
+    names = [place.name for place in places]
+    return [
+        replace(p, name=".".join(map(str, parts_of(p.value_path)))) if names.count(p.name) > 1 else p for p in places
+    ]
+
+
+def _gradient_paths(layer: object, place: Place) -> Iterator[Path]:
+    """Where the gradient of what is at a path may be, the likeliest place first."""
+    path = tuple(parts_of(place.value_path))
+    *front, last = path
+    names = _gradient_names(last)
+    yield (*path, "grad")
+    yield (*path, "gradient")
+    if isinstance(last, str):
+        yield from ((*front, name) for name in names)
+        if front and _is_field(layer, path):
+            yield from ((*front, name) for name in _GRADIENTS)
+    for i, step in enumerate(path[:-1]):
+        for holder in (*_HOLDERS, *(_gradient_names(step) if isinstance(step, str) else ())):
+            beside = (*path[:i], holder, *path[i + 1 : -1])
+            if isinstance(last, str):
+                yield from ((*beside, name) for name in (last, *names))
+            elif _length(found_at(layer, beside)) == _length(found_at(layer, path[:-1])):
+                yield (*beside, last)
+    if isinstance(last, str):
+        for i in range(len(path)):
+            yield from ((*path[:i], holder, name) for holder in _HOLDERS for name in (last, *names))
+
+
+def _partner_in_pair(layer: object, place: Place, changed: Collection[int]) -> list[Path]:
+    """The second of two in a tuple or list, if the backward has written it and it has the shape of the first."""
+    *front, last = parts_of(place.value_path)
+    pair = attribute_at(layer, front)
+    if last == 0 and _length(pair) == 2 and is_parameter(pair[1]) and id(pair[1]) in changed:
+        return [(*front, 1)] if tuple(pair[0].shape) == tuple(pair[1].shape) else []
+    return []
+
+
+def _length(value: object) -> int | None:
+    return len(value) if isinstance(value, list | tuple) else None
+
+
+def _by_shape(layer: object, rest: Mapping[int, Place], changed: Mapping[tuple[Any, ...], Any]) -> dict[int, Place]:
+    """The parameters that are the only ones of their shape, as one thing called like a gradient is."""
+    like = {path: value for path, value in changed.items() if any(_LIKE_A_GRADIENT.search(str(step)) for step in path)}
+    found = {}
+    for key, place in rest.items():
+        shape = tuple(place.value(layer).shape)
+        gradients = [path for path, value in like.items() if tuple(value.shape) == shape]
+        alike = [other for other in rest.values() if tuple(other.value(layer).shape) == shape]
+        if len(gradients) == len(alike) == 1:
+            found[key] = replace(place, gradient_path=gradients[0])
     return found
 
 
-def find_parameters(layer: object, before: Mapping[str, Mapping[str, object]], *, path: str = "") -> list[Place]:
-    """The parameters of a layer whose backward has run once, by the common conventions.
-
-    In this order, the first that finds something: `params`/`grads` dictionaries or lists; `param()`,
-    `params()` or `parameters()` giving (value, gradient) pairs or parameter objects; attributes with a
-    gradient beside them (`W` and `dW`) or on them (`weight.grad`, `weight.gradient`); a `gradient` or
-    `gradients` dictionary on the layer. Also the parameters of layers that it holds in its attributes or in
-    lists there.
-
-    Args:
-        layer: the layer, after a forward and a backward.
-        before: `held_objects` before these. An attribute that has another object since, such as a remembered
-            input, is not a parameter.
-        path: where the layer is, within the one that `before` is of.
-    """
-    for find in (_from_collections, _from_method):
-        places = list(find(layer))
-        if places:
-            return places
-    attributes = vars(layer) if hasattr(layer, "__dict__") else {}
-    steady = [name for name, value in before.get(path, {}).items() if attributes.get(name) is value]
-    places = list(_from_attributes(layer, steady)) or list(_from_gradient_dictionary(layer, steady))
-    for name in steady:
-        for inner_path, inner in _inner_layers(name, attributes[name]):
-            whole = f"{path}.{inner_path}" if path else inner_path
-            places += [place.within(inner_path) for place in find_parameters(inner, before, path=whole)]
+def _listed_places(layer: object) -> list[Place]:
+    """What a layer, and the layers that it holds, list as their parameters."""
+    places: list[Place] = []
+    for path, inner in walk(layer):
+        if not isinstance(inner, Tensor | np.ndarray) and callable(getattr(inner, "backward", None)):
+            own = list(_from_method(inner))
+            places += [place.within(path) for place in own] if path else own
     return places
 
 
-def _inner_layers(name: str, held: object) -> Iterator[tuple[str, object]]:
-    listed = enumerate(held) if isinstance(held, list | tuple) else [(None, held)]
-    for place, item in listed:
-        if callable(getattr(item, "backward", None)) and not isinstance(item, Tensor) and hasattr(item, "__dict__"):
-            yield (name if place is None else f"{name}.{place}"), item
-
-
-def _from_collections(layer: object) -> Iterator[Place]:
-    for values_name, gradients_name in (("params", "grads"), ("parameters", "gradients"), ("params", "gradients")):
-        values, gradients = getattr(layer, values_name, None), getattr(layer, gradients_name, None)
-        if isinstance(values, Mapping) and isinstance(gradients, Mapping):
-            for key, value in values.items():
-                if not is_parameter(value):
-                    continue
-                match = next((name for name in (str(key), *_gradient_names(key)) if name in gradients), None)
-                if match is not None:
-                    yield Place(str(key), (values_name, key), (gradients_name, match))
-        elif isinstance(values, list | tuple) and isinstance(gradients, list | tuple) and len(values) == len(gradients):
-            for place, value in enumerate(values):
-                if is_parameter(value):
-                    name = _attribute_name(layer, value) or f"{values_name}.{place}"
-                    yield Place(name, (values_name, place), (gradients_name, place))
-
-
 def _attribute_name(layer: object, value: object) -> str | None:
-    return next((name for name, held in vars(layer).items() if held is value), None)
+    return next((name for name, held in getattr(layer, "__dict__", {}).items() if held is value), None)
 
 
 def _from_method(layer: object) -> Iterator[Place]:
@@ -193,119 +342,40 @@ def _from_method(layer: object) -> Iterator[Place]:
             continue
         try:
             listed = bound()
-        except TypeError:  # it wants arguments, so it is something else
+            listed = list(listed) if hasattr(listed, "__next__") else listed
+        except Exception:  # it wants arguments, or is not written yet: it is something else
             continue
-        named = isinstance(listed, Mapping)
-        if named or isinstance(listed, list | tuple) or hasattr(listed, "__next__"):
-            for key, item in listed.items() if named else enumerate(listed):
+        if isinstance(listed, Mapping | list | tuple):
+            named = isinstance(listed, Mapping)
+            for key, item in listed.items() if isinstance(listed, Mapping) else enumerate(listed):
                 yield from _listed(layer, method, key, item, named=named)
             return
 
 
 def _listed(layer: object, method: str, key: Any, item: object, *, named: bool) -> Iterator[Place]:
-    """The place of what a method lists: a pair of value and gradient, or a parameter object."""
+    """The place of what a method lists: a pair of value and gradient, a parameter object, or a bare tensor."""
     path = (f"{method}()", key)
-    if isinstance(item, tuple | list) and len(item) == 2 and is_parameter(item[0]):
-        yield Place(_attribute_name(layer, item[0]) or f"{method}.{key}", (*path, 0), (*path, 1))
-        return
-    value, gradient = _fields(item)
-    if gradient is not None and is_parameter(attribute_at(item, value)):
-        name = str(key) if named else _attribute_name(layer, item) or f"{method}.{key}"
-        yield Place(name, (*path, *value), (*path, gradient))
+
+    def name(held: object) -> str:
+        return str(key) if named else _attribute_name(layer, held) or f"{method}.{key}"
+
+    if is_parameter(item):
+        yield Place(name(item), path, None)
+    elif isinstance(item, tuple | list) and len(item) == 2:
+        fields = [_value_field(part) for part in item]
+        if fields[0] is not None:
+            gradient = None if fields[1] is None else (*path, 1, *fields[1])
+            yield Place(name(item[0]), (*path, 0, *fields[0]), gradient)
+    else:
+        field = _value_field(item)
+        gradient_field = next((name for name in _GRADIENTS if hasattr(item, name)), None)
+        if field is not None and gradient_field is not None:
+            yield Place(name(item), (*path, *field), (*path, gradient_field))
 
 
-def _fields(item: object) -> tuple[tuple[str, ...], str | None]:
-    """The path to the value in a parameter (object), and the field of its gradient; a tensor is its own value."""
-    if isinstance(item, Tensor):
-        return (), "grad"
-    value = next((name for name in _VALUES if is_parameter(getattr(item, name, None))), None)
-    gradient = next((name for name in _GRADIENTS if hasattr(item, name)), None)
-    return ((), None) if value is None else ((value,), gradient)
-
-
-def _from_attributes(layer: object, steady: Collection[str]) -> Iterator[Place]:
-    held = vars(layer)
-    for name in steady:
-        value = held.get(name)
-        if is_parameter(value):
-            beside = next((other for other in _gradient_names(name) if _fits(held.get(other), value)), None)
-            if beside is not None:
-                yield Place(name, name, beside)
-            elif value.grad is not None if isinstance(value, Tensor) else hasattr(value, "grad"):
-                yield Place(name, name, (name, "grad"))
-            elif hasattr(value, "gradient"):
-                yield Place(name, name, (name, "gradient"))
-        elif hasattr(value, "__dict__") and not callable(getattr(value, "backward", None)):
-            inner, gradient = _fields(value)
-            if gradient is not None:
-                yield Place(name, (name, *inner), (name, gradient))
-
-
-def _fits(gradient: object, value: Any) -> bool:
-    return isinstance(gradient, Tensor | np.ndarray) and gradient is not value and is_parameter(gradient)
-
-
-def _from_gradient_dictionary(layer: object, steady: Collection[str]) -> Iterator[Place]:
-    for holder in ("gradient", "gradients", "grads", "grad"):
-        gradients = getattr(layer, holder, None)
-        if isinstance(gradients, Mapping):
-            for key in gradients:
-                plain = re.sub(r"^d_?", "", str(key))
-                for name in (str(key), plain):
-                    if name in steady and is_parameter(getattr(layer, name, None)):
-                        yield Place(name, name, (holder, key))
-                        break
-        elif isinstance(gradients, Tensor | np.ndarray):
-            others: dict[str, Any] = {name: getattr(layer, name, None) for name in steady if name != holder}
-            alike = [n for n, x in others.items() if is_parameter(x) and x.shape == gradients.shape]
-            if len(alike) == 1:
-                yield Place(alike[0], alike[0], holder)
-
-
-_CLOSED = (str, bytes, int, float, complex, type(None), type, types.ModuleType, types.FunctionType, Tensor, np.ndarray)
-
-
-def substitute(owner: object, replacements: dict[int, object]) -> int:
-    """Replace objects by identity in the attributes, lists, tuples and dictionaries that `owner` reaches.
-
-    Args:
-        owner: the object to change, in place.
-        replacements: new objects by the `id` of the old ones, which the caller keeps alive.
-
-    Returns:
-        How many references were replaced.
-    """
-    seen: set[int] = set()
-    replaced = 0
-
-    def changed(value: Any) -> Any:
-        nonlocal replaced
-        if id(value) in replacements:
-            replaced += 1
-            return replacements[id(value)]
-        if isinstance(value, tuple):
-            items = [changed(item) for item in value]
-            if any(new is not old for new, old in zip(items, value, strict=True)):
-                return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-            return value
-        visit(value)
-        return value
-
-    def visit(value: Any) -> None:
-        if id(value) in seen or isinstance(value, _CLOSED):
-            return
-        seen.add(id(value))
-        if isinstance(value, list):
-            value[:] = [changed(item) for item in value]
-        elif isinstance(value, dict):
-            for key in list(value):
-                value[key] = changed(value[key])
-        elif hasattr(value, "__dict__"):
-            attributes = vars(value)
-            for key in list(attributes):
-                new = changed(attributes[key])
-                if new is not attributes[key]:
-                    attributes[key] = new
-
-    visit(owner)
-    return replaced
+def _value_field(item: object) -> tuple[str, ...] | None:
+    """The path to the value in a parameter (object); a tensor is its own value."""
+    if is_parameter(item):
+        return ()
+    name = next((name for name in _VALUES if is_parameter(getattr(item, name, None))), None)
+    return None if name is None else (name,)

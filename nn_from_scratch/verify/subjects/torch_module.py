@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.subjects.autograd import AutogradSubject, TorchCall
-from nn_from_scratch.verify.subjects.call_arguments import Arguments, parameter_operand, role_names, unused_name
+from nn_from_scratch.verify.subjects.call_arguments import (
+    Arguments,
+    parameter_operand,
+    placement,
+    role_names,
+    unused_name,
+)
 from nn_from_scratch.verify.subjects.recognition import Form
 
 
@@ -33,7 +39,7 @@ class ModuleCall(TorchCall):
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> object:
         replaced = {own: tensors[label] for label, own in self._own_names.items()}
-        dtype, device = self._placement(tensors)
+        dtype, device = placement(self.operands, tensors)
         for name, buffer in self.module.named_buffers():
             kept = buffer.detach().clone()
             replaced[name] = kept.to(device, dtype if kept.is_floating_point() else None)
@@ -42,17 +48,6 @@ class ModuleCall(TorchCall):
             return torch.func.functional_call(self.module, replaced, args, kwargs)
 
         return self.arguments.call(call, tensors)
-
-    def _placement(self, tensors: Mapping[str, Tensor]) -> tuple[torch.dtype | None, torch.device | None]:
-        """Where the buffers must go: where the values went that left their starting value's dtype or device."""
-        dtype: torch.dtype | None = None
-        device: torch.device | None = None
-        for operand in self.operands:
-            tensor, start = tensors[operand.name], operand.value
-            device = tensor.device if tensor.device != start.device else device
-            if start.is_floating_point() and tensor.dtype != start.dtype:
-                dtype = tensor.dtype if tensor.is_floating_point() else tensor.dtype.to_real()
-        return dtype, device
 
     def rebuilt(self, target: object) -> TorchCall:
         if not isinstance(target, nn.Module):

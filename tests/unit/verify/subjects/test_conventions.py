@@ -17,7 +17,8 @@ from nn_from_scratch.verify import Verdict, check
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.subjects import as_subject
 from nn_from_scratch.verify.subjects.arrays import as_gradient
-from nn_from_scratch.verify.subjects.layer_parameters import Place, attribute_at, substitute
+from nn_from_scratch.verify.subjects.layer_parameters import Place
+from nn_from_scratch.verify.subjects.reachable import attribute_at, substitute
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 3))
