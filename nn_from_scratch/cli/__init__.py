@@ -19,9 +19,12 @@ from nn_from_scratch import __version__
 from nn_from_scratch.denoise.distributed.launch import is_follower, tell_launcher
 from nn_from_scratch.errors import ArgumentError, NNFromScratchError
 from nn_from_scratch.extras import require
+from nn_from_scratch.storage import is_regular_or_new, is_replaceable
 
 #: The commands, in the order in which the help lists them.
 COMMANDS = ("train", "denoise", "verify", "mutate", "bench", "reproduce")
+
+_INPUTS = ("campaign", "results", "equivalents")  # options and arguments that name a file to read
 
 _EPILOG = """\
 examples:
@@ -121,15 +124,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def expect_output_files(args: argparse.Namespace) -> None:
-    """Refuse a path to write to that is a folder, or lies in none.
+    """Refuse a path to write to that is a folder or lies in none, or where something would be lost.
 
     Raises:
-        ArgumentError: `--json`, `--markdown` or `--html` is such a path.
+        ArgumentError: `--json`, `--markdown` or `--html` is such a path, an input, or the same as another of them.
     """
+    inputs = {given.resolve() for name in _INPUTS if isinstance(given := getattr(args, name, None), Path)}
+    named: dict[Path, str] = {}
     for name in ("json", "markdown", "html"):
         path: Path | None = getattr(args, name, None)
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        if path is None:
+            continue
+        if path.is_dir() or not path.absolute().parent.is_dir():
             raise ArgumentError(f"{name} is {str(path)!r}, but a file in an existing folder is expected")
+        if path.resolve() in inputs:
+            raise ArgumentError(f"{name} is {str(path)!r}, which is read as well: name another file")
+        if path.resolve() in named and is_regular_or_new(path):
+            raise ArgumentError(f"{name} is {str(path)!r}, and so is {named[path.resolve()]}: name two files")
+        if not is_replaceable(path):
+            raise ArgumentError(
+                f"{name} is {str(path)!r}, a file that this program did not write: name another, or remove it first"
+            )
+        named[path.resolve()] = name
 
 
 def report_error(error: object) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.extras import require
+from nn_from_scratch.storage import expect_own_folder
 
 if TYPE_CHECKING:
     import pytest
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 
 _PACKAGE = Path(__file__).parents[1]
+#: What a campaign writes into its folder.
+_FILES = ("campaign.json", "results.jsonl", "pytest.ini", "overdue-*.txt")
 #: What one verification is told on the command line, and a campaign in its file.
 _SINGLE: dict[str, Any] = {
     "target": None,
@@ -106,10 +108,7 @@ def _refuse_what_makes_no_sense(args: argparse.Namespace) -> None:
     if args.jobs < 0:
         raise ArgumentError(f"jobs is {args.jobs}, but a number of at least 0 is expected")
     require("verify --campaign", "test", "pytest", *(("xdist",) if args.jobs else ()))
-    folder: Path = args.folder
-    ours = (folder / "campaign.json").is_file()
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not ours)):
-        raise ArgumentError(f"folder is {str(folder)!r}, which holds something else; name a new one, for it is emptied")
+    expect_own_folder(args.folder)
 
 
 def _run(
@@ -125,15 +124,14 @@ def _run(
     import pytest
 
     from nn_from_scratch.cli.campaign_file import fingerprint
-    from nn_from_scratch.storage import write_json
+    from nn_from_scratch.storage import prepare_folder, write_json
 
     began = time.monotonic()
     mark = fingerprint(campaign.path, campaign.cases)
     if resume:
         _load_results(campaign, folder, mark)
-    elif folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    else:
+        prepare_folder(folder, ours=_FILES)
     write_json(folder / "campaign.json", {"fingerprint": mark, "waiting": campaign.missing})
     if campaign.missing:
         with (folder / "results.jsonl").open("a", encoding="utf-8") as file:

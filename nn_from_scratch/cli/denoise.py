@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nn_from_scratch.errors import ArgumentError, DataError
+from nn_from_scratch.storage import is_replaceable
 
 if TYPE_CHECKING:
     from nn_from_scratch.denoise.denoiser import Denoiser
@@ -20,7 +21,7 @@ Denoise PNG and JPEG pictures of any size and mode, and write them as 8-bit RGB 
 
 Without --model it uses the network that comes with the package, which was trained for gaussian noise with a standard
 deviation of 25 (of 255) on photographs of scikit-image. A picture is never written over: the result has another name
-or stands in another folder. An older result is replaced."""
+or stands in another folder. An older result is replaced, any other file is left alone."""
 
 EPILOG = """\
 examples:
@@ -103,6 +104,10 @@ def outputs(images: Sequence[Path], out: str | None) -> list[Path]:
             raise ArgumentError(
                 f"{str(written[place])!r} and {str(image)!r} would both be written to {str(target)!r}: "
                 "denoise them one after another, into different folders"
+            )
+        if not is_replaceable(target):
+            raise ArgumentError(
+                f"out is {str(target)!r}, a file that this program did not write: choose another name or remove it"
             )
         written[place] = image
     return targets

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nn_from_scratch.cli import expect_output_files
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.extras import require
+from nn_from_scratch.storage import expect_own_folder
 
 if TYPE_CHECKING:
     from nn_from_scratch.mutation.mutant import MutantResult
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     from nn_from_scratch.mutation.functions import find_functions
     from nn_from_scratch.mutation.source import source_mutants
     from nn_from_scratch.mutation.summary import MutationSummary
-    from nn_from_scratch.storage import write_json
+    from nn_from_scratch.storage import write_results
 
     functions = find_functions(args.target)
     if args.list:
@@ -145,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
     print_table(summary.table())
     sys.stdout.write(f"\n{summary.headline()}\n")
     if args.json is not None:
-        write_json(args.json, summary.to_json())
+        write_results(args.json, summary.to_json())
     if not summary.mutants:
         raise ArgumentError("there is no mutant: the functions compute nothing that an edit could change")
     return 1 if summary.survivors or summary.refuted else 0
@@ -157,9 +158,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.limit is not None and not args.limit > 0:
         raise ArgumentError(f"limit is {args.limit}, but a positive number of seconds is expected")
     expect_output_files(args)
-    folder: Path = args.folder
-    if folder.exists() and any(folder.iterdir()) and not (folder / "worker-0.log").is_file():
-        raise ArgumentError(f"folder is {str(folder)!r}, which holds something else; name a new one, for it is emptied")
+    expect_own_folder(args.folder)
 
 
 def _groups(texts: list[str], option: str) -> dict[str, str]:

@@ -25,7 +25,7 @@ from nn_from_scratch.denoise.training import check_device, computing_as, make_op
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import CheckpointError, DivergenceError, ReplicaError
-from nn_from_scratch.storage import write_json
+from nn_from_scratch.storage import write_results
 
 
 @dataclass
@@ -134,7 +134,7 @@ class _TrainingSession:
         }
         for path in (self.run.results, json_path):
             if path is not None:
-                write_json(path, results)
+                write_results(path, results)
         show_scores(self.console, scores, images=images)
         seconds = sum(result.seconds for result in self.progress.history)
         say(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from nn_from_scratch.mutation.pytest_session import Collected, WorkerJob
 from nn_from_scratch.mutation.result_faults import result_mutants
 from nn_from_scratch.mutation.source import source_mutants
 from nn_from_scratch.mutation.suite_baseline import Observations, SuiteBaseline, digest
-from nn_from_scratch.storage import read_json_lines
+from nn_from_scratch.storage import prepare_folder, read_json_lines
 
 #: Seconds that a mutant may take: so many times what its tests take without it, and these in addition, for a process
 #: that has to wait for its turn.
@@ -95,9 +94,8 @@ class MutationCampaign:
         """
         if resume:
             self._baseline = SuiteBaseline.load(self.folder, like=self._baseline)
-        elif self.folder.exists():
-            shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        else:
+            prepare_folder(self.folder, ours=("baseline.json", "results.jsonl", "worker-*.log"))
         try:
             for number in range(self.jobs):
                 log = self.folder / f"worker-{number}.log"

@@ -18,7 +18,7 @@ from nn_from_scratch import __version__
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.report.document import Document
 from nn_from_scratch.report.rendering import to_html, to_markdown
-from nn_from_scratch.storage import write_atomically, write_json
+from nn_from_scratch.storage import MARKS, write_atomically, write_json
 
 SCHEMA = "nn_from_scratch/results"
 VERSION = 1
@@ -99,7 +99,7 @@ def publish(document: Document, *, markdown: Path | None = None, html: Path | No
     """
     text = to_markdown(document)
     if markdown is not None:
-        write_atomically(markdown, text.encode())
+        write_atomically(markdown, MARKS["markdown"] + b"\n\n" + text.encode())
     if html is not None:
         write_atomically(html, to_html(document).encode())
     summary = os.environ.get("GITHUB_STEP_SUMMARY")

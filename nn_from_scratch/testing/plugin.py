@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nn_from_scratch.storage import is_replaceable
 from nn_from_scratch.testing import GradcheckCase, gradcheck_cases, pyramid
 from nn_from_scratch.testing.gradcheck import REPORTS, Gradcheck, selected_checks
 
@@ -90,6 +91,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--nnfs-report is {path!r}, but a file in an existing folder is expected")
     if path is not None and Path(path).suffix not in REPORT_KINDS:
         raise pytest.UsageError(f"--nnfs-report is {path!r}, but a name that ends in .json, .md or .html is expected")
+    if path is not None and not is_replaceable(Path(path)):
+        raise pytest.UsageError(
+            f"--nnfs-report is {path!r}, a file that this plugin did not write: name another, or remove it first"
+        )
     names = selected_checks(config)
     if names is not None and len({name.startswith("-") for name in names}) > 1:
         raise pytest.UsageError(

@@ -108,9 +108,12 @@ def write_png(path: Path, picture: Tensor) -> None:
         OSError: it cannot be written; an older file is unharmed.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
+    information = PngInfo()
+    information.add_text("Software", "nn-from-scratch")  # by which a later run knows its own result
     buffer = io.BytesIO()
-    Image.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy()).save(buffer, format="PNG")
+    Image.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy()).save(buffer, format="PNG", pnginfo=information)
     write_atomically(path, buffer.getvalue())
 
 

@@ -98,6 +98,8 @@ def test_two_commits_are_told_apart_by_real_processes(project: Command) -> None:
     files = ("--markdown", "found.md", "--html", "found.html")
     assert project("bench", "report", "found.json", *files) == (0, "", "")
     text, page = (Path(name).read_text(encoding="utf-8") for name in ("found.md", "found.html"))
+    mark, _, text = text.partition("\n\n")
+    assert mark == "<!-- written by nn-from-scratch -->"
     assert text.startswith(
         "# Benchmarks compared\n\n**❌ failed**: 1 REGRESSED (sum); removed without permission: old."
     )

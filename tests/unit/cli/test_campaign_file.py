@@ -118,7 +118,10 @@ def test_a_file_that_makes_no_sense_is_refused_with_one_sentence(
             ["--campaign", "campaign.toml", "--markdown", "no/where"],
             "markdown is 'no/where', but a file in an existing",
         ),
-        (["--campaign", "campaign.toml", "--folder", "."], "folder is '.', which holds something else; name a new one"),
+        (
+            ["--campaign", "campaign.toml", "--folder", "."],
+            "folder is '.', which holds something else; name a new or an empty one",
+        ),
         (["--campaign", "campaign.toml", "--resume"], "'.nnfs_campaign' holds no campaign to resume; leave out"),
         ([], "the target is missing: give module:name or file.py:name, or --campaign FILE for many"),
     ],

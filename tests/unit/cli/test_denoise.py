@@ -76,9 +76,18 @@ def test_out_is_a_folder(command: Command) -> None:
 
 def test_an_older_result_is_replaced(command: Command) -> None:
     source = picture("photo.png")
-    Path("photo_denoised.png").write_text("old")
-    assert command("denoise", source)[0] == 0
+    for _ in range(2):
+        assert command("denoise", source)[0] == 0
     assert pixels_of("photo_denoised.png").shape == (21, 34, 3)
+
+
+def test_a_picture_of_somebody_else_is_not_replaced(command: Command) -> None:
+    source, other = picture("photo.png"), picture("photo_denoised.png")
+    before = other.read_bytes()
+    status, _, error = command("denoise", source)
+    assert status == 2
+    assert "out is 'photo_denoised.png', a file that this program did not write: choose another name" in error
+    assert other.read_bytes() == before
 
 
 def test_a_bad_picture_is_named_and_the_others_are_done(command: Command) -> None:
@@ -112,10 +121,10 @@ def test_a_bad_picture_is_named_and_the_others_are_done(command: Command) -> Non
         (("a.png", "-o", "./sub/../a.png"), "out is 'sub/../a.png', which is itself a picture to denoise"),
         (("a.png", "a_denoised.png"), "out is 'a_denoised.png', which is itself a picture to denoise"),
         (("a.png", "sub/a.png", "-o", "c"), "'a.png' and 'sub/a.png' would both be written to 'c/a_denoised.png'"),
-        (("a.png", "--model", "none"), "checkpoint 'none' does not exist"),
-        (("a.png", "--model", "sub"), "model 'sub' is a folder without checkpoint.safetensors: not a training run"),
-        (("a.png", "--model", "notes.txt"), "checkpoint 'notes.txt' is not a whole safetensors file"),
-        (("a.png", "--device", "tpu"), "device is 'tpu', but 'cpu', 'cuda' or 'cuda:NUMBER' is expected"),
+        (("b.png", "--model", "none"), "checkpoint 'none' does not exist"),
+        (("b.png", "--model", "sub"), "model 'sub' is a folder without checkpoint.safetensors: not a training run"),
+        (("b.png", "--model", "notes.txt"), "checkpoint 'notes.txt' is not a whole safetensors file"),
+        (("b.png", "--device", "tpu"), "device is 'tpu', but 'cpu', 'cuda' or 'cuda:NUMBER' is expected"),
     ],
 )
 def test_a_request_that_makes_no_sense_changes_nothing(

@@ -170,7 +170,8 @@ def test_publishing_writes_both_files_and_appends_to_the_job_summary(
     summary.write_text("before\n", encoding="utf-8")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     publish(document(), markdown=tmp_path / "a.md", html=tmp_path / "a.html")
-    assert (tmp_path / "a.md").read_text(encoding="utf-8") == to_markdown(document())
+    mark = "<!-- written by nn-from-scratch -->\n\n"
+    assert (tmp_path / "a.md").read_text(encoding="utf-8") == mark + to_markdown(document())
     assert (tmp_path / "a.html").read_text(encoding="utf-8") == to_html(document())
     assert summary.read_text(encoding="utf-8") == f"before\n{to_markdown(document())}\n"
 
