@@ -10,7 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.constants import HALF_STEP, LARGEST_POOLING_KERNEL, MOST_GEOMETRIES, SPECIFIC
+from nn_from_scratch.verify.diagnosis.constants import (
+    HALF_STEP,
+    LARGEST_POOLING_KERNEL,
+    MOST_GEOMETRIES,
+    SPECIFIC,
+    TIE_BREAK,
+)
 from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation, with_gradient
 from nn_from_scratch.verify.diagnosis.problem import Problem, plain
 
@@ -131,14 +137,17 @@ def _average_pooling(name: str, windows: _Windows) -> Operation:
     def maximum(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
         return windows.of(v[name], -torch.inf).amax(2).reshape(g.shape)
 
-    def first(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
-        return windows.of(v[name], 0.0)[:, :, 0].reshape(g.shape)
+    def entry(place: int, share: float) -> Forward:
+        return lambda v, g: share * windows.of(v[name], 0.0)[:, :, place].reshape(g.shape)
 
-    faults = (
-        Fault("neighbor", "is that of max pooling, while the forward is average pooling", maximum),
-        Fault("pool-fixed-entry", "goes to the first entry of each window, not to all", first),
-    )
-    return Operation("an average pooling", spread, faults)
+    count = math.prod(windows.kernel)
+    faults = [Fault("neighbor", "is that of max pooling, while the forward is average pooling", maximum)]
+    for word, place in (("first", 0), ("last", count - 1)):
+        claim = f"goes to the {word} entry of each window"
+        faults.append(Fault("pool-fixed-entry", f"{claim}, not to all", entry(place, 1.0)))
+        claim = f"{claim} alone, with the share 1/{count} that each entry should get"
+        faults.append(Fault("pool-fixed-entry", claim, entry(place, 1 / count), SPECIFIC - TIE_BREAK))
+    return Operation("an average pooling", spread, tuple(faults))
 
 
 def _maximum_along(problem: Problem, name: str, x: Tensor, dim: int) -> Operation:

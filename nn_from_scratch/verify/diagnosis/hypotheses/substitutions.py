@@ -43,6 +43,13 @@ def ignored(problem: Problem, probes: Probes) -> Iterator[Explanation]:
         return
     claim = "is right only for a cotangent of ones: the cotangent is ignored"
     yield Explanation("cotangent-ignored", claim, PLAIN, problem.known(for_ones))
+    g = problem.cotangent
+    if problem.unary is not None and g is not None and g.shape == problem.numeric.shape:
+        (output,) = cotangents
+        derivative = probes.true_gradient({output: torch.ones_like(g)}, {problem.unary[0]: g})
+        if derivative is not None:
+            claim = "is the derivative at the cotangent, where it should be the one at the input times the cotangent"
+            yield Explanation("mask-from-cotangent", claim, SPECIFIC, problem.known(derivative))
     if problem.cotangent is not None:
         for word, factor in (("sum", problem.cotangent.sum()), ("mean", problem.cotangent.mean())):
             claim = f"uses the {word} of the cotangent in place of each of its entries"
@@ -71,14 +78,14 @@ def replaced(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     if g is None or g.is_complex():
         return
     name = next(iter(problem.context.cotangents))
-    for kind, claim, other, complexity in _cotangents(g):
+    for kind, claim, other, complexity in _cotangents(problem, g):
         if not torch.equal(other, g):
             gradient = probes.true_gradient({name: other})
             if gradient is not None:
                 yield Explanation(kind, claim, complexity, problem.known(gradient))
 
 
-def _cotangents(g: Tensor) -> Variants:
+def _cotangents(problem: Problem, g: Tensor) -> Variants:
     """What a backward may use in place of g."""
     dense, rare = torch.empty(g.shape).stride(), SPECIFIC + HALF_STEP
     if g.stride() != dense and g.untyped_storage().nbytes() >= (g.storage_offset() + g.numel()) * g.element_size():
@@ -94,6 +101,7 @@ def _cotangents(g: Tensor) -> Variants:
     if g.dim() == 4 and g.shape[2] == g.shape[3] > 1:
         claim = "uses the cotangent with height and width exchanged"
         yield "cotangent-transposed", claim, g.transpose(2, 3), COMPOUND
+    yield from _one_of_each_block(problem, g)
     if g.dim() > 1 and min(g.shape[:2]) > 1:
         claim = "uses the cotangent reshaped where its first two axes should be exchanged"
         yield "cotangent-reshaped", claim, _reshaped(g), COMPOUND
@@ -101,6 +109,26 @@ def _cotangents(g: Tensor) -> Variants:
         if g.shape[axis] > 1:
             claim = f"uses the cotangent flipped along its axis {axis}"
             yield "cotangent-flipped", claim, g.flip(axis), COMPOUND + HALF_STEP
+
+
+def _one_of_each_block(problem: Problem, g: Tensor) -> Variants:
+    """One entry of each block of the cotangent, where the output has a block for each entry: upsampling, repetition."""
+    shape = problem.numeric.shape
+    if g.dim() != len(shape):
+        return
+    steps = [wide // n if n and wide % n == 0 else 0 for wide, n in zip(g.shape, shape, strict=True)]
+    blocks = [(axis, step) for axis, step in enumerate(steps) if step > 1]
+    if not blocks or 0 in steps:
+        return
+    size = "×".join(str(step) for _, step in blocks)
+    for word, last in (("first", False), ("last", True)):
+        kept = torch.zeros_like(g)
+        index = tuple(slice(step - 1 if last else 0, None, step) for step in steps)
+        kept[index] = g[index]
+        claim = (
+            f"uses the {word} entry alone of each block of {size} entries of the cotangent, where it should sum them"
+        )
+        yield "cotangent-subsampled", claim, kept, SPECIFIC
 
 
 @experiment("terms", simplest=COMPOUND)
@@ -148,6 +176,10 @@ def _operands(problem: Problem, name: str, tensor: Tensor) -> Variants:
                 "output"
             )
             yield "operand-overwritten", claim, outputs[0], SPECIFIC + HALF_STEP
+        g = problem.context.only_cotangent
+        if g is not None and g.shape == tensor.shape and g.dtype == tensor.dtype:
+            claim = "takes the derivative, or the mask, from the cotangent, where it should be taken from the input"
+            yield "mask-from-cotangent", claim, g, SPECIFIC + HALF_STEP
         return
     rare = COMPOUND + HALF_STEP
     for other, replacement in problem.context.tensors.items():

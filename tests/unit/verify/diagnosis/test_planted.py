@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from nn_from_scratch.verify.diagnosis import DiagnosisContext, explain
 from nn_from_scratch.verify.diagnosis.hypotheses import HYPOTHESES
@@ -30,6 +32,11 @@ def _given(
     wrong = dict(zip(fault.names, fault.backward(g, *inputs), strict=True))[fault.target]
     largest = float(truth.abs().max())
     numeric = truth + noise * largest * (2 * torch.rand(truth.shape, generator=generator, dtype=truth.dtype) - 1)
+
+    def true_gradient(cotangents: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor:
+        changed = (values.get(name, value) for name, value in zip(fault.names, inputs, strict=True))
+        return fault.true_gradients(tuple(changed), cotangents["y"])[fault.target]
+
     context = DiagnosisContext(
         name=fault.target,
         role="parameter" if fault.target in fault.parameters else "input",
@@ -37,6 +44,7 @@ def _given(
         tensors=dict(zip(fault.names, inputs, strict=True)) if known else {},
         outputs={"y": output} if known else {},
         cotangent=g if known else None,
+        numeric_at=true_gradient if known else None,
     )
     return {"analytic": wrong, "numeric": numeric, "tolerance": tolerance * largest, "context": context}
 

@@ -77,3 +77,32 @@ def test_a_cotangent_in_another_order_is_not_called_reshaped() -> None:
         return torch.autograd.grad(_conv(v["x"], w), w, mixed)[0]
 
     assert _kind(_conv, wrong, "w", **CONVOLUTION) is None
+
+
+def _elu(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, 0.2 * torch.expm1(x))
+
+
+def _twice(x: Tensor) -> Tensor:
+    return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("forward", "wrong", "kind"),
+    [
+        # Another power of the factor, and the factor on another side.
+        (_elu, lambda g, v: g * torch.where(v["x"] > 0, 1.0, 0.2 * torch.exp(3 * v["x"])), "factor-of-formula"),
+        (_elu, lambda g, v: g * torch.where(v["x"] > 0.3, torch.exp(v["x"]), 0.2 * v["x"].exp()), "factor-of-formula"),
+        # The mask of a neighbor.
+        (torch.relu, lambda g, v: (g.roll(1, 1) > 0).to(g), "mask-from-cotangent"),
+        (torch.relu, lambda g, v: g * (g.roll(1, 1) > 0), "mask-from-cotangent"),
+        # A term that is not the input, but looks like it in most entries.
+        (torch.sin, lambda g, v: g * v["x"].cos() + v["x"].clamp(max=1), "term-added"),
+        (torch.sin, lambda g, v: g * v["x"].cos() + v["x"].roll(1, 0), "term-added"),
+        # Two of the four entries, and one of them from another block.
+        (_twice, lambda g, v: g[:, :, ::2, ::2] + g[:, :, 1::2, ::2], "cotangent-subsampled"),
+        (_twice, lambda g, v: g[:, :, ::2, ::2].roll(1, 2), "cotangent-subsampled"),
+    ],
+)
+def test_another_formula_does_not_get_the_name(forward: Callable[..., Tensor], wrong: Gradient, kind: str) -> None:
+    assert _kind(forward, wrong, "x", x=draw(4, 3, 5, 6)) != kind

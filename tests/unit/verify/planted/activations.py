@@ -76,6 +76,28 @@ ACTIVATIONS = (
         mentions="that of sqrt",
         draw=_positive,
     ),
+    _entrywise("relu", "mask alone, from the cotangent", "mask-from-cotangent", F.relu, lambda g, x: (g > 0).to(g)),
+    _entrywise(
+        "sigmoid", "derivative at the cotangent", "mask-from-cotangent", torch.sigmoid, lambda g, x: _sigmoid_slope(g)
+    ),
+    _entrywise(
+        "elu",
+        "exp forgotten",
+        "factor-of-formula",
+        lambda x: torch.where(x > 0, x, 0.3 * torch.expm1(x)),
+        lambda g, x: g * torch.where(x > 0, torch.ones_like(x), 0.3),
+        mentions="lacks the factor exp(x) where x < 0",
+    ),
+    _entrywise(
+        "elu",
+        "1 added to the output, not its slope",
+        "term-added",
+        lambda x: torch.where(x > 0, x, 0.3 * torch.expm1(x)),
+        lambda g, x: g * torch.where(x > 0, 1.0, 0.3 * torch.expm1(x) + 1),
+        mentions="plus 0.7 times the cotangent where x < 0",
+        also=("where-condition",),
+    ),
+    _entrywise("sin", "the input added", "term-added", torch.sin, lambda g, x: g * x.cos() + x, mentions="plus 'x'"),
     _entrywise("exp", "derivative x", "output-form-at-input", torch.exp, lambda g, x: g * x),
     _entrywise("log2", "ln 2 forgotten", "factor", torch.log2, lambda g, x: g / x, mentions="ln 2", draw=_positive),
     _entrywise("cumsum", "not reversed", "scan-direction", lambda x: x.cumsum(1), lambda g, x: g.cumsum(1)),

@@ -85,6 +85,13 @@ LINEAR = (
     _planted("|dW|", "absolute-value", "weight", lambda g, x, w: (g.T @ x).abs()),
     _planted("dW clipped", "clipped", "weight", lambda g, x, w: (g.T @ x).clamp(-1, 1)),
     _planted("weight decay's constant left in dW", "offset", "weight", _decayed),
+    _planted(
+        "weight decay left in dW",
+        "term-added",
+        "weight",
+        lambda g, x, w: g.T @ x + 0.05 * w,
+        mentions="plus 0.05 times 'weight'",
+    ),
     _planted("dW reshaped, not transposed", "reshaped", "weight", lambda g, x, w: (x.T @ g).reshape(w.shape)),
     _planted("dx averaged over the samples", "reduced", "x", lambda g, x, w: (g @ w).mean(0).expand_as(x)),
 )

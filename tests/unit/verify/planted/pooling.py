@@ -66,6 +66,13 @@ def _max(
     )
 
 
+def _upsampling(fault: str, dx: Callable[[Tensor, Tensor], Tensor], **options: Any) -> PlantedFault:
+    def twice(x: Tensor) -> Tensor:
+        return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    return of_one_input("upsample", fault, "cotangent-subsampled", twice, dx, (2, 3, 4, 3), **options)
+
+
 def _spread(entries: Tensor) -> Tensor:
     return torch.full_like(entries, 1 / entries.shape[2])
 
@@ -87,6 +94,20 @@ POOLING = (
     _max("negated", "sign", lambda g, x: -_of_maximum(g, x)),
     _max("height and width exchanged", "transposed", lambda g, x: _of_maximum(g, x).transpose(2, 3)),
     _max("shifted by one", "rolled", lambda g, x: _of_maximum(g, x).roll(1, 3), also=("shifted",)),
+    _upsampling(
+        "one of four entries", lambda g, x: g[:, :, ::2, ::2], mentions="the first entry alone of each block of 2×2"
+    ),
+    _upsampling("the last of four entries, times four", lambda g, x: 4 * g[:, :, 1::2, 1::2], mentions="factor of 4"),
+    of_one_input(
+        "avg_pool2d",
+        "the first entry of each window",
+        "pool-fixed-entry",
+        lambda x: F.avg_pool2d(x, 3),
+        _backward(lambda entries: _first(entries).to(entries.dtype) / 9, 3, 3),
+        (2, 2, 6, 6),
+        mentions="first entry of each window alone, with the share 1/9",
+        also=("stride-phase",),
+    ),
     of_one_input(
         "avg_pool2d",
         "window's size forgotten",
