@@ -44,8 +44,14 @@ class Experiments:
     def true_gradient(self, cotangents: Named, values: Named) -> Tensor | None:
         """The numerical gradient; None also where the wrong one is no combination of it and the true one."""
         moved = self._at(cotangents, values, differentiated=False)
-        if moved is None:
-            return None
+        return None if moved is None else self._numeric(moved)
+
+    def gradient_of(self, name: str) -> Tensor | None:
+        """The numerical gradient of another operand in the same experiment; None as for `true_gradient`."""
+        other = VariedOperand.at(self.varied.point, name, self.varied.context)
+        return self._numeric(replace(other, row=self.varied.row)) if other.operand.differentiable else None
+
+    def _numeric(self, moved: VariedOperand) -> Tensor | None:
         seconds = min(constants.SHARE_FOR_RECOMPUTING * self.varied.context.remaining, self.budget.left)
         try:
             if not self._may_explain(moved):
@@ -74,15 +80,16 @@ class Experiments:
         say so. Whatever they cannot tell is possible.
         """
         gradient = self.gradient
-        few = self.numeric.numel() <= constants.SCREENING_DIRECTIONS
-        if few or gradient is None or gradient.shape != self.numeric.shape or gradient.is_complex():
+        few = moved.x.numel() <= constants.SCREENING_DIRECTIONS
+        if few or gradient is None or gradient.shape != moved.x.shape or gradient.is_complex():
             return True
+        true = self.numeric if self.numeric.shape == moved.x.shape else torch.zeros_like(moved.x)
         rows = []
         for k in range(constants.SCREENING_DIRECTIONS):
-            probe = DirectionalProbe(moved, self.varied.direction("screening", k))
+            probe = DirectionalProbe(moved, moved.direction("screening", k))
             wide, narrow = (probe.slope(share * self.start) for share in constants.SCREENING_STEPS)
-            ours, true = (directional(g, probe.direction)[0] for g in (gradient, self.numeric.to(probe.direction)))
-            rows.append((ours, true, narrow, abs(wide - narrow)))
+            along = (directional(g, probe.direction)[0] for g in (gradient, true.to(probe.direction)))
+            rows.append((*along, narrow, abs(wide - narrow)))
         wrong, *terms, error = torch.tensor(rows, dtype=torch.float64).T
         # Columns of one length, so that neither is lost in the rounding of the other.
         matrix = torch.nn.functional.normalize(torch.stack(terms, dim=1), dim=0)

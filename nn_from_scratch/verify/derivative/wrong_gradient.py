@@ -84,6 +84,7 @@ def _explained(
         cotangent=point.named_cotangents[varied.row],
         gradient_at=experiments.subject_gradient,
         numeric_at=experiments.true_gradient,
+        numeric_of=experiments.gradient_of,
         budget=budget,
     )
     # An entry without a numerical value is predicted by anything.

@@ -7,6 +7,7 @@ differentiation, within a budget of calls.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 
 from torch import Tensor
@@ -70,6 +71,19 @@ class Probes:
             if found is not None:
                 return found
         return self._asked(self.problem.context.numeric_at, cotangents, changed)
+
+    def gradient_of_another(self, name: str) -> Tensor | None:
+        """The true gradient of another tensor in this experiment, or None where none can be had."""
+        context = self.problem.context
+        if self.operations:
+            found = gradient_of(self.operations[0].forward, replace(context, name=name))
+            if found is not None:
+                return found
+        if context.numeric_of is None or self._left <= 0 or self.exhausted:
+            return None
+        self._left -= 1
+        answer = context.numeric_of(name)
+        return None if answer is None else plain(answer)
 
     def subject_gradient(self, cotangents: Cotangents) -> Tensor | None:
         """The subject's own gradient for another cotangent, or None where none can be had."""

@@ -92,6 +92,7 @@ class DiagnosisContext:
         gradient_at: The subject's own gradient in another experiment.
         numeric_at: The true gradient in another experiment; it may also give None where the wrong gradient is known to
             be no sum of multiples of that and of the true one.
+        numeric_of: The true gradient of another tensor, by its name, in this experiment; None as for `numeric_at`.
         experiments: How many calls of `numeric_at` and `gradient_at` one diagnosis may make, at most.
         budget: The CPU time that experiments may take, at most. Its `stopped` says afterwards whether it was spent.
     """
@@ -118,6 +119,7 @@ class DiagnosisContext:
     numeric_gradients: Mapping[str, Tensor] = field(default_factory=dict)
     gradient_at: GradientAt | None = None
     numeric_at: GradientAt | None = None
+    numeric_of: Callable[[str], Tensor | None] | None = None
     experiments: int = EXPERIMENTS
     budget: Budget = field(default_factory=Budget)
 

@@ -90,7 +90,12 @@ def _reductions(problem: Problem) -> Iterator[tuple[tuple[int, ...], int, str]]:
 def passed_on(problem: Problem) -> Iterator[Explanation]:
     """The gradient is the cotangent itself."""
     g = problem.cotangent
-    if g is not None and g.shape == problem.numeric.shape:
+    # Where the true gradient is zero, the forward is constant there: see `straight_through`.
+    if (
+        g is not None
+        and g.shape == problem.numeric.shape
+        and bool((problem.numeric.abs() > problem.truth.allowed).any())
+    ):
         claim = "is the cotangent itself, passed on unchanged"
         yield Explanation("cotangent-passed-on", claim, PLAIN, problem.known(g))
 

@@ -88,8 +88,26 @@ def _term_faults(problem: Problem, parts: Mapping[str, Tensor], complexity: floa
 def mistaken(problem: Problem) -> Iterator[Explanation]:
     """A right gradient in the wrong place: that of another tensor, or of another call."""
     context = problem.context
-    others = [(f"that of {name!r}", tensor, "swapped-gradients") for name, tensor in context.numeric_gradients.items()]
+    order = ": gradients are returned in the wrong order, or one of them twice"
+    others = [
+        (f"that of {name!r}{order}", tensor, "swapped-gradients")
+        for name, tensor in context.numeric_gradients.items()
+        if name != context.name
+    ]
     others += [(phrase, tensor, "mistaken") for phrase, tensor in context.known_gradients.items()]
     for phrase, tensor, kind in others:
-        if tensor.shape == problem.analytic.shape and phrase != f"that of {context.name!r}":
+        if tensor.shape == problem.analytic.shape:
             yield Explanation(kind, f"is {phrase}", PLAIN, problem.known(plain(tensor)), details={"of": phrase})
+
+
+@experiment("calls", simplest=PLAIN, scalable=False, any_shape=True)
+def of_another_tensor(problem: Problem, probes: Probes) -> Iterator[Explanation]:
+    """The right gradient of another tensor."""
+    context = problem.context
+    for name, tensor in context.tensors.items():
+        if name in (context.name, *context.numeric_gradients) or not tensor.is_floating_point():
+            continue
+        gradient = probes.gradient_of_another(name) if tensor.shape == problem.analytic.shape else None
+        if gradient is not None:
+            claim = f"is that of {name!r}: gradients are returned in the wrong order, or one of them twice"
+            yield Explanation("swapped-gradients", claim, PLAIN, problem.known(gradient), details={"of": name})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.constants import COMPOUND, HALF_STEP, SPECIFIC, TIE_BREAK, TINY
+from nn_from_scratch.verify.diagnosis.constants import COMPOUND, FITTED, HALF_STEP, SPECIFIC, TIE_BREAK, TINY
 from nn_from_scratch.verify.diagnosis.explanation import Explanation, hypothesis
 from nn_from_scratch.verify.diagnosis.problem import Problem, UncertainTensor, plain
 
@@ -64,6 +64,33 @@ def tensor_added(problem: Problem) -> Iterator[Explanation]:
             prediction = UncertainTensor(value, 2 * truth.allowed)
             details = {"tensor": label, "multiple": multiple}
             yield Explanation("term-added", claim, level, prediction, fitted=fitted, details=details)
+
+
+@hypothesis("terms", simplest=FITTED, scalable=False)
+def term_for_each_place(problem: Problem) -> Iterator[Explanation]:
+    """The true one plus a multiple of a known tensor for each place along some axes: a term of a norm's gradient."""
+    dims = problem.numeric.dim()
+    if dims < 2:
+        return
+    difference, weight = problem.analytic - problem.numeric, 1 / problem.truth.allowed.square().clamp(min=TINY)
+    rows = tuple(range(dims - 1))
+    kept = dict.fromkeys([*((axis,) for axis in range(dims)), rows])
+    for label, values in _same_shape(problem):
+        for axes in kept:
+            over = tuple(axis for axis in range(dims) if axis not in axes)
+            # Where some of the places are right, the fault is a region, or an index.
+            if not problem.wrong.sum(over).bool().all():
+                continue
+            power = (weight * values * values).sum(over, keepdim=True)
+            multiple = (weight * difference * values).sum(over, keepdim=True) / power.clamp(min=TINY)
+            where = " and ".join(problem.axis(axis) for axis in axes)
+            claim = (
+                f"is the true one plus a multiple of {label} for each place along {where}: a term is missing or wrong"
+            )
+            prediction = UncertainTensor(problem.numeric + multiple * values, 2 * problem.truth.allowed)
+            details = {"tensor": label, "axes": axes}
+            level = FITTED + HALF_STEP
+            yield Explanation("term-along-axis", claim, level, prediction, fitted=multiple.numel(), details=details)
 
 
 def _multiple(difference: Tensor, values: Tensor, allowed: Tensor, region: Tensor) -> float | None:

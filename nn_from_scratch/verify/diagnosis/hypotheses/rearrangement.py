@@ -123,6 +123,35 @@ def shifted(problem: Problem) -> Iterator[Explanation]:
             yield Explanation("shifted", claim, level + SECOND_FAULT, moved, speaks=~empty, details=details)
 
 
+@hypothesis("layout", simplest=SPECIFIC)
+def symmetrized(problem: Problem) -> Iterator[Explanation]:
+    """Of a square matrix: its symmetric part, itself and its transpose, or one of its triangles."""
+    shape = problem.numeric.shape
+    for a, b in combinations(range(len(shape)), 2):
+        if shape[a] != shape[b] or shape[a] < 2:
+            continue
+        turned = problem.truth.rearranged(torch.transpose, a, b)
+        for kind, claim, own, other in (
+            ("symmetrized", "is the symmetric part of the true one", 0.5, 0.5),
+            ("symmetrized", "is the true one plus its transpose", 1.0, 1.0),
+            ("symmetrized", "is the antisymmetric part of the true one", 0.5, -0.5),
+        ):
+            value = own * problem.numeric + other * turned.value
+            allowed = abs(own) * problem.truth.allowed + abs(other) * turned.allowed
+            where = f"{claim} in {_axes_words(problem, (a, b))}"
+            yield Explanation(kind, where, SPECIFIC, UncertainTensor(value, allowed), details={"axes": (a, b)})
+        rows, columns = (
+            torch.arange(shape[a]).reshape([-1 if i == axis else 1 for i in range(len(shape))]) for axis in (a, b)
+        )
+        for word, kept in (("lower", rows >= columns), ("upper", rows <= columns)):
+            for part, inside in (("", kept), (" without the diagonal", kept & (rows != columns))):
+                where = f"of the true one in {_axes_words(problem, (a, b))}, and zero elsewhere"
+                claim = f"is the {word} triangle{part} {where}"
+                value = torch.where(inside, problem.numeric, 0.0)
+                prediction = UncertainTensor(value, problem.truth.allowed)
+                yield Explanation("triangle", claim, SPECIFIC, prediction, details={"axes": (a, b)})
+
+
 def _steps_words(steps: Axes) -> str:
     return " and ".join(f"{step:+d}" for step in dict.fromkeys(steps))
 

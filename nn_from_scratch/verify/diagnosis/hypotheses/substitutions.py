@@ -138,20 +138,37 @@ def one_slice(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     if g is None:
         return
     name = next(iter(problem.context.cotangents))
-    for axis, size in enumerate(g.shape):
-        of_batch = axis == 0 and size == problem.context.batch_size
-        label = "sample" if of_batch else f"place along axis {axis} of the output"
-        for word, index in (("last", size - 1), ("first", 0)) if size > 1 else ():
-            part = torch.zeros_like(g)
-            part.select(axis, index).copy_(g.select(axis, index))
-            gradient = probes.true_gradient({name: part})
-            if gradient is None:
-                continue
-            cause = ": the others are overwritten, not added" if word == "last" else ""
-            claim = f"has the contribution of the {word} {label} alone{cause}"
-            yield Explanation("one-slice-only", claim, COMPOUND, problem.truth.replaced(gradient))
-            claim = f"lacks the contribution of the {word} {label}"
-            yield Explanation("slice-missing", claim, COMPOUND, problem.truth.replaced(problem.numeric - gradient))
+    for label, word, chosen in _slices(problem, g):
+        part = torch.zeros_like(g)
+        part[chosen] = g[chosen]
+        gradient = probes.true_gradient({name: part})
+        if gradient is None:
+            continue
+        cause = ": the others are overwritten, not added" if word == "last" else ""
+        claim = f"has the contribution of the {word} {label} alone{cause}"
+        yield Explanation("one-slice-only", claim, COMPOUND, problem.truth.replaced(gradient))
+        claim = f"lacks the contribution of the {word} {label}"
+        yield Explanation("slice-missing", claim, COMPOUND, problem.truth.replaced(problem.numeric - gradient))
+
+
+def _slices(problem: Problem, g: Tensor) -> Iterator[tuple[str, str, tuple[int | slice, ...]]]:
+    """The first and the last place along each axis of the output, and along those that a loop over windows has."""
+    long = [axis for axis, size in enumerate(g.shape) if size > 1]
+    spatial = tuple(axis for axis in long if axis >= 2)
+    sets: list[tuple[int, ...]] = [(axis,) for axis in long]
+    if len(spatial) > 1:
+        sets.append(spatial)
+    if spatial and 0 in long:
+        sets.append((0, *spatial))
+    for axes in sets:
+        of_batch = axes == (0,) and g.shape[0] == problem.context.batch_size
+        label = "sample" if of_batch else f"place along {_axes_words(axes)} of the output"
+        for word, place in (("last", -1), ("first", 0)):
+            yield label, word, tuple(place if axis in axes else slice(None) for axis in range(g.dim()))
+
+
+def _axes_words(axes: tuple[int, ...]) -> str:
+    return f"axis {axes[0]}" if len(axes) == 1 else "the axes " + ", ".join(map(str, axes[:-1])) + f" and {axes[-1]}"
 
 
 @experiment("operand", simplest=SPECIFIC + HALF_STEP)

@@ -45,6 +45,7 @@ def _given(
         outputs={"y": output} if known else {},
         cotangent=g if known else None,
         numeric_at=true_gradient if known else None,
+        numeric_of=fault.true_gradients(inputs, g).get if known else None,
     )
     return {"analytic": wrong, "numeric": numeric, "tolerance": tolerance * largest, "context": context}
 

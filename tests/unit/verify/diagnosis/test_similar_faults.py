@@ -106,3 +106,83 @@ def _twice(x: Tensor) -> Tensor:
 )
 def test_another_formula_does_not_get_the_name(forward: Callable[..., Tensor], wrong: Gradient, kind: str) -> None:
     assert _kind(forward, wrong, "x", x=draw(4, 3, 5, 6)) != kind
+
+
+HEADS = {"x": draw(2, 4, 4, 3), "k": draw(2, 2, 4, 3, seed=1), "v": draw(2, 2, 4, 3, seed=2)}
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1), is_causal=True)
+
+
+def _other_mask(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    seen = torch.ones(4, 4, dtype=torch.bool).tril(1)
+    return F.scaled_dot_product_attention(q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1), seen)
+
+
+def _gradients_of(forward: Callable[..., Tensor], g: Tensor, v: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    leaves = tuple(value.detach().clone().requires_grad_() for value in v.values())
+    return torch.autograd.grad(forward(*leaves), leaves, g)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "kind"),
+    [
+        # Another mask than none, and heads in an order that no sum of interleaved ones has.
+        ("x", lambda g, v: _gradients_of(_other_mask, g, v)[0], "mask-missing"),
+        ("k", lambda g, v: _gradients_of(_attention, g[:, [0, 2, 3, 1]], v)[1], "heads-mixed"),
+        # The gradient of another tensor, in another order.
+        ("k", lambda g, v: _gradients_of(_attention, g, v)[2].roll(1, 2), "swapped-gradients"),
+    ],
+)
+def test_another_attention_does_not_get_the_name(name: str, wrong: Gradient, kind: str) -> None:
+    assert _kind(_attention, wrong, name, **HEADS) != kind
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        (lambda g, v: 0.4 * (v["x"].T @ g) + 0.6 * (g.T @ v["x"]), "symmetrized"),
+        (lambda g, v: (v["x"].T @ g).tril(1), "triangle"),
+        (lambda g, v: v["x"].T @ g + torch.outer(v["w"][0], v["w"][1]), "term-along-axis"),
+    ],
+)
+def test_another_square_matrix_does_not_get_the_name(wrong: Gradient, kind: str) -> None:
+    assert _kind(lambda x, w: x @ w, wrong, "w", x=draw(6, 5), w=draw(5, 5, seed=1)) != kind
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda g, v: g.roll(1, 0),
+        lambda g, v: g * (v["x"].frac().abs() < 0.3),
+        lambda g, v: g * v["x"].square(),
+        lambda g, v: g.sign(),
+    ],
+)
+def test_not_every_gradient_of_a_step_function_is_an_estimator(wrong: Gradient) -> None:
+    assert _kind(torch.round, wrong, "x", x=draw(6, 5)) != "straight-through"
+
+
+def test_a_sum_of_picks_is_named_only_where_one_is_kept() -> None:
+    index = torch.tensor([0, 2, 2, 1, 2, 0])
+
+    def pick(x: Tensor, i: Tensor) -> Tensor:
+        return x[i]
+
+    def last(g: Tensor) -> Tensor:
+        return torch.stack([g[5], g[3], g[4]])
+
+    def middle(g: Tensor) -> Tensor:
+        return torch.stack([g[5], g[3], g[2]])
+
+    def kind(wrong: Callable[[Tensor], Tensor]) -> str | None:
+        x, g = draw(3, 4), draw(6, 4, seed=1)
+        known = {"x": x, "i": index}
+        context = DiagnosisContext(name="x", tensors=known, outputs={"y": pick(x, index)}, cotangent=g)
+        truth = torch.zeros_like(x).index_add(0, index, g)
+        found = explain(wrong(g), truth, tolerance=1e-9, context=context)
+        return None if found is None else found.kind
+
+    assert kind(last) == "accumulation-overwritten"
+    assert kind(middle) is None
