@@ -103,7 +103,11 @@ class CheckContext:
             dtype: The dtype of the result (drawn in float64 whatever it is); real or complex.
         """
         parts = (2,) if dtype.is_complex else ()
-        r = torch.rand((*shape, *parts), generator=self.generator(*names), dtype=torch.float64).mul_(2).sub_(1)
+        r = (
+            torch.rand((*shape, *parts), generator=self.generator(*names), dtype=torch.float64, device="cpu")
+            .mul_(2)
+            .sub_(1)
+        )
         r.add_(r.sign(), alpha=constants.SMALLEST_DRAW)
         drawn = torch.view_as_complex(r) if dtype.is_complex else r
         return drawn.to(device=device, dtype=dtype)

@@ -19,7 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -51,7 +51,7 @@ class LimitedThread:
         """Run a task and give its value.
 
         Args:
-            task: What to run. It sees the caller's context variables and gradient mode; autocast is at its default.
+            task: What to run. It sees the caller's context variables, gradient mode and default device, no autocast.
             limit: Seconds to wait; None to run it in the caller's thread, for as long as it takes.
 
         Raises:
@@ -64,11 +64,11 @@ class LimitedThread:
             raise TimeLimitReached("a call of the subject in an earlier check has not returned yet")
         future: Future[T] = Future()
         context = contextvars.copy_context()
-        mode = torch.is_grad_enabled()
+        mode, device = torch.is_grad_enabled(), torch.get_default_device()
 
         def perform() -> None:
             try:
-                with torch.set_grad_enabled(mode):
+                with torch.set_grad_enabled(mode), nullcontext() if device.type == "cpu" else device:
                     future.set_result(context.run(task))
             except BaseException as error:
                 if not future.done():

@@ -1,14 +1,21 @@
-"""A subject whose calls look at the clock: the safe points at which a time limit ends a check."""
+"""What stands between every check and its subject.
+
+Each call looks at the clock, which gives the safe points at which a time limit ends a check; and what comes back can be
+calculated with.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
+from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Run, Subject, Values
+from nn_from_scratch.verify.subjects.structure import unusual
 
 
 class GuardedRun:
@@ -27,11 +34,11 @@ class GuardedRun:
 
     def backward(self, cotangents: Cotangents) -> Gradients:
         with self._subject.guard():
-            return self.run.backward(cotangents)
+            return self._subject.ordinary(self.run.backward(cotangents))
 
     def backward_onto(self, cotangents: Cotangents, held: Gradients) -> Gradients:
         with self._subject.guard():
-            return self.run.backward_onto(cotangents, held)
+            return self._subject.ordinary(self.run.backward_onto(cotangents, held))
 
     def release(self) -> None:
         self.run.release()
@@ -64,6 +71,24 @@ class GuardedSubject:
         yield
         self.context.require_time()
 
+    def ordinary(self, gradients: Gradients) -> dict[str, Tensor | None]:
+        """Gradients that can be calculated with: sparse and quantized ones, and zeros without memory, are filled in.
+
+        Raises:
+            SubjectError: If one has no values (it is on the meta device).
+        """
+        return {name: None if g is None else self._ordinary(name, g) for name, g in gradients.items()}
+
+    def _ordinary(self, name: str, gradient: Tensor) -> Tensor:
+        if gradient.layout != torch.strided:
+            return gradient.detach().to_dense()
+        if gradient.is_quantized:
+            return gradient.detach().dequantize()
+        if gradient.is_meta:
+            raise SubjectError(f"the gradient of {name} that {self.name} gives {unusual(gradient)}")
+        # Autograd's zeros for "no influence" have no memory, and cannot be written to.
+        return gradient.clone() if gradient.data_ptr() == 0 and gradient.numel() else gradient
+
     def forward(self, values: Values) -> Mapping[str, Tensor]:
         with self.guard():
             return self._subject.forward(values)
@@ -75,7 +100,8 @@ class GuardedSubject:
 
     def backward_together(self, runs: Sequence[Run], cotangents: Sequence[Cotangents]) -> Gradients:
         with self.guard():
-            return self._subject.backward_together([_unguarded(run) for run in runs], cotangents)
+            together = self._subject.backward_together([_unguarded(run) for run in runs], cotangents)
+            return self.ordinary(together)
 
     def rebuilt(self, target: object) -> GuardedSubject:
         return GuardedSubject(self._subject.rebuilt(target), self.context)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
+import traceback
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
-from nn_from_scratch.errors import ArgumentError, SubjectError
+from nn_from_scratch.errors import ArgumentError, NNFromScratchError, SubjectError
 from nn_from_scratch.verify import constants
 from nn_from_scratch.verify.context import CheckContext, Level, TimeLimitReached
 from nn_from_scratch.verify.contracts import CONTRACTS
@@ -23,10 +25,13 @@ from nn_from_scratch.verify.protocol import Subject, SubjectOptions
 from nn_from_scratch.verify.results import CheckResult, Fragile, Report, Verdict
 from nn_from_scratch.verify.snippets import Call, snippet
 from nn_from_scratch.verify.subjects import as_subject
+from nn_from_scratch.verify.subjects.recognition import plain_name
 
 _Check = Callable[[Subject, CheckContext], "CheckResult | list[CheckResult]"]
 
 _FIRST = "reference_value"
+_NUMBERS = ("resolution", "entry_seconds", "nondeterminism")  # options of single checks
+REPORT_IT = "please report it to the authors of nn_from_scratch, with the traceback among this result's details"
 
 
 def _checks() -> dict[str, _Check]:
@@ -89,22 +94,40 @@ def check(
         raise ArgumentError(f"time_limit={time_limit!r} should be a positive number of seconds, or None.")
     if not factor > 0:
         raise ArgumentError(f"factor={factor!r} should be positive.")
+    for name in _NUMBERS:
+        value = options.get(name)
+        if value is not None and not (isinstance(value, int | float) and value >= 0):
+            raise ArgumentError(f"{name}={value!r} should be a number of at least 0.")
     of_subject = {field.name: options.pop(field.name) for field in fields(SubjectOptions) if field.name in options}
     context = CheckContext(seed=seed, level=level, factor=factor, options=options)
     given = {name: value for name, value in {**of_subject, **options}.items() if value is not None}
     call = Call(subject=subject, inputs=inputs, arguments=given)
-    with threads_for(inputs), contextlib.closing(LimitedThread()) as thread:
+    # What somebody looks for in anomaly mode is not in the verifier's own passes, some of which hand over NaN.
+    with threads_for(inputs), torch.autograd.set_detect_anomaly(False), contextlib.closing(LimitedThread()) as thread:
         try:
             plain = thread.run(lambda: as_subject(subject, *inputs, **of_subject), limit=time_limit)
         except TimeLimitReached:
             raise SubjectError("the subject's forward did not return in time.") from None
+        except NNFromScratchError:
+            raise
+        except Exception as error:
+            return Report(
+                subject=str(of_subject.get("name") or plain_name(subject)),
+                form="not recognized",
+                results=(_own_error("recognition", error),),
+                environment=machine(),
+                seed=seed,
+                level=level,
+                seconds=time.monotonic() - began,
+            )
         ready = GuardedSubject(plain, context)
         results: list[CheckResult] = []
         for name, function in selected.items():
             results += _results_of(name, function, ready, context, thread, time_limit)
         for place, result in enumerate(results):
             if result.verdict in (Verdict.WRONG, Verdict.FRAGILE) and result.snippet is None:
-                results[place] = result.with_fields(snippet=snippet(call, result, context))
+                with contextlib.suppress(Exception):  # a finding without a snippet is better than none
+                    results[place] = result.with_fields(snippet=snippet(call, result, context))
         conventions = [f"{r.label}: {r.reason}" for r in results if r.verdict is Verdict.CORRECT and r.reason]
         return Report(
             subject=ready.name,
@@ -141,6 +164,8 @@ def _results_of(
         found = CheckResult.undecided(name, str(late), details={"time_limit": limit})
     except SubjectError as error:
         found = CheckResult.wrong(name, reason=str(error))
+    except Exception as error:
+        found = _own_error(name, error)
     except BaseException:
         subject.context = replace(timed, deadline=began)  # Ctrl-C: what still runs ends at its next safe point
         raise
@@ -148,6 +173,18 @@ def _results_of(
     if len(results) == 1 and not results[0].seconds:
         results = [results[0].with_fields(seconds=time.monotonic() - began)]
     return results
+
+
+def _own_error(name: str, error: Exception) -> CheckResult:
+    """The result of a check that raised: nothing is known of the subject then."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())
+    reason = (
+        f"an error of the verifier, not of the subject: {type(error).__name__}: {text} ({Path(where.filename).name}, "
+        f"line {where.lineno}); {REPORT_IT}"
+    )
+    lines = "".join(traceback.format_exception(error))
+    return CheckResult.undecided(name, reason, details={"traceback": lines})
 
 
 def _selected(checks: str | Collection[str] | None) -> dict[str, _Check]:

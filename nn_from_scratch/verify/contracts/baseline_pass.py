@@ -151,23 +151,34 @@ def _raise_level(noise: dict[str, float], name: str, new: Tensor | None, old: Te
 def changed_values(subject: Subject, context: CheckContext, values: Values) -> dict[str, Tensor] | None:
     """Other inputs of the same shapes at which the forward is finite too; None if none was found.
 
-    Tried in this order: the entries in reverse order (any entrywise domain is kept, and so is the
-    definiteness of a symmetric matrix), each entry shrunk by a random factor of at least 1/2, all entries halved.
+    Tried in this order: the entries in reverse order (any entrywise domain is kept, and so is the definiteness of a
+    symmetric matrix), each entry shrunk by a random factor of at least 1/2, all entries halved, the constant inputs
+    (integers, masks) in reverse order as well, small numbers in the place of zeros.
     """
-    inputs = [operand.name for operand in subject.operands if operand.role == "input" and operand.differentiable]
+    inputs = [operand.name for operand in subject.operands if operand.role == "input"]
+    moving = {operand.name for operand in subject.operands if operand.differentiable}
+
+    def reversed_(name: str, x: Tensor) -> Tensor:
+        return x.flip(tuple(range(x.dim())))
 
     def shrunk(name: str, x: Tensor) -> Tensor:
         u = torch.rand(x.shape, generator=context.generator("changed", name), dtype=torch.float64)
         return x * (1 + u).to(x) / 2
 
-    changes: tuple[Callable[[str, Tensor], Tensor], ...] = (
-        lambda name, x: x.flip(tuple(range(x.dim()))),
-        shrunk,
-        lambda name, x: x / 2,
+    def filled(name: str, x: Tensor) -> Tensor:
+        small = constants.SMALL_CHANGE * context.signed(x.shape, "changed", name, dtype=x.dtype, device=x.device)
+        return torch.where(x == 0, small, x)
+
+    changes: tuple[tuple[Callable[[str, Tensor], Tensor], bool], ...] = (
+        (reversed_, True),
+        (shrunk, True),
+        (lambda name, x: x / 2, True),
+        (reversed_, False),
+        (filled, True),
     )
-    for change in changes:
-        new = {name: change(name, values[name]) for name in inputs}
-        if all(torch.equal(new[name], values[name]) for name in inputs):
+    for change, differentiable_alone in changes:
+        new = {name: change(name, values[name]) for name in inputs if name in moving or not differentiable_alone}
+        if all(torch.equal(value, values[name]) for name, value in new.items()):
             continue
         try:
             outputs = subject.forward({**values, **new})

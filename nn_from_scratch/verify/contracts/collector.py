@@ -76,7 +76,7 @@ class ComparisonCollector:
     def base(self) -> BaselinePass:
         """The baseline. The check ends, and says why, where nothing can be compared with it."""
         if not self.differentiable:
-            raise _Concluded(self.undecided("no input and no parameter is a real floating-point tensor"))
+            raise _Concluded(self.not_applicable("no input and no parameter is a real floating-point tensor"))
         try:
             base = baseline_pass(self.subject, self.context)
         except SubjectError as error:
@@ -84,9 +84,15 @@ class ComparisonCollector:
                 raise
             raise _Concluded(self.undecided(f"there is nothing to compare with: {error}")) from error
         if not base.cotangents:
-            raise _Concluded(self.undecided("no output is a real floating-point tensor"))
+            raise _Concluded(self.not_applicable("no output is a real floating-point tensor"))
         if not is_finite(base.outputs):
             raise _Concluded(self.undecided("the forward value is not finite at the given inputs"))
+        for operand in self.subject.operands:
+            gradient = base.gradients.get(operand.name)
+            if gradient is not None and gradient.shape != operand.value.shape:
+                shape = f"its shape is {list(gradient.shape)}, which should be {list(operand.value.shape)}"
+                reason = f"the gradient of {operand.name} cannot be compared with another one: {shape}"
+                raise _Concluded(self.not_applicable(reason))
         if not is_finite(base.gradients):
             bad = ", ".join(n for n, g in base.gradients.items() if not is_finite({n: g}))
             reason = f"the gradient of {bad} holds NaN or infinity although the forward value is finite"

@@ -27,6 +27,9 @@ MOST_ROUNDINGS = 1e3
 # roundings of float32 (1.2e-4), in which sums are made in any order, and below any random draw.
 USABLE_NONDETERMINISM = 1e-3
 
+# What takes the place of zeros, where nothing else can be changed. A choice: far above rounding, and small beside 1.
+SMALL_CHANGE = 0.01
+
 # Weights (a, b) of two cotangents. Derived: signs and sizes differ, and both are exact in every dtype.
 COEFFICIENTS = (0.75, -1.5)
 # Exponent of the power of two by which a cotangent is scaled, exactly. Measured: with 6, a threshold of 1e-3 is missed.

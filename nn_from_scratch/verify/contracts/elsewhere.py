@@ -113,6 +113,7 @@ def _plainly_right(moved: Subject, context: CheckContext) -> bool:
     point = point_at(moved, values, context)
     if point.finite is not None:
         return False
+    shapes = {name: y.shape for name, y in point.named_outputs.items()}
     directions: dict[str, Tensor] = {}
     analytic, square = 0.0, 0.0
     for name in (operand.name for operand in moved.operands if operand.differentiable):
@@ -125,10 +126,12 @@ def _plainly_right(moved: Subject, context: CheckContext) -> bool:
         analytic, square = analytic + term, square + size**2
         directions[name] = u.to(x.dtype)
     for h in constants.PLAIN_STEPS:
-        ahead, behind = (
-            flatten(moved.forward({**values, **{n: values[n] + step * u for n, u in directions.items()}}))
-            for step in (h, -h)
-        )
+        around = [
+            moved.forward({**values, **{n: values[n] + step * u for n, u in directions.items()}}) for step in (h, -h)
+        ]
+        if any(outputs[name].shape != shape for outputs in around for name, shape in shapes.items()):
+            return False  # how many entries there are depends on the values
+        ahead, behind = (flatten(outputs) for outputs in around)
         slope = float(torch.dot(point.cotangents[0], ahead - behind)) / (2 * h)
         if abs(slope - analytic) <= constants.PLAIN_DIFFERENCE * math.sqrt(square):
             return True

@@ -24,7 +24,10 @@ def reference_value(collector: ComparisonCollector) -> list[CheckResult]:
     base = baseline_pass(collector.subject, collector.context)
     with torch.no_grad():
         values = (base.values[operand.name].clone() for operand in collector.subject.operands)
-        expected = name_outputs(reference(*values), "the reference")
+        try:
+            expected = name_outputs(reference(*values), "the reference")
+        except Exception as error:  # whatever the user's own function raises
+            return collector.undecided(f"the reference raised {type(error).__name__}: {error}")
     if expected.keys() != base.outputs.keys():
         collector.wrong(f"the outputs are {', '.join(base.outputs)}, those of the reference {', '.join(expected)}")
         return collector.close("there is no output")
@@ -39,8 +42,8 @@ def reference_value(collector: ComparisonCollector) -> list[CheckResult]:
 def gradient_form(collector: ComparisonCollector) -> list[CheckResult]:
     """A gradient has the shape, the dtype and the device of what it is the gradient of."""
     base = baseline_pass(collector.subject, collector.context)
-    if not base.cotangents:
-        return collector.undecided("no output is a real floating-point tensor")
+    if not base.cotangents or not collector.differentiable:
+        return collector.not_applicable("no real floating-point tensor goes in or comes out")
     for operand in collector.subject.operands:
         gradient = base.gradients.get(operand.name)
         if gradient is None:

@@ -40,8 +40,8 @@ def determinism(collector: ComparisonCollector) -> list[CheckResult]:
                 reason = f"nondeterministic: two identical forward passes differ by up to {moved:.2g} in {name}"
                 return collector.undecided(reason)
     base = baseline_pass(subject, collector.context)
-    if not base.cotangents:
-        return collector.undecided("no output is a real floating-point tensor")
+    if not base.cotangents or not collector.differentiable:
+        return collector.not_applicable("no real floating-point tensor goes in or comes out")
     tolerance = collector.context.option("nondeterminism", None)
     right = collector.filled(base.gradients)
     levels: dict[str, float] = {}
@@ -80,7 +80,7 @@ def two_forwards(collector: ComparisonCollector) -> list[CheckResult]:
     base = collector.base
     values = changed_values(subject, collector.context, base.values)
     if values is None:
-        return collector.undecided("no other inputs were found at which the forward is finite")
+        return collector.not_applicable("no other inputs were found at which the forward is finite")
     second = baseline_pass(subject, collector.context, "second", values=values)
 
     def allowed(name: str) -> float:

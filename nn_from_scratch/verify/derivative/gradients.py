@@ -51,7 +51,10 @@ def check_operands(
     """
     operands = [operand for operand in subject.operands if operand.differentiable]
     if not operands:
-        return [CheckResult.not_applicable(check, "no tensor of the subject is differentiable")]
+        reason = "no tensor of the subject is differentiable"
+        if check == GRADIENT and not any(operand.value.is_floating_point() for operand in subject.operands):
+            return [CheckResult.undecided(check, f"{reason}, so there is no gradient to verify")]
+        return [CheckResult.not_applicable(check, reason)]
     naming = Budget(float(context.option("naming_seconds", constants.NAMING_SECONDS[context.level])))
     context = replace(context, naming=naming)
     values, why = working_values(subject)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from dataclasses import replace
 
 import torch
@@ -41,19 +42,24 @@ def wrong_gradient(
     gradient = varied.gradient
     location = Location(mismatch=None)
     diagnosis, budget = None, Budget(constants.SHARE_FOR_ONE_NAME * context.naming.left)
+    details: dict[str, object] = {}
     try:
         location = locate(varied, gradient, start=start, seconds=constants.SHARE_FOR_ENTRIES * seconds)
         with budget.spending(), context.naming.spending():
             diagnosis = _explained(varied, gradient, location, start, budget)
     except TimeLimitReached:
         budget.stopped = True
+    except Exception:  # the gradient is wrong whether or not the verifier can say where and why
+        details["traceback"] = traceback.format_exc()
+    if diagnosis is not None:
+        details |= {"diagnosis_kind": diagnosis.kind, **diagnosis.details}
     return CheckResult.wrong(
         GRADIENT,
         varied.name,
         reason=reason,
         mismatch=location.mismatch or projected,
         diagnosis=_sentence(diagnosis, budget),
-        details={} if diagnosis is None else {"diagnosis_kind": diagnosis.kind, **diagnosis.details},
+        details=details,
     )
 
 

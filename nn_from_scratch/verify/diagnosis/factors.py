@@ -161,8 +161,8 @@ def _named(problem: Problem, least: float, best: float, greatest: float) -> Fact
     inside: dict[float, list[_Quantity]] = {}
     for quantity in (*_with_derived(problem), *(_Quantity(value, "", strong=False) for value in COMMON_FACTORS)):
         n = quantity.value
-        for value in (n, -n, 1 / n, -1 / n):
-            if n > 1 and least <= value <= greatest:
+        for value in (n, -n, 1 / n, -1 / n) if n > 1 else ():
+            if least <= value <= greatest:
                 inside.setdefault(value, []).append(quantity)
     if len(inside) != 1:
         return Factor(best)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.protocol import Operand, Role, Values
-from nn_from_scratch.verify.subjects.structure import dense, leaves, snapshot, with_leaves
+from nn_from_scratch.verify.subjects.structure import dense, leaves, snapshot, unusual, with_leaves
 
 
 def argument_names(function: object, count: int, *, skip: int = 0) -> list[str]:
@@ -84,9 +84,13 @@ class Arguments:
             does, for all real floating-point ones.
         subject: its name, for messages.
 
+    Attributes:
+        held: what was left as it is, because nothing can be calculated with it (sparse or quantized, for example), and
+            why.
+
     Raises:
         ArgumentError: `names` has another length than `inputs`, or `differentiable` names no such input.
-        SubjectError: a tensor is not dense, or an array has a dtype that torch lacks.
+        SubjectError: a tensor whose gradient is asked for is not dense, or an array has a dtype that torch lacks.
     """
 
     def __init__(
@@ -103,12 +107,17 @@ class Arguments:
         self._inputs = tuple(zip(names, inputs, strict=True))
         self._keywords = dict(keywords)
         found: dict[str, object] = {}
+        self.held: dict[str, str] = {}
         for name, tree in (*self._inputs, *self._keywords.items()):
             for leaf_name, leaf in leaves(tree, name):
                 if isinstance(leaf, Tensor | np.ndarray):
                     if leaf_name in found:
                         raise ArgumentError(f"names calls two inputs {leaf_name!r}, but different names are expected")
-                    found[leaf_name] = leaf
+                    what = unusual(leaf) if isinstance(leaf, Tensor) and not leaf.requires_grad else None
+                    if what is None or leaf_name in (differentiable or ()):
+                        found[leaf_name] = leaf
+                    else:
+                        self.held[leaf_name] = what
         self.arrays = frozenset(name for name, leaf in found.items() if isinstance(leaf, np.ndarray))
         tensors = {name: self._tensor(name, leaf, subject) for name, leaf in found.items()}
         self.operands = _input_operands(tensors, differentiable)

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.protocol import Subject, SubjectOptions
@@ -112,7 +112,9 @@ def as_subject(obj: object, *inputs: object, **options: Any) -> Subject:
         differentiable=given.differentiable,
         subject=label,
     )
-    return form.adapt(obj, arguments, name=label, **for_form)
+    subject: Any = form.adapt(obj, arguments, name=label, **for_form)
+    subject.notes = (*subject.notes, *(f"{name} {what}; it is held constant" for name, what in arguments.held.items()))
+    return cast(Subject, subject)
 
 
 def _describe(obj: object) -> str:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 
+_REAL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
 
 def leaves(tree: object, name: str) -> Iterator[tuple[str, object]]:
     """Everything in a tree but its tuples, lists and dictionaries, with dotted names that begin with `name`."""
@@ -74,7 +76,7 @@ def name_outputs(raw: object, subject: str) -> dict[str, Tensor]:
             except (TypeError, ValueError) as error:  # negative strides, a byte order that torch does not have
                 raise SubjectError(f"forward of {subject} returned an array that torch cannot view: {error}") from error
             if tensor is not None:
-                named[name] = tensor
+                named[name] = dense(tensor, f"the output {name}", subject)
     if not named:
         raise SubjectError(
             f"forward of {subject} returned {describe(raw)}; a tensor, an array, or a tuple, list or dictionary of "
@@ -129,23 +131,36 @@ def snapshot(tensor: Tensor, *, offset: bool = True) -> Tensor:
     tensor = tensor.detach()
     if tensor.is_conj() or tensor.is_neg():
         return tensor.resolve_conj().resolve_neg().clone()
-    if tensor.is_contiguous() and not tensor.storage_offset():
-        return tensor.clone()  # the usual case, at a sixth of the price
+    if tensor.is_contiguous() and (not tensor.storage_offset() or not tensor.numel()):
+        return tensor.clone()  # the usual case, at a sixth of the price; without entries there is no memory to lie in
     start = tensor.storage_offset() if offset else 0
     lead = tensor.storage_offset() - start
     flat = tensor.as_strided((start + memory_extent(tensor),), (1,), lead).clone()
     return flat.as_strided(tensor.shape, tensor.stride(), start)
 
 
+def unusual(tensor: Tensor) -> str | None:
+    """What makes a tensor other than an ordinary dense one with numbers to calculate with; None for an ordinary one."""
+    if tensor.is_nested:
+        return "is nested"
+    if tensor.layout != torch.strided:
+        return f"has layout {tensor.layout}"
+    if tensor.is_quantized:
+        return "is quantized"
+    if tensor.is_meta:
+        return "is on the meta device, where no values are"
+    if tensor.is_floating_point() and tensor.dtype not in _REAL_DTYPES:
+        return f"has dtype {tensor.dtype}, in which nothing can be added"
+    return None
+
+
 def dense(tensor: Tensor, name: str, subject: str) -> Tensor:
-    """The tensor itself, if it is an ordinary strided one.
+    """The tensor itself, if it is an ordinary one.
 
     Raises:
-        SubjectError: it is sparse, quantized or nested.
+        SubjectError: it is sparse, quantized, nested, without values, or of eight bits.
     """
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
-        quantized = " and is quantized" if tensor.is_quantized else ""
-        raise SubjectError(
-            f"{name} of {subject} has layout {tensor.layout}{quantized}; only dense strided tensors can be verified"
-        )
+    what = unusual(tensor)
+    if what is not None:
+        raise SubjectError(f"{name} of {subject} {what}; only dense strided tensors can be verified")
     return tensor

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.subjects.autograd import AutogradSubject, TorchCall
@@ -13,10 +15,12 @@ from nn_from_scratch.verify.subjects.call_arguments import (
     Arguments,
     parameter_operand,
     placement,
+    private_values,
     role_names,
     unused_name,
 )
 from nn_from_scratch.verify.subjects.recognition import Form
+from nn_from_scratch.verify.subjects.structure import wrap_errors
 
 
 class ModuleCall(TorchCall):
@@ -63,7 +67,14 @@ def adapt_module(module: nn.Module, arguments: Arguments, *, name: str) -> Autog
         SubjectError: the forward raised or returned no tensor, or a parameter is not dense.
     """
     mode = "training" if module.training else "evaluation"
-    notes = (f"in {mode} mode", "buffers are left as they are") if any(True for _ in module.buffers()) else ()
+    notes: tuple[str, ...] = ()
+    if any(True for _ in module.buffers()):
+        notes = (f"in {mode} mode", "buffers are left as they are")
+    if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        module = copy.deepcopy(module)
+        with torch.no_grad(), wrap_errors(name, "forward"):
+            arguments.call(module, private_values(arguments.operands, {}))
+        notes += ("its weights are made in the first forward: what is checked is a copy that was called once",)
     subject = AutogradSubject(ModuleCall(module, arguments, name), module, name, "torch module", notes)
     subject.run({}).release()
     return subject

@@ -254,9 +254,9 @@ def test_an_option_of_another_form_is_refused() -> None:
         as_subject(torch.sin, X, mapping={"W": "dW"})
 
 
-def test_a_sparse_tensor_is_refused() -> None:
+def test_a_sparse_tensor_whose_gradient_is_asked_for_is_refused() -> None:
     with pytest.raises(SubjectError, match="only dense strided tensors"):
-        as_subject(torch.sin, X.to_sparse())
+        as_subject(torch.sin, X.to_sparse().requires_grad_())
 
 
 def test_values_are_copied_with_their_layout() -> None:
