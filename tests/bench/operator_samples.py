@@ -58,6 +58,9 @@ class Operator(Protocol):
     gradcheck_nondet_tol: float
 
     @property
+    def op(self) -> Callable[..., Any]: ...
+
+    @property
     def gradcheck_wrapper(self) -> Callable[..., Any]: ...
 
     def sample_inputs(self, device: str, dtype: torch.dtype, requires_grad: bool) -> Iterator[SampleInput]: ...
@@ -80,7 +83,13 @@ class Outcome:
     findings: tuple[tuple[str, str, str], ...] = ()
     gradcheck_says: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    complex_output: bool = False
     problem: str = ""
+
+    @property
+    def complex(self) -> bool:
+        """Whether anything in it is complex, which is counted apart."""
+        return self.complex_output or self.dtype.startswith("complex")
 
     @property
     def kind(self) -> str:
@@ -93,7 +102,9 @@ class Outcome:
             return f"{loudest}, gradcheck {self.gradcheck}"
         if self.gradcheck == "fails":
             return f"{self.verdict}, gradcheck fails"
-        return "" if self.verdict == "correct" else self.verdict
+        if self.verdict == "correct":
+            return ""
+        return f"{self.verdict} (complex)" if self.complex else self.verdict
 
     def line(self) -> str:
         """The disagreement in one line, with the first findings."""
@@ -139,7 +150,7 @@ def as_function(operator: Operator, sample: SampleInput) -> tuple[Callable[..., 
 
     def function(*tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
         first, arguments, options = with_tensors(given, iter(tensors))
-        value = operator.gradcheck_wrapper(operator, first, *arguments, **options)
+        value = operator.gradcheck_wrapper(operator.op, first, *arguments, **options)
         outputs = tuple(tensors_in(sample.output_process_fn_grad(value)))
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -183,7 +194,9 @@ def judge(
         try:
             gradcheck(function, tuple(tensors), fast_mode=fast, nondet_tol=nondeterminism)
         except GradcheckError as error:
-            return "fails", _said(error)
+            # It takes the same step for every dtype: float32 has no digit left of such a difference.
+            single = any(t.requires_grad and t.dtype in (torch.float32, torch.complex64) for t in tensors)
+            return "fails on single precision" if single else "fails", _said(error)
         except Exception as error:  # whatever the operator raises where gradcheck calls it
             return "raises", _said(error)
         return "passes", ""
@@ -205,6 +218,8 @@ def judge(
         for result in sorted((*report.results, *alone.results), key=lambda r: r.verdict.value not in ACCUSING)
         if result.verdict.value in (*ACCUSING, "undecided")
     )
+    value = function(*tensors)
+    known["complex_output"] = any(y.is_complex() for y in tensors_in(value))
     known |= {"verdict": report.verdict.value, "gradient": alone.verdict.value}
     return Outcome(**known, findings=tuple(dict.fromkeys(findings)), seconds=seconds)
 

@@ -54,8 +54,9 @@ class Operator:
     gradcheck_wrapper: Callable[..., Any] = lambda operator, *arguments, **options: operator(*arguments, **options)
     gradcheck_nondet_tol: float = 0.0
 
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return self.function(*arguments, **options)
+    @property
+    def op(self) -> Callable[..., Any]:
+        return self.function
 
     def sample_inputs(self, device: str, dtype: torch.dtype, requires_grad: bool) -> Iterator[Sample]:
         yield from self.samples
@@ -101,6 +102,19 @@ def test_a_wrong_operator_is_a_disagreement_by_its_kind() -> None:
 def test_what_gradcheck_finds_alone_is_a_disagreement() -> None:
     found = Outcome("own", "float64", 0, verdict="correct", gradient="correct", gradcheck="fails")
     assert found.kind == "correct, gradcheck fails"
+
+
+@pytest.mark.filterwarnings("ignore:Input #0 requires gradient and is not a double")
+def test_gradchecks_own_failure_in_single_precision_is_no_disagreement() -> None:
+    single = leaf(3).detach().float().requires_grad_()
+    (outcome,) = compare(Operator(torch.sin, (Sample(single),)), "float64", 3)
+    assert (outcome.gradcheck, outcome.kind) == ("fails on single precision", "")
+
+
+def test_complex_outputs_are_told_apart() -> None:
+    (outcome,) = compare(Operator(torch.fft.fft, (Sample(leaf(4)),)), "float64", 3)
+    assert outcome.complex
+    assert outcome.kind in ("", "undecided (complex)")
 
 
 def test_samples_are_taken_evenly_and_only_where_something_is_differentiated() -> None:
