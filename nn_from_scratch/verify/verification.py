@@ -210,7 +210,8 @@ def _left_out(subject: Subject, options: Mapping[str, object]) -> list[str]:
         for operand in subject.operands
         if operand.role == "input" and operand.value.is_floating_point() and not operand.differentiable
     ]
-    if "differentiable" in options or not names:
+    asked = any(operand.required for operand in subject.operands if operand.role == "input")
+    if "differentiable" in options or not names or not asked:
         return []
     return [f"no gradient is looked at for {', '.join(names)}: other inputs require grad, and these do not"]
 

@@ -108,8 +108,10 @@ def match_gradients(
                 if name in result:
                     result[name] = as_gradient(part, name, subject)
             return result
+    fewer = f"; differentiable={[*differentiable][: len(parts)]} looks at those alone"
+    more = "; hand over what the others belong to as an input"
     raise SubjectError(
         f"backward of {subject} returned {len(parts)} gradients ({describe(returned)}) for {len(inputs)} inputs "
         f"({', '.join(inputs)}), of which {len(differentiable)} are to be differentiated; one for each is expected "
-        "(None where there is none)"
+        f"(None where there is none){fewer if len(parts) < len(differentiable) else more}"
     )

@@ -22,6 +22,7 @@ from nn_from_scratch.verify.subjects.call_arguments import (
     unused_name,
 )
 from nn_from_scratch.verify.subjects.captured_tensors import captured_leaves, graph_clock, name_captured
+from nn_from_scratch.verify.subjects.methods import find_methods, is_plain_object, own_methods
 from nn_from_scratch.verify.subjects.recognition import Form, plain_name
 from nn_from_scratch.verify.subjects.structure import add_gradients, name_outputs, snapshot, wrap_errors
 
@@ -182,7 +183,10 @@ def _function_class(obj: object) -> type[torch.autograd.Function] | None:
 def _accepts(obj: Any) -> bool:
     if isinstance(obj, type):
         return _function_class(obj) is not None
-    return callable(obj) and not callable(getattr(obj, "backward", None))
+    if not callable(obj) or callable(getattr(obj, "backward", None)):
+        return False
+    methods = find_methods(obj) if is_plain_object(obj) else None
+    return methods is None or methods.backward not in own_methods(obj)
 
 
 def _signature(obj: Any) -> tuple[object, int]:
@@ -216,6 +220,11 @@ def adapt_function(
     """
     owner = _function_class(target)
     function: Callable[..., object] = target if owner is None else owner.apply
+    if arguments.arrays and owner is None:
+        raise SubjectError(
+            f"{name} is called with NumPy arrays, which autograd does not see, and has no backward; give both passes, "
+            f"check(({name}, backward), ...), or tensors (torch.from_numpy) if autograd is to differentiate it"
+        )
     given = dict(parameters or {})
     for label, tensor in given.items():
         if not tensor.is_leaf:

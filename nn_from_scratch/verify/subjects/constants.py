@@ -5,3 +5,7 @@ from __future__ import annotations
 # Changes by which it is found out whether the output depends on a tensor, in mean sizes of its entries: one that stays
 # within a domain, and one that crosses a threshold (a ReLU that is off). Reasoned, not measured.
 CHANGES_OF_A_TENSOR = (0.01, 3.0)
+# A derivative that is given entry by entry is told from that of the output by central differences: their step in powers
+# of the rounding, where truncation and rounding balance, and a relative difference far above both.
+STEP_POWER = 1 / 3
+CLOSE_DERIVATIVE = 1e-2

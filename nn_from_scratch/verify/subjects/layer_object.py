@@ -20,6 +20,7 @@ from nn_from_scratch.verify.subjects.arrays import (
     match_gradients,
     numpy_call,
 )
+from nn_from_scratch.verify.subjects.backward_arguments import DY, BackwardCall, scaled, split_cache
 from nn_from_scratch.verify.subjects.call_arguments import (
     Arguments,
     differentiable_names,
@@ -35,10 +36,9 @@ from nn_from_scratch.verify.subjects.layer_parameters import (
     entries_of,
     find_parameters,
 )
-from nn_from_scratch.verify.subjects.pair import required_arguments
+from nn_from_scratch.verify.subjects.methods import Methods
 from nn_from_scratch.verify.subjects.reachable import duplicate, held_tensors, is_copied_by_deepcopy, substitute
-from nn_from_scratch.verify.subjects.recognition import forward_of
-from nn_from_scratch.verify.subjects.structure import name_outputs, wrap_errors
+from nn_from_scratch.verify.subjects.structure import leaves, name_outputs, wrap_errors
 
 _OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 
@@ -50,6 +50,7 @@ class LayerRun:
         self._subject = subject
         self._layer = layer
         self._inputs = {name: private[name] for name in role_names(subject.operands, "input")}
+        self._returned: dict[str, object] = {}
         self._forward()
         self._named = name_outputs(self._raw, subject.name)
         self.outputs: Mapping[str, Tensor] = {name: tensor.detach() for name, tensor in self._named.items()}
@@ -57,8 +58,15 @@ class LayerRun:
     def _forward(self) -> None:
         with numpy_call(self._subject.name, "forward"):
             self._handed = arrays_for(self._inputs, self._subject.array_inputs)
-            self._raw = self._subject.arguments.call(forward_of(self._layer), self._handed)
+            forward = self._subject.conventions.methods.forward_of(self._layer)
+            returned = self._subject.arguments.call(forward, self._handed)
+        self._raw, self._cache = split_cache(returned, self._subject.conventions.cached, self._subject.name)
         self._fresh = True
+
+    @property
+    def raw(self) -> object:
+        """What the forward returned, without its cache."""
+        return self._raw
 
     @property
     def handed(self) -> Mapping[str, Tensor]:
@@ -68,25 +76,47 @@ class LayerRun:
         """A cotangent of ones for each floating-point output."""
         return {name: torch.ones_like(y) for name, y in self.outputs.items() if y.is_floating_point()}
 
-    def _call(self, cotangents: Cotangents) -> dict[str, Tensor | None]:
-        """Call the layer's backward once; the gradients of its inputs."""
-        subject = self._subject
+    def call_backward(self, cotangents: Cotangents) -> object:
+        """Call the layer's backward once; what it returns."""
+        subject, conventions = self._subject, self._subject.conventions
         if not self._fresh:
             self._forward()  # what the forward left behind may be used up
         self._fresh = False
         dy = cotangent_tree(self._raw, self._named, cotangents)
-        takes = required_arguments(self._layer.backward)
-        seeds = list(dy) if isinstance(dy, tuple | list) and takes == len(dy) > 1 else [dy]
+        for given, output in zip(_tensors(dy), _tensors(self._raw), strict=True):
+            given.__dict__.update(output.__dict__)  # what a layer has written on its output, such as its creator
+        arguments = conventions.call.arguments(dy, self._handed, self._raw, self._cache)
         with numpy_call(subject.name, "backward"):
-            returned = self._layer.backward(*([] if subject.bare else seeds))
-        wanted = differentiable_names(subject.arguments.operands)
+            returned: Any = conventions.methods.backward_of(self._layer)(*arguments)
+            return returned * dy if conventions.call.pointwise else returned
+
+    def _call(self, cotangents: Cotangents) -> dict[str, Tensor | None]:
+        """Call the layer's backward once; the gradients of its inputs."""
+        subject = self._subject
+        returned = self.call_backward(cotangents)
+        wanted = differentiable_names(subject.operands)
+        inputs = [name for name in wanted if name in self._inputs]
         if returned is None:
-            return dict.fromkeys(wanted)
-        return match_gradients(returned, list(self._inputs), wanted, subject.name)
+            return dict.fromkeys(inputs)
+        order = subject.conventions.order
+        if order is None:
+            return match_gradients(returned, list(self._inputs), inputs, subject.name)
+        parts = [part for _, part in leaves(returned, "")]
+        if len(parts) != len(order):
+            raise SubjectError(
+                f"backward of {subject.name} returned {len(parts)} gradients, but {len(order)} the first time"
+            )
+        self._returned = {name: part for name, part in zip(order, parts, strict=True) if name is not None}
+        return {name: as_gradient(self._returned.get(name), name, subject.name) for name in inputs}
 
     def _parameter_gradients(self) -> dict[str, Tensor | None]:
         places, name = self._subject.places, self._subject.name
-        return {place.name: as_gradient(place.gradient(self._layer), place.name, name) for place in places}
+        return {
+            place.name: as_gradient(
+                self._returned.get(place.name) if place.returned else place.gradient(self._layer), place.name, name
+            )
+            for place in places
+        }
 
     def find_places(self) -> FoundParameters:
         """Where this layer has its parameters, seen from what a backward and a further pass leave unchanged."""
@@ -107,10 +137,7 @@ class LayerRun:
     def backward(self, cotangents: Cotangents) -> Gradients:
         _clear(self._layer, self._subject.places)
         gradients = self._call(cotangents) | self._parameter_gradients()
-        if not self._subject.bare:
-            return gradients
-        scale = next(iter(cotangents.values()), torch.zeros(()))
-        return {name: None if g is None else g * scale.to(g.dtype) for name, g in gradients.items()}
+        return scaled(gradients, cotangents) if self._subject.conventions.call.bare else gradients
 
     def backward_onto(self, cotangents: Cotangents, held: Gradients) -> Gradients:
         _clear(self._layer, self._subject.places)
@@ -123,14 +150,19 @@ class LayerRun:
                     _put_gradient(self._layer, place, new)
         self._call(cotangents)
         found = self._parameter_gradients()
-        if not self._subject.bare:
+        if not self._subject.conventions.call.bare:
             return found
         scale = next(iter(cotangents.values()), torch.zeros(()))
         return {name: _scaled_beside(g, held[name], scale) for name, g in found.items()}
 
     def release(self) -> None:
-        self._layer, self._raw, self._inputs, self._handed = None, None, {}, {}
+        self._layer, self._raw, self._cache, self._returned = None, None, None, {}
+        self._inputs, self._handed = {}, {}
         self._named, self.outputs = {}, {}
+
+
+def _tensors(tree: object) -> list[Tensor]:
+    return [leaf for _, leaf in leaves(tree, "") if isinstance(leaf, Tensor)]
 
 
 def _tensor(value: Any) -> Tensor:
@@ -177,31 +209,53 @@ def _clear(layer: Any, places: Sequence[Place]) -> None:
             _put_gradient(layer, place, zeros)
 
 
+@dataclass(frozen=True)
+class Conventions:
+    """How a layer is called.
+
+    Attributes:
+        methods: what it calls its passes.
+        call: what its backward takes.
+        cached: whether its forward returns `(y, cache)`.
+        order: the operand that each gradient belongs to which the backward returns, None for one that is ignored; None
+            where there is one for each input.
+        adds: whether its backward adds to the gradients that are there.
+        lazy: whether it makes parameters in its first forward.
+    """
+
+    methods: Methods
+    call: BackwardCall = DY
+    cached: bool = False
+    order: tuple[str | None, ...] | None = None
+    adds: bool = False
+    lazy: bool = False
+
+
 @dataclass(eq=False)
 class LayerSubject:
     """A layer object; each run works on a copy, so the user's own is never touched.
 
     Attributes:
+        conventions: how it is called.
         places: where its parameters and their gradients are.
-        bare: its backward takes no cotangent (a loss).
-        adds: whether its backward adds to the gradients that are there.
-        lazy: whether it makes parameters in its first forward.
     """
 
     target: Any
     arguments: Arguments
     name: str
+    conventions: Conventions
     places: Sequence[Place] = ()
-    bare: bool = False
-    adds: bool = False
     notes: tuple[str, ...] = ()
-    lazy: bool = False
     form: str = "layer object"
 
     def __post_init__(self) -> None:
         arguments = self.arguments
-        if self.lazy:
-            self._layer = replace(self, lazy=False, places=()).run({}).warm()
+        order, wanted = self.conventions.order, arguments.operands
+        if order is not None:
+            wanted = tuple(replace(o, differentiable=o.differentiable and o.name in order) for o in wanted)
+        if self.conventions.lazy:
+            unaware = replace(self.conventions, lazy=False)
+            self._layer = replace(self, conventions=unaware, places=()).run({}).warm()
         else:
             with wrap_errors(self.name, "deepcopy"):
                 self._layer = duplicate(self.target)
@@ -209,12 +263,13 @@ class LayerSubject:
         arrays = bool(parameters) and all(isinstance(value, np.ndarray) for value in parameters.values())
         self.array_inputs = frozenset(role_names(arguments.operands, "input")) if arrays else arguments.arrays
         self.operands: tuple[Operand, ...] = (
-            *arguments.operands,
+            *wanted,
             *(parameter_operand(label, _normal(_tensor(value)), self.name) for label, value in parameters.items()),
         )
-        how: Literal["returned", "adds", "overwrites"] = "adds" if self.adds else "overwrites"
+        in_fields = self.places and not any(place.returned for place in self.places)
+        how: Literal["returned", "adds", "overwrites"] = "adds" if self.conventions.adds else "overwrites"
         self.traits = Traits(
-            parameter_gradients=how if self.places else "returned",
+            parameter_gradients=how if in_fields else "returned",
             devices=not (self.array_inputs or arrays),
             copies=is_copied_by_deepcopy(self.target),
         )

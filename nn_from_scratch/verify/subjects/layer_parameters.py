@@ -49,11 +49,13 @@ class Place:
     Attributes:
         name: What the verifier calls it.
         gradient_path: Where its gradient is; None where the layer has none.
+        returned: Whether the backward returns its gradient.
     """
 
     name: str
     value_path: Path
     gradient_path: Path | None
+    returned: bool = False
 
     def value(self, layer: Any) -> Any:
         """The parameter."""
@@ -93,6 +95,8 @@ def mapped_parameters(layer: object, mapping: Mapping[str, str]) -> list[Place]:
     """
     places = []
     for value, gradient in mapping.items():
+        if value in ("forward", "backward"):
+            continue  # what the layer calls its passes
         found = found_at(layer, value)
         if not is_parameter(found):
             raise SubjectError(

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.protocol import Subject, SubjectOptions
 from nn_from_scratch.verify.subjects.call_arguments import Arguments, argument_names
+from nn_from_scratch.verify.subjects.methods import find_methods, is_plain_object, own_methods
 from nn_from_scratch.verify.subjects.structure import describe
 
 Adapter = TypeVar("Adapter", bound=Callable[..., Subject])
@@ -20,8 +21,9 @@ FORMS: dict[str, Form] = {}
 
 
 def forward_of(obj: Any) -> Any:
-    """The object's `forward`, or the object itself where it is called instead."""
-    forward = getattr(obj, "forward", None)
+    """What an object calls its forward, or the object itself where it is called instead."""
+    methods = find_methods(obj)
+    forward = getattr(obj, "forward", None) if methods is None else methods.forward_of(obj)
     return forward if callable(forward) else obj
 
 
@@ -90,8 +92,11 @@ def as_subject(obj: object, *inputs: object, **options: Any) -> Subject:
     if isinstance(obj, Subject):
         return obj
     given = SubjectOptions(**options)
+    methods = find_methods(obj, given.mapping) if is_plain_object(obj) else None
     if given.form is not None:
         form = FORMS.get(given.form)
+    elif methods is not None and given.mapping and {"forward", "backward"} & given.mapping.keys():
+        form = FORMS["layer object"]
     else:
         form = next((known for known in FORMS.values() if known.accepts(obj)), None)
     if form is None:
@@ -104,7 +109,7 @@ def as_subject(obj: object, *inputs: object, **options: Any) -> Subject:
     for option in for_form.keys() - form.options:
         owner = next(known.name for known in FORMS.values() if option in known.options)
         raise SubjectError(f"{option}= is for subjects of the form {owner!r}, but {label} is of the form {form.name!r}")
-    called, skip = form.signature(obj)
+    called, skip = form.signature(obj) if methods is None or not given.mapping else (methods.forward_of(obj), 0)
     arguments = Arguments(
         inputs,
         given.keywords or {},
@@ -123,5 +128,8 @@ def _describe(obj: object) -> str:
         return f"the class {obj.__name__} (make an object of it first)"
     if isinstance(obj, tuple | list):
         return f"{describe(obj)} of {', '.join(type(part).__name__ for part in obj) or 'nothing'}"
-    methods = [m for m in ("forward", "backward", "__call__", "parameters") if callable(getattr(obj, m, None))]
-    return f"{describe(obj)} with {', '.join(methods) or 'no method that is known here'}"
+    methods = own_methods(obj)
+    if not methods:
+        return describe(obj)
+    hint = 'say which are its passes, as in mapping={"forward": ' + f'"{methods[0]}", "backward": "{methods[-1]}"' + "}"
+    return f"{describe(obj)} with the methods {', '.join(methods)} ({hint})"
