@@ -204,16 +204,24 @@ def _selected(checks: str | Collection[str] | None) -> dict[str, _Check]:
 
 
 def _left_out(subject: Subject, options: Mapping[str, object]) -> list[str]:
-    """A note for the inputs that are not looked at because others require grad, so that none is taken for checked."""
-    names = [
-        operand.name
-        for operand in subject.operands
-        if operand.role == "input" and operand.value.is_floating_point() and not operand.differentiable
-    ]
+    """Notes for the tensors whose gradients are not looked at, so that none is taken for checked."""
     asked = any(operand.required for operand in subject.operands if operand.role == "input")
-    if "differentiable" in options or not names or not asked:
-        return []
-    return [f"no gradient is looked at for {', '.join(names)}: other inputs require grad, and these do not"]
+    why: dict[str, list[str]] = {}
+    for operand in subject.operands:
+        if operand.differentiable or not (operand.value.is_floating_point() or operand.value.is_complex()):
+            continue
+        if operand.value.is_complex():
+            reason = "complex tensors have none here"
+        elif operand.role == "parameter":
+            reason = "not differentiable, as it was given"
+        elif "differentiable" in options:
+            reason = "not among differentiable="
+        elif not asked:
+            reason = "the backward gives none"
+        else:
+            reason = "other inputs require grad, and these do not"
+        why.setdefault(reason, []).append(operand.name)
+    return [f"no gradient is looked at for {', '.join(names)}: {reason}" for reason, names in why.items()]
 
 
 def environment(subject: Subject) -> dict[str, str]:

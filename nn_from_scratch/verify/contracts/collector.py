@@ -86,7 +86,7 @@ class ComparisonCollector:
         if not base.cotangents:
             raise _Concluded(self.not_applicable("no output is a real floating-point tensor"))
         if not is_finite(base.outputs):
-            raise _Concluded(self.undecided("the forward value is not finite at the given inputs"))
+            raise _Concluded(self.not_applicable("the forward value is not finite at the given inputs"))
         for operand in self.subject.operands:
             gradient = base.gradients.get(operand.name)
             if gradient is not None and gradient.shape != operand.value.shape:
@@ -95,8 +95,8 @@ class ComparisonCollector:
                 raise _Concluded(self.not_applicable(reason))
         if not is_finite(base.gradients):
             bad = ", ".join(n for n, g in base.gradients.items() if not is_finite({n: g}))
-            reason = f"the gradient of {bad} holds NaN or infinity although the forward value is finite"
-            raise _Concluded(self.undecided(reason))
+            reason = f"the gradient of {bad} holds NaN or infinity, with which nothing can be compared"
+            raise _Concluded(self.not_applicable(reason))
         again = self.filled(gradients_of(self.subject.run(base.values), base.cotangents))
         for name, gradient in self.filled(base.gradients).items():
             if gradient.shape != again[name].shape:

@@ -58,6 +58,8 @@ AGREEMENT = 10.0
 DERIVATIVE_TARGET = 1e-10
 # Cotangents of other signs that look for kinks; jumps of slopes that cancel in all four patterns are improbable.
 SIGN_PATTERNS = 4
+# The step below which an operand may not move at all, in eps of its dtype: one, with a margin for uneven entries.
+VANISHING_STEP = 1e3
 # The distance of the five points that measure noise, in starts: a third difference, (1e-6)**3, is below eps there.
 # Measured: a quarter leaves a right function undecided, four times as much misses a fault.
 NOISE_SPACING = 1e-5

@@ -91,7 +91,7 @@ def _check_operand(varied: VariedOperand) -> CheckResult:
         return wrong_gradient(varied, start=constants.START, reason=reason)
     measured = measure_all(varied)
     if gradient is None and not varied.operand.required:
-        return _undeclared(varied, best(measured))
+        return _unasked(varied, measured)
     broken = not_finite(varied)
     if broken is not None:
         return broken
@@ -132,10 +132,12 @@ def _entry_by_entry(varied: VariedOperand, measured: Sequence[Measurement], resu
     return result.with_fields(details={**result.details, "entries_checked": int(known.sum())})
 
 
-def _undeclared(varied: VariedOperand, finest: Measurement) -> CheckResult:
-    effect = "although the output changes with it" if finest.disagrees else "and the output does not change with it"
-    return CheckResult.not_applicable(
-        GRADIENT,
-        f"the subject returns None for it, {effect}; let the tensor require grad to have it checked",
-        varied.name,
-    )
+def _unasked(varied: VariedOperand, measured: Sequence[Measurement]) -> CheckResult:
+    """A gradient that nobody asked for and that is None: forgotten, where the output changes with the tensor."""
+    for measurement in map(confirm, measured):
+        if measurement.wrong:
+            declared = f"if {varied.name} is a constant, leave it out of differentiable="
+            reason = f"the backward returns None for it, although the output changes with it ({declared})"
+            return report_wrong(varied, measurement, reason)
+    reason = "the subject returns None for it, and the output was not seen to change with it"
+    return CheckResult.not_applicable(GRADIENT, reason, varied.name)

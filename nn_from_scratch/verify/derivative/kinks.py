@@ -118,6 +118,24 @@ def entries_outside(varied: VariedOperand, *, seconds: float) -> Mismatch | None
     return compare(analytic.reshape(x.shape), nearest.reshape(x.shape), allowed.reshape(x.shape)).mismatch
 
 
+def one_sided_derivatives(varied: VariedOperand, index: int) -> tuple[float, float] | None:
+    """Between what the derivative by one entry lies at a kink, whatever the convention.
+
+    Args:
+        index: The flat index of the entry.
+
+    Returns:
+        The least and the largest value; None unless every output has a finite derivative to either side, along this
+        entry and along directions that move all of them.
+    """
+    directions = [varied.single(index), *_directions(varied)]
+    slopes = [_slopes(varied, direction) for direction in directions]
+    if any(bool((each.unknown | each.one_sided).any()) for each in slopes):
+        return None
+    ends = torch.stack([varied.cotangent * slopes[0].left, varied.cotangent * slopes[0].right]) / varied.size
+    return float(ends.min(dim=0).values.sum()), float(ends.max(dim=0).values.sum())
+
+
 def is_differentiable(varied: VariedOperand) -> bool:
     """Whether directional derivatives add up, u by u, as they do wherever a function is differentiable."""
     return not bool(_not_additive(varied).any())

@@ -171,6 +171,11 @@ class DirectionalProbe:
 
     def _changed(self, t: float) -> list[float]:
         if t not in self._changes:
+            if abs(t) < constants.VANISHING_STEP * torch.finfo(self._u.dtype).eps and torch.equal(
+                self.value_at(t), self.varied.x
+            ):
+                # Lost in the rounding of the operand: what does not change then says nothing about the function.
+                return [math.nan] * self._rows.shape[0]
             moved = self.outputs(t)
             if self._coarseness is None:
                 double = all(y.dtype == torch.float64 for y in self.varied.point.named_outputs.values())

@@ -12,7 +12,13 @@ import torch
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.comparison import Mismatch, percent
 from nn_from_scratch.verify.derivative import constants
-from nn_from_scratch.verify.derivative.kinks import Bounds, bounds_at_kink, entries_outside, is_differentiable
+from nn_from_scratch.verify.derivative.kinks import (
+    Bounds,
+    bounds_at_kink,
+    entries_outside,
+    is_differentiable,
+    one_sided_derivatives,
+)
 from nn_from_scratch.verify.derivative.linearization import all_finite, point_at
 from nn_from_scratch.verify.derivative.measurements import Measurement, best, confirm, measure_all
 from nn_from_scratch.verify.derivative.probes import DirectionalProbe, VariedOperand
@@ -20,12 +26,16 @@ from nn_from_scratch.verify.derivative.wrong_gradient import GRADIENT, wrong_gra
 from nn_from_scratch.verify.results import CheckResult
 
 
-def report_wrong(varied: VariedOperand, measurement: Measurement) -> CheckResult:
-    """A gradient that disagrees at this very point; where the function has a kink, that may be a convention."""
+def report_wrong(varied: VariedOperand, measurement: Measurement, reason: str | None = None) -> CheckResult:
+    """A gradient that disagrees at this very point; where the function has a kink, that may be a convention.
+
+    Args:
+        reason: What is wrong, in words, if there is more to say than the numbers do.
+    """
     low_precision = measurement.probe.low_precision
     moved = _measured_nearby(varied, low_precision=low_precision)
     if moved is None or any(confirm(m).wrong for m in moved):
-        return _wrong(measurement)
+        return _wrong(measurement, reason)
     if low_precision:
         return undecided(
             varied,
@@ -110,7 +120,11 @@ def _measured_nearby(varied: VariedOperand, *, low_precision: bool) -> list[Meas
 
 
 def not_finite(varied: VariedOperand) -> CheckResult | None:
-    """NaN or infinity in a gradient is wrong where the function has a derivative, and says nothing elsewhere."""
+    """NaN or infinity in a gradient is wrong where the function has a derivative, and where it has a kink.
+
+    At a kink any value between the one-sided derivatives is a convention, but NaN lies between no two of them.
+    Elsewhere (the edge of the domain, a vertical slope) it says nothing.
+    """
     gradient = varied.gradient
     if gradient is None or varied.point.finite is not None or all_finite(gradient):
         return None
@@ -128,10 +142,38 @@ def not_finite(varied: VariedOperand) -> CheckResult | None:
         if not is_differentiable(varied):
             break
         return wrong_gradient(varied, start=numeric.start).with_fields(reason=reason)
+    for index in bad[: constants.NOT_FINITE_ENTRIES].tolist():
+        between = one_sided_derivatives(varied, index)
+        if between is not None:
+            return _not_finite_at_kink(varied, index, between, count=bad.numel())
     return undecided(
         varied,
         f"{reason}, where finite differences settle on no derivative either (the edge of the domain, a vertical slope, "
         "a point without a derivative)",
+    )
+
+
+def _not_finite_at_kink(varied: VariedOperand, index: int, between: tuple[float, float], *, count: int) -> CheckResult:
+    low, high = between
+    value = float(varied.gradient.reshape(-1)[index]) if varied.gradient is not None else math.nan
+    entries = f"{count} of {varied.x.numel()} entries"
+    mismatch = Mismatch(
+        index=tuple(int(i) for i in torch.unravel_index(torch.tensor(index), varied.x.shape)),
+        analytic=value,
+        numeric=(low + high) / 2,
+        allowed=(high - low) / 2,
+        count=count,
+        total=varied.x.numel(),
+    )
+    word = "NaN" if math.isnan(value) else "infinite"
+    return CheckResult.wrong(
+        GRADIENT,
+        varied.name,
+        reason=f"{entries} of the gradient are not finite at a kink, where the derivatives to either side are: {word} "
+        f"is not within [{low:.6g}, {high:.6g}]",
+        mismatch=mismatch,
+        diagnosis=f"The gradient of {varied.name!r} is {word} in {entries}, where the function has a kink.",
+        details={"diagnosis_kind": "not-finite", "at_kink": True},
     )
 
 

@@ -28,8 +28,7 @@ def explain(
     """Name the fault of a wrong gradient.
 
     Args:
-        analytic: What the backward returned, of any dtype, device and shape; None is what a detached tensor
-            gets.
+        analytic: What the backward returned, of any dtype, device and shape; None where it returned nothing.
         numeric: The true gradient, as finite differences give it; floating or complex, finite.
         tolerance: The allowed error of each entry of `numeric`: a tensor that broadcasts to it, or one
             number. If None, it is guessed from the dtype of `analytic`.
@@ -51,7 +50,9 @@ def explain(
     if analytic is None:
         if not numeric.any():
             return None
-        return Diagnosis("none", f"{subject} is None: the tensor is detached from the output, and it should not be.")
+        return Diagnosis(
+            "forgotten", f"{subject} is forgotten: it is None, although the output changes with the tensor."
+        )
     problem = pose(analytic, numeric, tolerance, context)
     if problem.same_shape and not problem.wrong.any():
         return None

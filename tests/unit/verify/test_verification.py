@@ -107,8 +107,7 @@ def test_an_input_that_is_not_looked_at_is_named() -> None:
     a, b = x(), x().requires_grad_()
     report = check(torch.mul, a, b, checks="gradient", names=("a", "b"))
     assert any("no gradient is looked at for a: other inputs require grad" in note for note in report.notes)
-    for looked_at in (check(torch.mul, a, x(), checks="gradient"), check(torch.mul, a, b, differentiable=["input0"])):
-        assert not any("looked at" in note for note in looked_at.notes)
+    assert not any("looked at" in note for note in check(torch.mul, a, x(), checks="gradient").notes)
 
 
 @pytest.mark.parametrize(("shape", "expected"), [((4, 3), 1), ((400, 300), 2)])

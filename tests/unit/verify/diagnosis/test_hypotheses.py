@@ -30,7 +30,7 @@ COMPLEX = torch.view_as_complex(draw(5, 4, 2))
     [
         (-MATRIX, MATRIX, "sign", "wrong sign"),
         (0 * MATRIX, MATRIX, "zero", "zero everywhere"),
-        (None, MATRIX, "none", "None"),
+        (None, MATRIX, "forgotten", "is forgotten: it is None"),
         (2 * MATRIX, MATRIX, "factor", "large by a factor of 2"),
         (MATRIX / 2, MATRIX, "factor", "small by a factor of 2"),
         (-3.7 * MATRIX, MATRIX, "factor", "factor of 3.7, and has the wrong sign"),

@@ -71,7 +71,7 @@ def test_without_context_a_name_is_true_or_missing(fault: PlantedFault) -> None:
     assert diagnosis is None or diagnosis.kind in (fault.kind, *fault.also), diagnosis.sentence
 
 
-@pytest.mark.parametrize("fault", [fault for fault in CATALOGUE[::6] if fault.kind != "none"], ids=str)
+@pytest.mark.parametrize("fault", [fault for fault in CATALOGUE[::6] if fault.kind != "forgotten"], ids=str)
 def test_no_hypothesis_proposes_anything_simpler_than_it_says(fault: PlantedFault) -> None:
     problem = pose(**_given(fault, 0))
     probes = Probes(problem)

@@ -75,7 +75,7 @@ LINEAR = (
         mentions="'weight' transposed",
     ),
     _planted("db zero", "zero", "bias", _zero),
-    _planted("db None", "none", "bias", lambda g, x, w: None, also=("zero",)),
+    _planted("db None", "forgotten", "bias", lambda g, x, w: None, also=("zero",)),
     _planted("db summed over the features", "wrong-axis", "bias", lambda g, x, w: g.sum(1), shapes=_AS_MANY_SAMPLES),
     _planted("db not summed", "broadcast-not-summed", "bias", lambda g, x, w: g, needs_pair=True),
     _planted("cotangent ignored in dx", "cotangent-ignored", "x", lambda g, x, w: torch.ones_like(g) @ w),
