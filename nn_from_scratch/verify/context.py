@@ -79,6 +79,7 @@ class CheckContext:
         factor: A difference counts as wrong above this many error estimates.
         options: Options of single checks, by name.
         deadline: When the check must be over, on `time.monotonic`; None for never.
+        random: The subject draws random numbers, the same ones in every forward.
         naming: What the search for the names of all faults that a check finds may take.
     """
 
@@ -87,6 +88,7 @@ class CheckContext:
     factor: float = constants.FACTOR
     options: Mapping[str, Any] = field(default_factory=dict)
     deadline: float | None = None
+    random: bool = False
     naming: Budget = field(default_factory=Budget)
 
     def generator(self, *names: object) -> torch.Generator:

@@ -1,21 +1,25 @@
 """What stands between every check and its subject.
 
-Each call looks at the clock, which gives the safe points at which a time limit ends a check; and what comes back can be
-calculated with.
+Each call looks at the clock, which gives the safe points at which a time limit ends a check; each draws the same random
+numbers; and what comes back can be calculated with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.verify.context import CheckContext
+from nn_from_scratch.verify.context import CheckContext, stable_seed
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Run, Subject, Values
+from nn_from_scratch.verify.randomness import RandomSource
 from nn_from_scratch.verify.subjects.structure import unusual
+
+Stage = Literal["forward", "backward"]
 
 
 class GuardedRun:
@@ -33,11 +37,11 @@ class GuardedRun:
         return self.run.handed
 
     def backward(self, cotangents: Cotangents) -> Gradients:
-        with self._subject.guard():
+        with self._subject.guard("backward"):
             return self._subject.ordinary(self.run.backward(cotangents))
 
     def backward_onto(self, cotangents: Cotangents, held: Gradients) -> Gradients:
-        with self._subject.guard():
+        with self._subject.guard("backward"):
             return self._subject.ordinary(self.run.backward_onto(cotangents, held))
 
     def release(self) -> None:
@@ -50,24 +54,33 @@ class GuardedSubject:
     Between two calls a check holds nothing of the subject's or of torch's that could be left half done, so that is
     where it stops when its time is up: never within a call.
 
+    Where the subject draws random numbers, every forward draws the same ones, so that it is a function of its inputs.
+    Every backward draws the same ones as well, but others than the forward: a mask has to be kept, not drawn again.
+
     Attributes:
         context: The circumstances of the check that is running, with its deadline.
+        random: What the subject draws random numbers from.
+        draw: Which numbers: another one stands for other ones.
     """
 
-    def __init__(self, subject: Subject, context: CheckContext) -> None:
+    def __init__(self, subject: Subject, context: CheckContext, random: Sequence[RandomSource] = ()) -> None:
         self._subject = subject
         self.context = context
+        self.random = random
+        self.draw = 0
         self.name, self.form, self.target, self.notes = subject.name, subject.form, subject.target, subject.notes
         self.operands, self.traits = subject.operands, subject.traits
 
     @contextmanager
-    def guard(self) -> Iterator[None]:
+    def guard(self, stage: Stage) -> Iterator[None]:
         """Context manager around one call.
 
         Raises:
             TimeLimitReached: If the time is up at its begin, or at its end.
         """
         self.context.require_time()
+        for source in self.random:
+            source.start(stable_seed(self.context.seed, "random numbers", stage, self.draw))
         yield
         self.context.require_time()
 
@@ -90,21 +103,21 @@ class GuardedSubject:
         return gradient.clone() if gradient.data_ptr() == 0 and gradient.numel() else gradient
 
     def forward(self, values: Values) -> Mapping[str, Tensor]:
-        with self.guard():
+        with self.guard("forward"):
             return self._subject.forward(values)
 
     def run(self, values: Values, *, beside: Run | None = None, frozen: Collection[str] = ()) -> GuardedRun:
         earlier = _unguarded(beside) if beside is not None else None
-        with self.guard():
+        with self.guard("forward"):
             return GuardedRun(self, self._subject.run(values, beside=earlier, frozen=frozen))
 
     def backward_together(self, runs: Sequence[Run], cotangents: Sequence[Cotangents]) -> Gradients:
-        with self.guard():
+        with self.guard("backward"):
             together = self._subject.backward_together([_unguarded(run) for run in runs], cotangents)
             return self.ordinary(together)
 
     def rebuilt(self, target: object) -> GuardedSubject:
-        return GuardedSubject(self._subject.rebuilt(target), self.context)
+        return GuardedSubject(self._subject.rebuilt(target), self.context, self.random)
 
 
 def _unguarded(run: Run) -> Run:

@@ -22,6 +22,7 @@ from nn_from_scratch.verify.derivative.complexstep import COMPLEX_STEP, check_co
 from nn_from_scratch.verify.derivative.gradients import GRADIENT, check_gradient
 from nn_from_scratch.verify.guarded import GuardedSubject
 from nn_from_scratch.verify.protocol import Subject, SubjectOptions
+from nn_from_scratch.verify.randomness import RandomStates, random_sources
 from nn_from_scratch.verify.results import CheckResult, Fragile, Report, Verdict
 from nn_from_scratch.verify.snippets import Call, snippet
 from nn_from_scratch.verify.subjects import as_subject
@@ -103,7 +104,12 @@ def check(
     given = {name: value for name, value in {**of_subject, **options}.items() if value is not None}
     call = Call(subject=subject, inputs=inputs, arguments=given)
     # What somebody looks for in anomaly mode is not in the verifier's own passes, some of which hand over NaN.
-    with threads_for(inputs), torch.autograd.set_detect_anomaly(False), contextlib.closing(LimitedThread()) as thread:
+    with (
+        threads_for(inputs),
+        torch.autograd.set_detect_anomaly(False),
+        contextlib.closing(LimitedThread()) as thread,
+        contextlib.closing(RandomStates(random_sources(subject, (inputs, of_subject.get("keywords"))))) as random,
+    ):
         try:
             plain = thread.run(lambda: as_subject(subject, *inputs, **of_subject), limit=time_limit)
         except TimeLimitReached:
@@ -120,7 +126,7 @@ def check(
                 level=level,
                 seconds=time.monotonic() - began,
             )
-        ready = GuardedSubject(plain, context)
+        ready = GuardedSubject(plain, context, random.drawn())
         results: list[CheckResult] = []
         for name, function in selected.items():
             results += _results_of(name, function, ready, context, thread, time_limit)
@@ -137,7 +143,7 @@ def check(
             seed=seed,
             level=level,
             seconds=time.monotonic() - began,
-            notes=(*ready.notes, *_left_out(ready, given), *conventions),
+            notes=(*ready.notes, *_left_out(ready, given), *_drawn(ready), *conventions),
             fragile=fragile,
             strict=strict,
         )
@@ -152,11 +158,16 @@ def _results_of(
     limit: float | None,
 ) -> list[CheckResult]:
     began = time.monotonic()
-    timed = replace(context, deadline=None if limit is None else began + limit)
+    timed = replace(context, deadline=None if limit is None else began + limit, random=bool(subject.random))
 
     def run() -> CheckResult | list[CheckResult]:
         subject.context = timed  # here and not before: a call that is late still looks at its own deadline
-        return function(subject, timed)
+        subject.draw = 0
+        found = function(subject, timed)
+        while name == GRADIENT and subject.random and _all_correct(found) and subject.draw < constants.DRAWS - 1:
+            subject.draw += 1
+            found = function(subject, timed)
+        return found
 
     try:
         found = thread.run(run, limit=limit)
@@ -173,6 +184,10 @@ def _results_of(
     if len(results) == 1 and not results[0].seconds:
         results = [results[0].with_fields(seconds=time.monotonic() - began)]
     return results
+
+
+def _all_correct(found: CheckResult | list[CheckResult]) -> bool:
+    return all(r.verdict is Verdict.CORRECT for r in ([found] if isinstance(found, CheckResult) else found))
 
 
 def _own_error(name: str, error: Exception) -> CheckResult:
@@ -222,6 +237,14 @@ def _left_out(subject: Subject, options: Mapping[str, object]) -> list[str]:
             reason = "other inputs require grad, and these do not"
         why.setdefault(reason, []).append(operand.name)
     return [f"no gradient is looked at for {', '.join(names)}: {reason}" for reason, names in why.items()]
+
+
+def _drawn(subject: GuardedSubject) -> list[str]:
+    """A note for the random numbers that a subject draws, as they are what everything is said for."""
+    if not subject.random:
+        return []
+    names = ", ".join(source.name for source in subject.random)
+    return [f"draws random numbers ({names}): every forward is given the same ones, and every backward others"]
 
 
 def environment(subject: Subject) -> dict[str, str]:

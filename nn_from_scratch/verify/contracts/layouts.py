@@ -106,7 +106,8 @@ def _compare_input(collector: ComparisonCollector, base: BaselinePass, name: str
     try:
         run = collector.subject.run({**base.values, name: variant})
         if not base.has_outputs(run.outputs):
-            collector.limit(f"the forward value differs {differs}")
+            if not collector.context.random:  # which entry gets which random number depends on the layout
+                collector.limit(f"the forward value differs {differs}")
             return
         found = gradients_of(run, base.cotangents)
     except SubjectError as error:

@@ -98,7 +98,7 @@ def _check_operand(varied: VariedOperand) -> CheckResult:
     measured = [confirm(measurement) for measurement in measured]
     for measurement in measured:
         if measurement.wrong:
-            return report_wrong(varied, measurement)
+            return _of_a_sample(varied, measurement) or report_wrong(varied, measurement)
     if not any(measurement.resolved for measurement in measured):
         return unresolved(varied, measured)
     left_out = None
@@ -136,8 +136,22 @@ def _unasked(varied: VariedOperand, measured: Sequence[Measurement]) -> CheckRes
     """A gradient that nobody asked for and that is None: forgotten, where the output changes with the tensor."""
     for measurement in map(confirm, measured):
         if measurement.wrong:
+            sampled = _of_a_sample(varied, measurement)
+            if sampled is not None:
+                return sampled
             declared = f"if {varied.name} is a constant, leave it out of differentiable="
             reason = f"the backward returns None for it, although the output changes with it ({declared})"
             return report_wrong(varied, measurement, reason)
     reason = "the subject returns None for it, and the output was not seen to change with it"
     return CheckResult.not_applicable(GRADIENT, reason, varied.name)
+
+
+def _of_a_sample(varied: VariedOperand, measured: Measurement) -> CheckResult | None:
+    """A gradient of zero through random numbers may be meant: a sample is a constant to many who draw one."""
+    if not varied.context.random or (varied.gradient is not None and bool(varied.gradient.any())):
+        return None
+    reason = (
+        "the output changes with the tensor where the same random numbers are drawn, and its gradient is zero: whether "
+        "a sample is differentiated is a convention"
+    )
+    return undecided(varied, reason, measured)
