@@ -39,7 +39,7 @@ def frozen_slots(collector: ComparisonCollector) -> list[CheckResult]:
         try:
             found = gradients_of(subject.run(base.values, frozen=frozen), base.cotangents)
         except SubjectError as error:
-            collector.wrong(f"with {text} frozen: {error}")
+            collector.limit(f"with {text} frozen: {error}")
             continue
         when = f"when {text} is frozen" if len(frozen) == 1 else f"when only {kept[0]} is differentiated"
         right = {name: base.gradients[name] for name in kept}
@@ -77,6 +77,7 @@ def without_recording(collector: ComparisonCollector) -> list[CheckResult]:
 def copies(collector: ComparisonCollector) -> list[CheckResult]:
     """`copy.deepcopy` gives an object with the same value and gradients, and `pickle` can write it.
 
+    An object that cannot be copied or written is none that computes wrongly: that is a limit.
     Both follow the object's own `__reduce_ex__` and `__setstate__`, so the copy that is looked at is deepcopy's:
     nothing is ever unpickled here.
     """
@@ -90,11 +91,11 @@ def copies(collector: ComparisonCollector) -> list[CheckResult]:
         if _unreachable(subject.target, error):
             collector.details["pickle"] = f"not tried: {error}"
         else:
-            collector.wrong(f"pickling {subject.name} raised {type(error).__name__}: {error}")
+            collector.limit(f"pickling {subject.name} raised {type(error).__name__}: {error}")
     try:
         twin = copy.deepcopy(subject.target)
     except Exception as error:  # whatever the user's own __reduce__ raises
-        collector.wrong(f"deepcopy of {subject.name} raised {type(error).__name__}: {error}")
+        collector.limit(f"deepcopy of {subject.name} raised {type(error).__name__}: {error}")
         return collector.close("no copy could be made")
     try:
         found = gradients_of(subject.rebuilt(twin).run(base.values), base.cotangents)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from nn_from_scratch.verify.subjects.captured_tensors import captured_leaves, gr
 from nn_from_scratch.verify.subjects.methods import find_methods, is_plain_object, own_methods
 from nn_from_scratch.verify.subjects.recognition import Form, plain_name
 from nn_from_scratch.verify.subjects.structure import add_gradients, name_outputs, snapshot, wrap_errors
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(eq=False)
@@ -49,18 +51,27 @@ class TorchCall:
     @contextmanager
     def placed(self, values: Values, frozen: Collection[str]) -> Iterator[None]:
         """Context manager in which captured tensors hold these values, and require grad unless they are frozen."""
-        held = {name: (tensor.data, tensor.requires_grad) for name, tensor in self.captured.items()}
+        held = {name: (tensor.data, tensor.requires_grad, tensor.grad) for name, tensor in self.captured.items()}
         try:
             for name, tensor in self.captured.items():
+                tensor.grad = None  # it has the dtype that the data may leave
                 # Exchanging `data` leaves the version counter alone, so tensors saved for backward stay valid.
                 if name in values:
                     tensor.data = values[name]
                 tensor.requires_grad_(tensor.is_floating_point() and name not in frozen)
             yield
         finally:
-            for name, (data, requires_grad) in held.items():
-                self.captured[name].data = data
-                self.captured[name].requires_grad_(requires_grad)
+            for name, (data, requires_grad, gradient) in held.items():
+                tensor = self.captured[name]
+                tensor.grad = None
+                tensor.data = data
+                tensor.requires_grad_(requires_grad)
+                tensor.grad = gradient
+
+    def within(self, run: AutogradRun, action: Callable[[], Answer]) -> Answer:
+        """Do something, such as a backward, while the tensors of a run are in place."""
+        with self.placed(run.values, run.frozen):
+            return action()
 
     def rebuilt(self, target: object) -> TorchCall:
         """The same around another object."""
@@ -78,7 +89,7 @@ class AutogradRun:
         self.leaves = leaves
         self.frozen = frozen
         with torch.enable_grad(), wrap_errors(subject.name, "forward"), subject.call.placed(values, frozen):
-            self.raw = name_outputs(subject.call(leaves), subject.name)
+            self.raw = subject.looked_at(name_outputs(subject.call(leaves), subject.name))
             # Taken while the values are in place: an exchange of dtype gives a captured tensor another edge.
             self.edges = {name: get_gradient_edge(leaf) for name, leaf in leaves.items() if leaf.requires_grad}
         self.outputs: Mapping[str, Tensor] = {name: tensor.detach() for name, tensor in self.raw.items()}
@@ -101,13 +112,18 @@ class AutogradRun:
 
 @dataclass(eq=False)
 class AutogradSubject:
-    """A subject that PyTorch's autograd engine differentiates; its attributes are those of `Subject`."""
+    """A subject that PyTorch's autograd engine differentiates; its attributes are those of `Subject`.
+
+    Attributes:
+        silent: The outputs that carry no gradient, which are left out.
+    """
 
     call: TorchCall
     target: object
     name: str
     form: str
     notes: tuple[str, ...] = ()
+    silent: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.operands = self.call.operands
@@ -119,11 +135,28 @@ class AutogradSubject:
             copies=self.form == "torch module",
         )
 
+    def looked_at(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs without the silent ones."""
+        return {name: y for name, y in outputs.items() if name not in self.silent}
+
+    def without_silent(self, run: AutogradRun) -> AutogradSubject:
+        """The same subject without the outputs that do not require grad beside others that do.
+
+        Such an output is marked as not differentiable, or is detached on purpose: nobody takes a gradient through it.
+        """
+        floating = {name: y.requires_grad for name, y in run.raw.items() if y.is_floating_point() or y.is_complex()}
+        silent = frozenset(name for name, requires_grad in floating.items() if not requires_grad)
+        if not silent or len(silent) == len(floating):
+            return self
+        names = ", ".join(name for name in floating if name in silent)
+        note = f"not looked at: {names} (autograd carries no gradient through it, as it does not require grad)"
+        return replace(self, silent=silent, notes=(*self.notes, note))
+
     def forward(self, values: Values) -> Mapping[str, Tensor]:
         private = private_values(self.operands, values)
         tensors = {**private, **self.call.captured}
         with torch.no_grad(), wrap_errors(self.name, "forward"), self.call.placed(private, private):
-            outputs = name_outputs(self.call(tensors), self.name)
+            outputs = self.looked_at(name_outputs(self.call(tensors), self.name))
         return {name: tensor.detach() for name, tensor in outputs.items()}
 
     def run(self, values: Values, *, beside: Run | None = None, frozen: Collection[str] = ()) -> AutogradRun:
@@ -160,16 +193,60 @@ class AutogradSubject:
             for run in own if name not in own[0].frozen else ():
                 if not any(held == name and other.node is run.edges[name].node for held, other in edges):
                     edges.append((name, run.edges[name]))
-        if outputs and edges:
-            targets = [edge for _, edge in edges]
-            with wrap_errors(self.name, "backward"), self.call.placed(own[0].values, own[0].frozen):
-                found = torch.autograd.grad(outputs, targets, seeds, retain_graph=True, allow_unused=True)
-            for (name, _), gradient in zip(edges, found, strict=True):
-                result[name] = add_gradients(result[name], gradient)
+        if not outputs and own[0].frozen:
+            raise SubjectError(f"no output of {self.name} requires grad, so that `backward()` raises")
+        if not outputs or not edges:
+            return result
+        targets = [edge for _, edge in edges]
+        leaves = [(name, run.leaves[name]) for name in names for run in own]
+        with wrap_errors(self.name, "backward"):
+            found, left = self.call.within(own[0], lambda: _differentiate(outputs, targets, seeds, leaves))
+        for (name, _), gradient in zip(edges, found, strict=True):
+            result[name] = add_gradients(result[name], gradient)
+        for name, gradient in left.items():
+            result[name] = add_gradients(result[name], gradient)
         return result
 
     def rebuilt(self, target: object) -> Subject:
         return replace(self, call=self.call.rebuilt(target), target=target)
+
+
+def _differentiate(
+    outputs: Sequence[Tensor],
+    targets: Sequence[GradientEdge],
+    seeds: Sequence[Tensor],
+    leaves: Sequence[tuple[str, Tensor]],
+) -> tuple[Sequence[Tensor | None], dict[str, Tensor]]:
+    """The gradients of the targets, and what the backward has left in the `grad` of leaves, by name.
+
+    A backward that calls `backward()` itself, as reentrant checkpoints and reversible blocks do, leaves gradients
+    there, and may refuse `torch.autograd.grad`, which training does not call either.
+    """
+    kept = [leaf.grad for _, leaf in leaves]
+    try:
+        for _, leaf in leaves:
+            leaf.grad = None
+        found: Sequence[Tensor | None]
+        try:
+            found = torch.autograd.grad(outputs, targets, seeds, retain_graph=True, allow_unused=True)
+        except Exception:
+            found = (None,) * len(targets)
+            for _, leaf in leaves:
+                leaf.grad = None
+            try:
+                torch.autograd.backward(outputs, seeds, retain_graph=True)
+            except Exception as error:
+                raise error from None
+        left: dict[str, Tensor] = {}
+        seen: set[int] = set()
+        for name, leaf in leaves:
+            if leaf.grad is not None and id(leaf) not in seen:
+                seen.add(id(leaf))
+                left[name] = leaf.grad if name not in left else left[name] + leaf.grad
+        return found, left
+    finally:
+        for (_, leaf), gradient in zip(leaves, kept, strict=True):
+            leaf.grad = gradient
 
 
 def _function_class(obj: object) -> type[torch.autograd.Function] | None:
@@ -243,6 +320,7 @@ def adapt_function(
         notes.append(f"captured tensors checked as parameters: {', '.join(captured)}")
     if older:
         notes.append("a captured tensor that is not a leaf (computed before the call) is held constant")
-    first.release()
     call = TorchCall(function, arguments, given | captured, name)
-    return AutogradSubject(call, target, name, "autograd", tuple(notes))
+    subject = AutogradSubject(call, target, name, "autograd", tuple(notes)).without_silent(first)
+    first.release()
+    return subject

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.verify.subjects.autograd import AutogradSubject, TorchCall
+from nn_from_scratch.verify.subjects.autograd import Answer, AutogradRun, AutogradSubject, TorchCall
 from nn_from_scratch.verify.subjects.call_arguments import (
     Arguments,
     parameter_operand,
@@ -22,19 +26,59 @@ from nn_from_scratch.verify.subjects.call_arguments import (
 from nn_from_scratch.verify.subjects.recognition import Form
 from nn_from_scratch.verify.subjects.structure import wrap_errors
 
+_COPYING = ("__deepcopy__", "__getstate__", "__setstate__", "__reduce__", "__reduce_ex__")
+_LOCKS: WeakKeyDictionary[nn.Module, AbstractContextManager[object]] = WeakKeyDictionary()
+
+
+class _Around(nn.Module):
+    """A module that does something while tensors are in the place of those of the module inside."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, action: Callable[[], Any]) -> Any:
+        return action()
+
+
+def own_copy(module: nn.Module) -> nn.Module | None:
+    """A deep copy of a module; None of one that cannot be copied, or that copies itself in a way of its own.
+
+    A tensor that the module has computed from its parameters, as a weight norm does, is a constant in the copy until
+    the next forward.
+    """
+    if any(_copies_itself(type(inner)) for inner in module.modules()):
+        return None  # whether it does that right is what is to be checked
+    held = [value for inner in module.modules() for value in vars(inner).values()]
+    memo = {id(t): t.detach().clone() for t in held if isinstance(t, Tensor) and not t.is_leaf}
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception:  # whatever the module's own methods raise
+        return None
+
+
+def _copies_itself(cls: type) -> bool:
+    """Whether a class that is not torch's own says how its objects are copied."""
+    own = (base for base in cls.__mro__ if base is not object and base.__module__.split(".")[0] != "torch")
+    return any(name in vars(base) for base in own for name in _COPYING)
+
 
 class ModuleCall(TorchCall):
-    """Calls a module with other tensors in the place of its parameters and with copies of its buffers.
+    """Calls a copy of a module with other tensors in the place of its parameters and with copies of its buffers.
 
-    The module itself is never touched: running statistics do not drift, and several passes with different
-    parameters may be pending.
+    The module itself is never touched, so that other threads may use it: running statistics do not drift, and several
+    passes with different parameters may be pending. The tensors are in place during a backward too, which may call the
+    module again. A module that cannot be copied is used itself, by one thread at a time.
     """
 
     def __init__(self, module: nn.Module, arguments: Arguments, name: str) -> None:
         super().__init__(module, arguments, {}, name)
-        self.module = module
+        copied = own_copy(module)
+        self.module = module if copied is None else copied
+        self._alone = nullcontext() if copied is not None else _LOCKS.setdefault(module, threading.RLock())
+        self._around = _Around(self.module)
         inputs = role_names(arguments.operands, "input")
-        own = dict(module.named_parameters())
+        own = dict(self.module.named_parameters())
         self._own_names = {unused_name(parameter, inputs, "parameters"): parameter for parameter in own}
         self.operands += tuple(
             parameter_operand(label, own[parameter], name, frozen=not own[parameter].requires_grad)
@@ -42,16 +86,20 @@ class ModuleCall(TorchCall):
         )
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> object:
-        replaced = {own: tensors[label] for label, own in self._own_names.items()}
+        return self._with(tensors, lambda: self.arguments.call(self.module, tensors))
+
+    def within(self, run: AutogradRun, action: Callable[[], Answer]) -> Answer:
+        return self._with(run.leaves, action)
+
+    def _with(self, tensors: Mapping[str, Tensor], action: Callable[[], Answer]) -> Answer:
+        replaced = {f"module.{own}": tensors[label] for label, own in self._own_names.items()}
         dtype, device = placement(self.operands, tensors)
         for name, buffer in self.module.named_buffers():
             kept = buffer.detach().clone()
-            replaced[name] = kept.to(device, dtype if kept.is_floating_point() else None)
-
-        def call(*args: object, **kwargs: object) -> object:
-            return torch.func.functional_call(self.module, replaced, args, kwargs)
-
-        return self.arguments.call(call, tensors)
+            replaced[f"module.{name}"] = kept.to(device, dtype if kept.is_floating_point() else None)
+        with self._alone:
+            answer: Answer = torch.func.functional_call(self._around, replaced, (action,))
+            return answer
 
     def rebuilt(self, target: object) -> TorchCall:
         if not isinstance(target, nn.Module):
@@ -76,5 +124,7 @@ def adapt_module(module: nn.Module, arguments: Arguments, *, name: str) -> Autog
             arguments.call(module, private_values(arguments.operands, {}))
         notes += ("its weights are made in the first forward: what is checked is a copy that was called once",)
     subject = AutogradSubject(ModuleCall(module, arguments, name), module, name, "torch module", notes)
-    subject.run({}).release()
+    first = subject.run({})
+    subject = subject.without_silent(first)
+    first.release()
     return subject
