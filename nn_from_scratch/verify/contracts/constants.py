@@ -41,6 +41,8 @@ PROBED_ENTRIES = 4
 DEPENDENCE = 1e-6
 # Samples of a batch that are run alone, and operands that are frozen alone. Budgets: a pass for each.
 MOST_SAMPLES = 8
+# Inputs beside the first one that may share its samples. A budget: every choice among them is tried, 2^3.
+MOST_SHARING = 3
 MOST_FROZEN = 8
 
 # Special values: kinks of relu, hardtanh, softshrink, hardshrink, hardswish and relu6 with their usual arguments.

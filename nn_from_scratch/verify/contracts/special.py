@@ -9,9 +9,9 @@ from torch import Tensor
 
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import constants
-from nn_from_scratch.verify.contracts.baseline_pass import changed_values
 from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract
 from nn_from_scratch.verify.contracts.elsewhere import Elsewhere
+from nn_from_scratch.verify.contracts.samples import find_batch, more_samples, rows, stacked_inputs, stated_batch
 from nn_from_scratch.verify.protocol import Operand, starting_values
 from nn_from_scratch.verify.results import CheckResult
 
@@ -21,31 +21,29 @@ def other_shapes(collector: ComparisonCollector) -> list[CheckResult]:
     """The gradient is right for one sample, for more samples, and for tensors of one dimension more.
 
     Finds a missing 1/N that was tested at N = 1, and a layer norm that assumes two dimensions. Only shapes
-    that the forward accepts count. One dimension more is tried where PyTorch's engine calls the backward; a
-    backward that raises there has refused the shape; that is not wrong, and is reported.
+    count at which the forward gives what it gives for the samples one by one, or those that the option `batch` says it
+    takes. One dimension more is tried where PyTorch's engine calls the backward; a backward that raises there has
+    refused the shape: a limit.
     """
-    subject = collector.subject
-    values = starting_values(subject)
-    inputs = [operand for operand in collector.inputs if operand.value.dim()]
-    first = next((operand for operand in inputs if operand.differentiable), None)
-    if first is None:
-        return collector.not_applicable("no differentiable input has a dimension")
+    values = starting_values(collector.subject)
     elsewhere = Elsewhere(collector)
-    other = changed_values(subject, collector.context, values)
-    size, shape = first.value.shape[0], first.value.shape
-    sharing = [operand.name for operand in inputs if operand.value.shape[0] == size]
-    if size > 1:
-        elsewhere.look({name: values[name][:1] for name in sharing}, "for one sample (dimension 0 of size 1)")
-    if size and other is not None:
-        more = {name: torch.cat([values[name], other[name]]) for name in sharing}
-        elsewhere.look(more, f"for dimension 0 of size {2 * size}")
-        if subject.traits.torch_engine:
-            # A new dimension of size 2 behind the first one; in front of a single one.
-            axis = min(len(shape) - 1, 1)
-            same = [operand.name for operand in inputs if operand.value.shape == shape]
-            stacked = {name: torch.stack([values[name], other[name]], dim=axis) for name in same}
-            elsewhere.look(stacked, f"for {first.name} of shape {tuple(stacked[first.name].shape)}")
-    return elsewhere.close("the forward accepts no other shape that was tried")
+    if not any(operand.differentiable and operand.value.dim() for operand in collector.inputs):
+        return collector.not_applicable("no differentiable input has a dimension")
+    batch = find_batch(collector)
+    dimensions = stated_batch(collector) if batch is None else batch.dimensions
+    if dimensions:
+        size = values[next(iter(dimensions))].shape[dimensions[next(iter(dimensions))]]
+        one = {name: rows(values[name], slice(0, 1), dimension) for name, dimension in dimensions.items()}
+        if size > 1:
+            elsewhere.look(one, "for one sample")
+        more = more_samples(collector, dimensions)
+        if more is not None and (batch is None or batch.makes_up(collector, more)):
+            elsewhere.look({name: more[name] for name in dimensions}, f"for {2 * size} samples")
+    if collector.subject.traits.torch_engine:
+        for stacked in stacked_inputs(collector):
+            name = next(iter(stacked))
+            elsewhere.look(stacked, f"for {name} of shape {tuple(stacked[name].shape)}")
+    return elsewhere.close("no other shape was found at which the forward treats each sample alone")
 
 
 @contract(order=200, elsewhere=True)

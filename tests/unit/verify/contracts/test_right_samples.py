@@ -1,0 +1,113 @@
+"""Which inputs share samples is found by what the forward does; nothing right is cut or repeated wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.verify import check
+from nn_from_scratch.verify.results import Report, Verdict
+from tests.functions import draw, function
+
+CHECKS = ("batch_consistency", "other_shapes")
+
+
+def look(subject: Any, *inputs: Any, **options: Any) -> Report:
+    return check(subject, *inputs, checks=CHECKS, **options)
+
+
+def batched(report: Report) -> object:
+    return report.results[0].details.get("batched")
+
+
+X, INDEX = draw(4, 5), torch.tensor([0, 1, 4, 2])
+
+SHARED: list[tuple[str, Callable[..., Any], tuple[Tensor, ...], list[str]]] = [
+    ("a bias with as many entries as the batch", lambda x, w, b: F.linear(x, w, b), (draw(5, 5), X, draw(4)), ["x"]),
+    ("a row for each column", lambda x, b: x + b, (draw(5, 5), draw(5, seed=1)), ["x"]),
+    ("targets of classes", lambda x, t: F.cross_entropy(x, t), (X, INDEX), ["t", "x"]),
+    ("a sum over samples", lambda x, t: F.mse_loss(x, t, reduction="sum"), (X, draw(4, 5, seed=1)), ["t", "x"]),
+    ("keys of another length", F.scaled_dot_product_attention, (draw(4, 3, 8), draw(4, 6, 8), draw(4, 6, 8)), ["*"]),
+    ("keys without a batch", lambda q, k: (q @ k.T).softmax(1) @ k, (draw(4, 8), draw(4, 8, seed=1)), ["q"]),
+    ("a mask of samples", lambda x, m: x * m[:, None], (X, torch.tensor([1, 0, 1, 1])), ["m", "x"]),
+    ("a mask of columns", lambda x, m: x * m, (draw(4, 4), torch.tensor([1, 0, 1, 1])), ["x"]),
+    ("one sample", lambda x, w: x @ w, (X[:1], draw(5, 3)), ["x"]),
+    ("several outputs", lambda x: (x.sin(), x.square().mean(), x.argmax(1)), (X,), ["x"]),
+]
+
+
+@pytest.mark.parametrize(("subject", "inputs", "shared"), [case[1:] for case in SHARED], ids=[case[0] for case in SHARED])
+def test_the_inputs_that_share_samples_are_found(
+    subject: Callable[..., Any], inputs: tuple[Tensor, ...], shared: list[str]
+) -> None:
+    report = look(subject, *inputs)
+    assert report.verdict is Verdict.CORRECT, str(report)
+    assert batched(report) == shared if shared != ["*"] else len(inputs) == 3
+
+
+MIXED: list[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = [
+    ("index_copy", lambda x, i, s: x.index_copy(0, i, s), (draw(3, 2), torch.tensor([2, 0, 1]), draw(3, 2, seed=1))),
+    ("index_copy of one", lambda x, i, s: x.index_copy(0, i, s), (draw(1), torch.tensor([0]), draw(1, seed=1))),
+    ("index_select of one", lambda x, i: x.index_select(0, i), (draw(1), torch.tensor([0]))),
+    ("put", lambda x, i, s: x.put(i, s), (draw(3, 3), torch.tensor([1, 4, 7]), draw(3, seed=1))),
+    ("scatter", lambda x, i: x.scatter(0, i, 2.0), (draw(3, 3), torch.tensor([[2, 0, 1]]))),
+    ("batch norm", lambda x: F.batch_norm(x, None, None, training=True), (X,)),
+    ("contrastive", lambda a, b: F.cross_entropy(a @ b.T, torch.arange(len(a))), (X, draw(4, 5, seed=1))),
+    ("channels, height, width", F.conv2d, (draw(3, 6, 6), draw(2, 3, 3, 3))),
+    ("weights of classes", F.cross_entropy, (draw(4, 4).requires_grad_(), torch.tensor([0, 1, 3, 2]), draw(4).abs())),
+    ("sequence first", lambda x: x.cumsum(0), (X,)),
+    ("distances", F.pdist, (X,)),
+]
+
+
+@pytest.mark.parametrize(("subject", "inputs"), [case[1:] for case in MIXED], ids=[case[0] for case in MIXED])
+def test_a_function_that_mixes_samples_has_no_batch(subject: Callable[..., Any], inputs: tuple[Tensor, ...]) -> None:
+    first, second = look(subject, *inputs).results
+    assert first.verdict is Verdict.NOT_APPLICABLE and "no dimension of its inputs" in (first.reason or "")
+    assert second.verdict in (Verdict.NOT_APPLICABLE, Verdict.CORRECT), str(second)
+    assert not any("sample" in where for where in second.details["looked"])
+
+
+def test_the_user_may_say_what_the_batch_is() -> None:
+    lstm = nn.LSTM(5, 3).double()
+    sequences = draw(6, 2, 5)
+    assert batched(look(lstm, sequences)) is None
+    report = look(lstm, sequences, batch={"input": 1})
+    assert batched(report) == ["input"] and report.passed
+    assert look(lambda x, w: x * w, X, X + 1, batch="x").results[0].verdict is Verdict.NOT_APPLICABLE, "w has four rows"
+    assert batched(look(lambda x, w: x * w, X, X + 1, batch=["x", "w"])) == ["w", "x"]
+    assert batched(look(torch.sin, X, batch=())) is None, "a function without a batch, as the user says"
+
+
+@pytest.mark.parametrize(("batch", "message"), [("y", "batch='y' names 'y'"), ({"x": 2}, "says dimension 2 of x")])
+def test_a_batch_that_makes_no_sense_is_refused(batch: object, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        look(lambda x: x.sin(), X, batch=batch)
+
+
+def test_a_loss_that_forgets_its_samples_is_fragile() -> None:
+    wrong = function(lambda x: x.square().mean(), lambda g, x: g * 2 * x / 20)
+    report = look(wrong, X)
+    assert report.verdict is Verdict.FRAGILE
+    reasons = [result.reason or "" for result in report.results]
+    assert "not made up of the gradients of its samples" in reasons[0] and "for one sample" in reasons[1]
+    at_one = function(lambda x: x.square().mean(), lambda g, x: g * 2 * x / 5)
+    assert look(at_one, X[:1]).verdict is Verdict.FRAGILE
+
+
+def test_what_the_user_says_is_a_batch_is_valid_with_other_numbers_of_samples() -> None:
+    def centered(x: Tensor) -> Tensor:
+        return x - x.mean(0)
+
+    assert look(centered, X).results[1].details["looked"] == ["for x of shape (4, 2, 5)"]
+    right = look(centered, X, batch="x").results[1]
+    assert right.verdict is Verdict.CORRECT and "for 8 samples" in right.details["looked"]
+    fixed = function(centered, lambda g, x: g - g.sum(0) / 4)
+    wrong = look(fixed, X, batch="x").results[1]
+    assert wrong.verdict is Verdict.FRAGILE and "for one sample" in (wrong.reason or "")
