@@ -76,7 +76,7 @@ def check(
         strict: Whether a limit, such as an empty batch at which the backward raises, is a failure too.
         options: What else is to be said of the subject: `keywords=`, `parameters=`, `mapping=`, `names=`,
             `differentiable=`, `cache=`, `form=`, `name=` (see `protocol.SubjectOptions`); and options of single checks,
-            such as `reference=`, `resolution=` or `entry_seconds=`.
+            such as `reference=`, `batch=`, `resolution=` or `entry_seconds=`.
 
     Returns:
         The report; its `passed` is True only if something was verified, nothing failed and nothing is undecided.

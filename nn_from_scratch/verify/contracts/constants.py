@@ -59,6 +59,20 @@ PLAIN_STEPS = (1e-4, 1e-6)
 # settled by it in four forward passes (measured); a smaller one leaves more of them to the numerical derivative.
 PLAIN_DIFFERENCE = 1e-4
 
+# A gradient at a special value counts where plain slopes along one direction are the same: at the point, with both
+# steps, and at points close by. Derived for a function of curvature about 1: slopes that are NEARBY apart differ by as
+# much, and by h^2; at a degenerate point by their own size.
+NEARBY = 1e-5
+NEARBY_POINTS = 2
+SMOOTH_DIFFERENCE = 1e-3
+# Relative difference from which a gradient is plainly wrong there. Derived: ten times what slopes may differ by.
+PLAINLY_WRONG = 1e-2
+# How many times more than in proportion to the step the outputs may move at a kink. Derived: a square root moves ten
+# times as much, a jump a hundred times, for steps that are a hundred apart.
+MOST_GROWTH = 3.0
+# Share of such a difference by which rounding the inputs may move the gradient: more of it may be rounding.
+SHARE_OF_ROUNDING = 0.1
+
 # Dtypes that are compared with float64: those that layers are trained in.
 LOW_DTYPES = ("float32", "bfloat16", "float16")
 # How many times more than rounded inputs explain a forward may be off: beyond, it is another function in that dtype

@@ -51,7 +51,8 @@ def special_values(collector: ComparisonCollector) -> list[CheckResult]:
     """The gradient is right with zeros, ties, entries at common thresholds, and entries that saturate.
 
     One tensor is moved at a time. A place where the forward raises or is not finite is outside the domain and
-    does not count. At a kink the one-sided derivatives bound what is right.
+    does not count, and neither does one where the forward is not shown to be valid: where it is neither smooth nor has
+    one-sided derivatives, which at a kink bound what is right.
     """
     operands = [operand for operand in collector.differentiable if operand.value.numel()]
     if not operands:
@@ -59,7 +60,7 @@ def special_values(collector: ComparisonCollector) -> list[CheckResult]:
     elsewhere = Elsewhere(collector)
     for operand in operands:
         for where, value in _special(operand, collector.context):
-            elsewhere.look({operand.name: value}, f"for {operand.name} {where}", plainly=True)
+            elsewhere.look({operand.name: value}, f"for {operand.name} {where}", special=True)
     return elsewhere.close("the forward is not finite at any special value")
 
 

@@ -85,7 +85,13 @@ def _at_kink(varied: VariedOperand, moved: Sequence[Measurement], measured: Meas
         return undecided(varied, f"{share}, {outside}: {interval} (it is right nearby)", measured)
     outside = f"and the gradient is not between the one-sided derivatives: {interval}, though it is right at points"
     reason = f"{share}, {outside} nearby"
-    return CheckResult.wrong(GRADIENT, varied.name, reason=reason, mismatch=_mismatch_outside(varied, bounds))
+    return CheckResult.wrong(
+        GRADIENT,
+        varied.name,
+        reason=reason,
+        mismatch=_mismatch_outside(varied, bounds),
+        details={"one_sided_derivatives": [bounds.low, bounds.high]},
+    )
 
 
 def _mismatch_outside(varied: VariedOperand, bounds: Bounds) -> Mismatch:

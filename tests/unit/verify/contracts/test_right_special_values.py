@@ -1,0 +1,99 @@
+"""At zeros, ties, thresholds and saturation, a right subject is not accused of what the point is to blame for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nn_from_scratch.verify import check
+from nn_from_scratch.verify.context import CheckContext
+from nn_from_scratch.verify.contracts import CONTRACTS
+from nn_from_scratch.verify.results import CheckResult, Verdict
+from nn_from_scratch.verify.subjects import as_subject
+from tests.functions import draw, function
+
+X = draw(4, 5)
+
+
+def look(subject: Callable[..., Any], *inputs: Tensor, **options: Any) -> list[CheckResult]:
+    return CONTRACTS["special_values"](as_subject(subject, *inputs), CheckContext(options=options))
+
+
+def staircase(x: Tensor) -> Tensor:
+    return torch.minimum(torch.where(x > 0, x, 0.1 * x.square()), x)
+
+
+RIGHT: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
+    "a polar angle, at the origin": (torch.atan2, (X, draw(4, 5, seed=1))),
+    "singular values and vectors, at equal entries": (torch.linalg.svd, (draw(3, 3),)),
+    "a triangle, at rank one": (lambda x: torch.linalg.qr(x).R, (draw(2, 2, 5),)),
+    "least squares, at rank one": (lambda a, b: torch.linalg.lstsq(a, b).solution, (draw(3, 2), draw(3, 2, seed=1))),
+    "a normalized vector, where an epsilon decides": (lambda x: F.normalize(F.mish(x), dim=-1), (X,)),
+    "between two poles": (torch.lgamma, (draw(1),)),
+    "two kinks that meet": (staircase, (X,)),
+    "ties of a running maximum in a sum": (lambda x, w: x.mean(0).cummax(0).values @ w, (draw(2, 5), draw(5, 3))),
+    "sorted ties": (torch.sort, (draw(40),)),
+    "a loss that rounds to zero": (lambda x: x.logsumexp(-1) - x[..., 0], (X,)),
+    "a gradient that is there where the value has underflowed": (lambda x: (1 + x.exp()).log(), (X,)),
+    "zeros through a product with zero": (lambda x: 0 * x.abs(), (X,)),
+    "a slope without end": (lambda x: x.abs().sqrt(), (X,)),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_function_is_not_accused(name: str) -> None:
+    subject, inputs = RIGHT[name]
+    found = look(subject, *inputs)
+    assert {result.verdict for result in found} <= {Verdict.CORRECT, Verdict.LIMIT, Verdict.NOT_APPLICABLE}, found
+
+
+def test_a_gradient_that_is_not_finite_at_a_kink_nobody_gave_is_a_limit() -> None:
+    found = look(lambda x: x.square().sum().sqrt(), X)
+    (limit,) = [result.reason or "" for result in found if result.verdict is Verdict.LIMIT]
+    assert limit.startswith("for x with all entries zero") and "not finite" in limit
+
+
+def test_a_gradient_that_is_not_finite_where_the_function_is_smooth_is_fragile() -> None:
+    def sinc(x: Tensor) -> Tensor:
+        return torch.where(x == 0, 1.0, x.sin() / x)
+
+    (found,) = [result for result in look(sinc, X) if result.verdict is Verdict.FRAGILE]
+    assert (found.tensor, "with some entries zero" in (found.reason or "")) == ("x", True)
+
+
+def sigmoid_of(vjp: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Any]:
+    return function(torch.sigmoid, vjp)
+
+
+FRAGILE: dict[str, Callable[..., Any]] = {
+    "slope 2 at zero": function(torch.relu, lambda g, x: g * torch.where(x == 0, 2.0, (x > 0).to(x))),
+    "another constant at zero": function(torch.sin, lambda g, x: g * torch.where(x == 0, 0.5, x.cos())),
+    "not zero where it is saturated": sigmoid_of(
+        lambda g, x: g * torch.where(x.abs() > 20, 1.0, x.sigmoid() * (1 - x.sigmoid()))
+    ),
+    "overflows": sigmoid_of(lambda g, x: g * (-x).exp() / (1 + (-x).exp()) ** 2),
+}
+
+
+@pytest.mark.parametrize("name", FRAGILE)
+def test_what_is_wrong_at_a_valid_special_value_is_fragile(name: str) -> None:
+    assert Verdict.FRAGILE in {result.verdict for result in look(FRAGILE[name], X)}
+
+
+def test_a_forward_that_the_reference_contradicts_there_is_not_evidence() -> None:
+    wrong_at_zero = FRAGILE["another constant at zero"]
+    assert Verdict.FRAGILE in {r.verdict for r in look(wrong_at_zero, X, reference=torch.sin)}
+
+    def other_at_zero(x: Tensor) -> Tensor:
+        return torch.where(x == 0, 7.0, x.sin())
+
+    assert Verdict.FRAGILE not in {r.verdict for r in look(wrong_at_zero, X, reference=other_at_zero)}
+
+
+def test_all_checks_of_a_norm_at_ordinary_values_pass() -> None:
+    assert check(lambda x: x.norm(dim=-1), X).passed
