@@ -50,11 +50,11 @@ def verification_document(results: Mapping[str, Any], *, commands: Sequence[str]
     """
     verifications = sorted(results["verifications"], key=lambda entry: _SEVERITY.index(entry["verdict"]))
     sections = [Section("Verified backward passes", (_subjects(verifications, commands),))]
-    findings = [(entry, result) for entry in verifications for result in entry["results"] if _matters(result)]
+    findings = [(entry, finding) for entry in verifications for finding in entry["findings"]]
     if findings:
         blocks: list[Block] = []
-        for entry, result in findings[:_MOST_TOLD]:
-            blocks += _finding(entry, result)
+        for entry, finding in findings[:_MOST_TOLD]:
+            blocks += _finding(entry, finding)
         if len(findings) > _MOST_TOLD:
             blocks.append(Text(f"{len(findings) - _MOST_TOLD} more findings stand in the table of checks alone."))
         sections.append(Section("Findings", tuple(blocks)))
@@ -166,13 +166,8 @@ def _checks(verifications: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _matters(result: Mapping[str, Any]) -> bool:
-    return result["verdict"] in ("wrong", "fragile", "undecided")
-
-
 def _finding(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[Block]:
-    tensor = f" of {result['tensor']}" if result["tensor"] else ""
-    parts = [f"{entry['subject']}: {result['check']}{tensor} is {result['verdict']}."]
+    parts = [f"{entry['subject']}: {result['label']} is {result['verdict']}."]
     if result["diagnosis"]:
         parts.append(f"Diagnosis: {_sentence_of(result['diagnosis'])}")
     if result["reason"]:
@@ -183,6 +178,8 @@ def _finding(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[Block]
             f"Worst entry {mismatch['index']}: analytic {float(mismatch['analytic']):.9g}, numeric "
             f"{float(mismatch['numeric']):.9g}, allowed ±{float(mismatch['allowed']):.1g}."
         )
+    if result["also_at"]:
+        parts.append(f"Also at {result['also_at']}.")
     blocks: list[Block] = [Text(" ".join(parts))]
     if result["snippet"]:
         blocks.append(Details("A file that reproduces it", result["snippet"]))

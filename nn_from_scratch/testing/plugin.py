@@ -229,12 +229,11 @@ def _summarize(terminalreporter: pytest.TerminalReporter, verifications: Sequenc
         (float(report["worst_margin"]), test) for test, report in verifications if report["worst_margin"] is not None
     ]
     told = [
-        f"{verdict}: {test}: {result['check']}{' of ' + result['tensor'] if result['tensor'] else ''}: "
-        f"{result['reason']}"
+        f"{verdict}: {test}: {finding['label']}: {finding['reason']}"
         for verdict in ("fragile", "undecided")
         for test, report in verifications
-        for result in report["results"]
-        if result["verdict"] == verdict
+        for finding in report["findings"]
+        if finding["verdict"] == verdict
     ]
     terminalreporter.write_sep("-", "verified backward passes")
     always = ("correct", "wrong", "undecided")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from nn_from_scratch.verify.comparison import Mismatch as Mismatch
     from nn_from_scratch.verify.context import CheckContext as CheckContext
     from nn_from_scratch.verify.diagnosis import explain as explain
+    from nn_from_scratch.verify.reports import Report as Report
     from nn_from_scratch.verify.results import CheckResult as CheckResult
-    from nn_from_scratch.verify.results import Report as Report
     from nn_from_scratch.verify.results import Verdict as Verdict
     from nn_from_scratch.verify.subjects import as_subject as as_subject
     from nn_from_scratch.verify.verification import check as check
@@ -25,7 +25,8 @@ else:
         __name__,
         context="CheckContext",
         comparison="Mismatch",
-        results="CheckResult Report Verdict",
+        reports="Report",
+        results="CheckResult Verdict",
         subjects="as_subject",
         verification="check check_names",
         diagnosis="explain",

@@ -23,7 +23,8 @@ from nn_from_scratch.verify.derivative.gradients import GRADIENT, check_gradient
 from nn_from_scratch.verify.guarded import GuardedSubject
 from nn_from_scratch.verify.protocol import Subject, SubjectOptions
 from nn_from_scratch.verify.randomness import RandomStates, random_sources
-from nn_from_scratch.verify.results import CheckResult, Fragile, Report, Verdict
+from nn_from_scratch.verify.reports import Fragile, Report
+from nn_from_scratch.verify.results import CheckResult, Verdict
 from nn_from_scratch.verify.snippets import Call, snippet
 from nn_from_scratch.verify.subjects import as_subject
 from nn_from_scratch.verify.subjects.recognition import plain_name
@@ -175,6 +176,8 @@ def _results_of(
         found = CheckResult.undecided(name, str(late), details={"time_limit": limit})
     except SubjectError as error:
         found = CheckResult.wrong(name, reason=str(error))
+    except ArgumentError:
+        raise  # an option of this check that makes no sense
     except Exception as error:
         found = _own_error(name, error)
     except BaseException:

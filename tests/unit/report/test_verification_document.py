@@ -10,7 +10,7 @@ from nn_from_scratch.report.verification_document import summarize_verifications
 
 
 def result(verdict: str, **changes: Any) -> dict[str, Any]:
-    empty = dict.fromkeys(("reason", "mismatch", "diagnosis", "margin", "resolution", "snippet"))
+    empty = dict.fromkeys(("also_at", "reason", "mismatch", "diagnosis", "margin", "resolution", "snippet"))
     return {"check": "gradient", "tensor": "x", "verdict": verdict, **empty, **changes}
 
 
@@ -21,7 +21,13 @@ def entry(name: str, *results: dict[str, Any], **changes: Any) -> dict[str, Any]
     return {
         **{"subject": name, "verdict": verdict, "counts": counts, "worst_margin": None, "seed": 3, "level": "quick"},
         **{"passed": verdict == "correct", "failed": verdict in ("wrong", "fragile")},
-        **{"seconds": 0.5, "results": list(results), **changes},
+        **{"seconds": 0.5, "results": list(results)},
+        "findings": [
+            {**found, "label": f"{found['check']} of {found['tensor']}" if found["tensor"] else found["check"]}
+            for found in results
+            if found["verdict"] in ("wrong", "fragile", "undecided")
+        ],
+        **changes,
     }
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from nn_from_scratch.errors import ArgumentError, WrongGradientError
 from nn_from_scratch.verify.comparison import Mismatch
-from nn_from_scratch.verify.results import CheckResult, Report, Verdict
+from nn_from_scratch.verify.reports import Report
+from nn_from_scratch.verify.results import CheckResult, Verdict
 
 
 def report(*results: CheckResult, **grades: Any) -> Report:
@@ -115,6 +116,49 @@ def test_the_text_says_everything_that_matters() -> None:
         "    check(b)",
     ):
         assert part in text
+
+
+def wrong(check: str, tensor: str, reason: str | None = None) -> CheckResult:
+    return WRONG.with_fields(check=check, tensor=tensor, reason=reason, snippet=None)
+
+
+def test_a_fault_that_several_checks_see_is_one_finding() -> None:
+    fragile = CheckResult.fragile("special_values", "at zeros", "x", mismatch=WRONG.mismatch)
+    found = report(fragile, wrong("gradient", "x"), wrong("complex_step", "x"), wrong("gradient", "y")).findings
+    assert [(finding.label, finding.also_at) for finding in found] == [
+        ("gradient of x", "complex_step of x, special_values of x"),
+        ("gradient of y", ""),
+    ]
+    assert "    also at: special_values of x\n" in str(report(fragile, wrong("gradient", "x")))
+    apart = report(fragile, CheckResult.correct("gradient", "x")).findings
+    assert [finding.label for finding in apart] == ["special_values of x"], "the gradient itself is right"
+
+
+def test_what_says_the_same_of_several_tensors_is_one_finding() -> None:
+    strided = [wrong("no_aliasing", name, "the gradient lies in a buffer") for name in ("x", "w")]
+    other = wrong("no_aliasing", "b", "the gradient is the input")
+    assert [finding.label for finding in report(*strided, other).findings] == [
+        "no_aliasing of x, no_aliasing of w",
+        "no_aliasing of b",
+    ]
+    unknown = [CheckResult.undecided(check, "the gradient of x holds NaN") for check in ("copies", "accumulation")]
+    assert [finding.label for finding in report(*unknown).findings] == ["copies, accumulation"]
+    assert [finding["label"] for finding in report(*unknown).to_dict()["findings"]] == ["copies, accumulation"]
+
+
+def test_how_a_backward_counts_samples_is_one_finding() -> None:
+    of_samples = [
+        CheckResult.fragile(check, check, "x", mismatch=WRONG.mismatch)
+        for check in ("batch_consistency", "other_shapes")
+    ]
+    (found,) = report(*of_samples).findings
+    assert (found.label, found.also_at) == ("batch_consistency of x", "other_shapes of x")
+
+
+def test_limits_of_one_check_stand_in_one_line() -> None:
+    refused = CheckResult.limit("batch_consistency", "with one sample it raises")
+    text = str(report(CORRECT, LIMIT, refused))
+    assert "  limit: batch_consistency: at N = 0 the backward raises; with one sample it raises\n" in text
 
 
 def test_json_holds_the_whole_report_and_is_strict() -> None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.verify import check
-from nn_from_scratch.verify.results import Report, Verdict
+from nn_from_scratch.verify.reports import Report
+from nn_from_scratch.verify.results import Verdict
 from tests.functions import draw, function
 
 CHECKS = ("batch_consistency", "other_shapes")
