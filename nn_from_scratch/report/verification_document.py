@@ -174,8 +174,9 @@ def _finding(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[Block]
         parts.append(_sentence_of(result["reason"]))
     mismatch = result["mismatch"]
     if mismatch is not None:
+        ours, theirs = mismatch.get("sides", ("found", "expected"))
         parts.append(
-            f"Worst entry {mismatch['index']}: analytic {float(mismatch['analytic']):.9g}, numeric "
+            f"Worst entry {mismatch['index']}: {ours} {float(mismatch['analytic']):.9g}, {theirs} "
             f"{float(mismatch['numeric']):.9g}, allowed ±{float(mismatch['allowed']):.1g}."
         )
     if result["also_at"]:

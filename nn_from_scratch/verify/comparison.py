@@ -12,6 +12,9 @@ from torch import Tensor
 from nn_from_scratch.errors import ShapeError
 from nn_from_scratch.verify import constants
 
+FOUND_AND_EXPECTED = ("found", "expected")
+ANALYTIC_AND_NUMERIC = ("analytic", "numeric")
+
 Counted = Literal["all", "sampled", "at least"]
 
 
@@ -26,6 +29,7 @@ class Mismatch:
         allowed: The largest |difference| there that would have counted as agreement.
         count: How many entries differ by more than allowed; None if that was not looked into.
         counted: Whether `count` is exact ("all"), extrapolated from a sample, or a lower bound.
+        sides: What the two are called: "analytic" and "numeric" where a gradient is compared with a numerical one.
     """
 
     index: tuple[int, ...] | None
@@ -35,11 +39,20 @@ class Mismatch:
     count: int | None
     total: int
     counted: Counted = "all"
+    sides: tuple[str, str] = FOUND_AND_EXPECTED
 
     @classmethod
     def of_projection(cls, analytic: float, numeric: float, allowed: float, *, total: int) -> Mismatch:
-        """Two projections onto a direction over so many entries, which are not looked at one by one."""
-        return cls(index=None, analytic=analytic, numeric=numeric, allowed=allowed, count=None, total=total)
+        """Projections of two gradients onto a direction over so many entries, which are not looked at one by one."""
+        return cls(
+            index=None,
+            analytic=analytic,
+            numeric=numeric,
+            allowed=allowed,
+            count=None,
+            total=total,
+            sides=ANALYTIC_AND_NUMERIC,
+        )
 
     @property
     def difference(self) -> float:
@@ -55,7 +68,8 @@ class Mismatch:
         return None if self.count is None or self.total == 0 else self.count / self.total
 
     def __str__(self) -> str:
-        values = f"analytic {self.analytic:.9g}, numeric {self.numeric:.9g}, allowed ±{self.allowed:.2g}"
+        ours, theirs = self.sides
+        values = f"{ours} {self.analytic:.9g}, {theirs} {self.numeric:.9g}, allowed ±{self.allowed:.2g}"
         if self.index is None:
             where = f"a projection onto a random direction over {self.total} entries differs"
             return f"{where}: {values}"
@@ -80,13 +94,16 @@ class Comparison:
     mismatch: Mismatch | None
 
 
-def compare(analytic: Tensor, numeric: Tensor, allowed: Tensor | float) -> Comparison:
+def compare(
+    analytic: Tensor, numeric: Tensor, allowed: Tensor | float, *, sides: tuple[str, str] = FOUND_AND_EXPECTED
+) -> Comparison:
     """Compare two tensors entry by entry; equal infinities and two NaN agree, one NaN never does.
 
     Args:
         analytic: What the subject returned, any shape and real dtype.
         numeric: What is right, of the same shape.
         allowed: The largest |difference| that counts as agreement, one number or one for each entry.
+        sides: What the message calls the two.
 
     Raises:
         ShapeError: If the shapes differ.
@@ -115,6 +132,7 @@ def compare(analytic: Tensor, numeric: Tensor, allowed: Tensor | float) -> Compa
         allowed=float(bound[worst]),
         count=int(wrong.sum()),
         total=a.numel(),
+        sides=sides,
     )
     return Comparison(margin=margin, mismatch=mismatch)
 

@@ -214,6 +214,11 @@ SHARE_FOR_WHOLE_GRADIENT = 0.3
 # Of the budget for names that is left, for one tensor: so that the first of several wrong ones leaves some to the next.
 SHARE_FOR_ONE_NAME = 0.5
 
+# What the axes of a tensor are: entries that move one at a time.
+
+FEWEST_ENTRIES_WITH_AXES = 2  # Of a tensor with a single entry no axis is different from the others.
+NOTICED_MOVE = 8.0  # How far, in units of the operand's size: beyond any maximum of a window of normal numbers.
+
 # Experiments for the diagnosis: which ones are worth a whole numerical gradient.
 
 # Directions along which a gradient is compared first. Two coefficients are fitted; a gradient that has nothing to do

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
-from nn_from_scratch.verify.comparison import Mismatch, compare
+from nn_from_scratch.verify.comparison import ANALYTIC_AND_NUMERIC, Mismatch, compare
 from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.derivative.differences import differentiate, extrapolated, ridders
 from nn_from_scratch.verify.derivative.linearization import flatten
@@ -131,7 +131,11 @@ def locate(varied: VariedOperand, gradient: Tensor | None, *, start: float, seco
     rounding = varied.gradient_eps * analytic.abs().nan_to_num(0, 0, 0)
     allowed = varied.context.factor * (error + rounding)
     numeric = torch.where(known, numeric, analytic)
-    return Location(mismatch=compare(analytic, numeric, allowed).mismatch, numeric=numeric, allowed=allowed)
+    return Location(
+        mismatch=compare(analytic, numeric, allowed, sides=ANALYTIC_AND_NUMERIC).mismatch,
+        numeric=numeric,
+        allowed=allowed,
+    )
 
 
 def _searched(varied: VariedOperand, gradient: Tensor | None, start: float, seconds: float) -> Mismatch | None:
@@ -158,7 +162,7 @@ def _searched(varied: VariedOperand, gradient: Tensor | None, start: float, seco
     found = entry_gradient(varied, start=start, entries=hits)
     assert found is not None
     allowed = factor * (found.error + varied.gradient_eps * flat[hits].abs())
-    mismatch = compare(flat[hits], found.value, allowed).mismatch
+    mismatch = compare(flat[hits], found.value, allowed, sides=ANALYTIC_AND_NUMERIC).mismatch
     if mismatch is None or mismatch.index is None:
         return None
     where = torch.unravel_index(torch.tensor(hits[mismatch.index[0]]), x.shape)

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.comparison import Mismatch, compare
+from nn_from_scratch.verify.comparison import ANALYTIC_AND_NUMERIC, Mismatch, compare
 from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.derivative.linearization import point_with
 from nn_from_scratch.verify.derivative.probes import DirectionalProbe, VariedOperand, directional
@@ -115,7 +115,8 @@ def entries_outside(varied: VariedOperand, *, seconds: float) -> Mismatch | None
         error = float((slopes.error * varied.cotangent.abs()).sum())
         largest = max(abs(bounds.low), abs(bounds.high))
         allowed[index] = (error + constants.BOUND_SLACK * largest) / varied.size
-    return compare(analytic.reshape(x.shape), nearest.reshape(x.shape), allowed.reshape(x.shape)).mismatch
+    values = (t.reshape(x.shape) for t in (analytic, nearest, allowed))
+    return compare(*values, sides=ANALYTIC_AND_NUMERIC).mismatch
 
 
 def one_sided_derivatives(varied: VariedOperand, index: int) -> tuple[float, float] | None:

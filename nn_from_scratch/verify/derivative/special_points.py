@@ -73,6 +73,8 @@ def _at_kink(varied: VariedOperand, moved: Sequence[Measurement], measured: Meas
         return undecided(varied, "the function has no derivative here, and none that settles nearby", measured)
     bounds = bounds_at_kink(varied)
     share = f"{percent(bounds.share)} of the outputs have a kink here"
+    if not bounds.share:
+        share = "no output shows a kink here in the directions that were tried"
     if bounds.verdict == "inside":
         convention = "the gradient lies between the one-sided derivatives, as any convention may choose"
         return correct(varied, moved, f"{share}: {convention}; checked in full at a point close by")

@@ -13,9 +13,9 @@ from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.verify.comparison import Mismatch
 from nn_from_scratch.verify.context import Budget, TimeLimitReached
 from nn_from_scratch.verify.derivative import constants
+from nn_from_scratch.verify.derivative.axes import axis_names, batch_size, has_images
 from nn_from_scratch.verify.derivative.entries import Location, locate
 from nn_from_scratch.verify.derivative.experiments import Experiments
-from nn_from_scratch.verify.derivative.linearization import LinearizationPoint
 from nn_from_scratch.verify.derivative.probes import VariedOperand
 from nn_from_scratch.verify.diagnosis import Diagnosis, DiagnosisContext, explain
 from nn_from_scratch.verify.results import CheckResult
@@ -84,7 +84,9 @@ def _explained(
     known = DiagnosisContext(
         name=varied.name,
         role=varied.operand.role,
-        batch_size=_batch_size(point),
+        batch_size=batch_size(varied),
+        axes=axis_names(varied),
+        images=has_images(varied),
         tensors=point.values,
         outputs=point.named_outputs,
         cotangent=point.named_cotangents[varied.row],
@@ -99,12 +101,3 @@ def _explained(
         return explain(gradient, numeric, tolerance=allowed, context=known)
     except ArgumentError:
         return None
-
-
-def _batch_size(point: LinearizationPoint) -> int | None:
-    inputs = [operand for operand in point.subject.operands if operand.role == "input"]
-    outputs = list(point.named_outputs.values())
-    if not inputs or not outputs or inputs[0].value.dim() == 0 or outputs[0].dim() == 0:
-        return None
-    size = int(inputs[0].value.shape[0])
-    return size if size == outputs[0].shape[0] else None

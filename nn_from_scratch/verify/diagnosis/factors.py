@@ -117,9 +117,7 @@ def _quantities(problem: Problem) -> Iterator[_Quantity]:
         if dims >= 3:
             rows = f"the number of rows (all axes but the last) of {name}"
             yield _Quantity(float(math.prod(sizes[:-1])), rows, strong=False)
-            letters = "·".join("DHW"[5 - dims :]) if dims <= 5 else "positions"
-            yield _Quantity(float(math.prod(sizes[2:])), f"the number of positions, {letters}, of {name}")
-            yield _Quantity(float(sizes[0] * math.prod(sizes[2:])), f"the number of samples times positions of {name}")
+            yield from _places(name, sizes, context.images)
         for axis, size in enumerate(sizes):
             if axis or size != context.batch_size:
                 called = problem.axis(axis) if name == "the gradient" else f"axis {axis}"
@@ -133,6 +131,17 @@ def _quantities(problem: Problem) -> Iterator[_Quantity]:
             yield _Quantity(max(abs(value), 1 / abs(value)), f"{name} or its inverse")
     for value, name in _CONSTANTS:
         yield _Quantity(value, name)
+
+
+def _places(name: str, sizes: tuple[int, ...], images: bool | None) -> Iterator[_Quantity]:
+    """How many places an image has; of anything else, how many entries for each of the first two axes."""
+    dims, places = len(sizes), math.prod(sizes[2:])
+    if images is False:
+        yield _Quantity(float(places), f"the product of the sizes of {name} from axis 2 on")
+        return
+    letters = "·".join("DHW"[5 - dims :]) if dims <= 5 else "positions"
+    yield _Quantity(float(places), f"the number of positions, {letters}, of {name}")
+    yield _Quantity(float(sizes[0] * places), f"the number of samples times positions of {name}")
 
 
 def _shapes(problem: Problem) -> Iterator[tuple[str, tuple[int, ...]]]:

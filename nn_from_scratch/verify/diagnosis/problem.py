@@ -70,7 +70,9 @@ class DiagnosisContext:
         name: The tensor whose gradient is wrong, a key of `tensors`.
         role: Whether that tensor is an input or a parameter.
         batch_size: N; the axis 0 of an input is named N if it has this size.
-        axes: Names of the gradient's axes, such as ("N", "C", "H", "W").
+        axes: Names of the gradient's axes, such as ("N", "C", "H", "W"), with None for one that has none. Those of a
+            kernel are called depth, height and width.
+        images: Whether the axes of the output from the third on are places of an image or of a signal; unknown if None.
         tensors: The value of every tensor that the subject depends on, by name, in the subject's order.
         outputs: The subject's outputs, by name.
         cotangent: The cotangent, or one for each output by name.
@@ -100,7 +102,8 @@ class DiagnosisContext:
     name: str | None = None
     role: Literal["input", "parameter"] | None = None
     batch_size: int | None = None
-    axes: tuple[str, ...] | None = None
+    axes: tuple[str | None, ...] | None = None
+    images: bool | None = None
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     outputs: Mapping[str, Tensor] = field(default_factory=dict)
     cotangent: Tensor | Cotangents | None = None
@@ -243,18 +246,19 @@ class Problem:
         return f"axis {index}" if name is None else f"axis {index} ({name})"
 
     def axis_name(self, index: int) -> str | None:
-        """The conventional name of an axis, for an input with a batch and for a kernel."""
-        context, dims = self.context, self.numeric.dim()
-        if self.complex and index == dims - 1:
+        """The name of an axis, where one is known; of an input with a batch, axis 0 is N."""
+        context = self.context
+        if self.complex and index == self.numeric.dim() - 1:
             return "real and imaginary part"
-        if context.axes is not None and len(context.axes) == dims:
-            return context.axes[index]
-        if context.role == "input" and context.batch_size == self.numeric.shape[0]:
-            letters = {1: ("N",), 2: ("N", None), 3: ("N", "C", None), 4: ("N", "C", "H", "W")}
-            return letters.get(dims, ("N",) + (None,) * (dims - 1))[index]
-        if context.role == "parameter" and dims in (3, 4, 5):
-            return (None, None, *("depth", "height", "width")[5 - dims :])[index]
-        return None
+        if context.axes is not None:
+            return context.axes[index] if index < len(context.axes) else None
+        return "N" if index == 0 and context.role == "input" and context.batch_size == self.numeric.shape[0] else None
+
+    @cached_property
+    def is_kernel(self) -> bool:
+        """Whether the gradient is that of a kernel: by the names of its axes, or else for all that is known."""
+        axes = self.context.axes
+        return self.context.role == "parameter" and self.numeric.dim() >= 4 if axes is None else "width" in axes
 
     @cached_property
     def spatial_axes(self) -> tuple[int, ...]:

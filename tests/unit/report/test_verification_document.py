@@ -42,6 +42,7 @@ def test_nothing_verified_is_no_pass() -> None:
 
 def test_findings_are_sentences_with_their_numbers() -> None:
     mismatch = {"index": [2, 1], "analytic": 0.20383692788849936, "numeric": -0.5, "allowed": 7.97e-13}
+    mismatch |= {"sides": ["analytic", "numeric"]}
     text = markdown(
         entry("Right", result("correct")),
         entry("Noisy", result("undecided", reason="the forward is noisy", tensor=None)),

@@ -44,7 +44,7 @@ def test_other_shapes_are_refused() -> None:
 
 def test_the_message_says_how_many_where_and_by_how_much() -> None:
     mismatch = Mismatch(index=(3, 0), analytic=2.0, numeric=1.0, allowed=1e-9, count=3, total=12)
-    assert str(mismatch) == ("3 of 12 entries differ (25 %); worst at [3, 0]: analytic 2, numeric 1, allowed ±1e-09")
+    assert str(mismatch) == ("3 of 12 entries differ (25 %); worst at [3, 0]: found 2, expected 1, allowed ±1e-09")
 
 
 @pytest.mark.parametrize(("counted", "word"), [("sampled", "about 3"), ("at least", "at least 3")])

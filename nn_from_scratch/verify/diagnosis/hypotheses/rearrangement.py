@@ -11,8 +11,10 @@ from torch import Tensor
 from nn_from_scratch.verify.diagnosis.constants import (
     COMPOUND,
     FITTED,
+    HALF_STEP,
     LONGEST_SHIFT,
     MOST_AXES,
+    MOST_LISTED,
     MOST_SLICES,
     MOST_STEPS,
     PLAIN,
@@ -48,7 +50,7 @@ def permuted(problem: Problem) -> Iterator[Explanation]:
         if len(changed) == 2:
             claim = f"has {_axes_words(problem, tuple(changed))} exchanged"
             kind, level = "transposed", PLAIN
-            if dims >= 4 and changed == [0, 1] and problem.context.role == "parameter":
+            if changed == [0, 1] and problem.is_kernel:
                 claim += ", the input and output channels"
                 kind = "channels-swapped"
         else:
@@ -72,7 +74,7 @@ def flipped(problem: Problem) -> Iterator[Explanation]:
     long = _long_axes(problem.numeric)[:MOST_AXES]
     for axes in (axes for count in range(1, len(long) + 1) for axes in combinations(long, count)):
         spatial = set(axes) <= set(problem.spatial_axes)
-        kernel = ", a kernel turned round" if spatial and problem.context.role == "parameter" else ""
+        kernel = ", a kernel turned round" if spatial and problem.is_kernel else ""
         claim = f"is flipped along {_axes_words(problem, axes)}{kernel}"
         level = PLAIN if spatial or len(axes) == 1 else SPECIFIC
         yield Explanation("flipped", claim, level, problem.truth.rearranged(torch.flip, axes), details={"axes": axes})
@@ -119,7 +121,8 @@ def shifted(problem: Problem) -> Iterator[Explanation]:
         filled = UncertainTensor(moved.value.masked_fill(empty, 0.0), moved.allowed)
         details = {"axes": axes, "steps": by}
         yield Explanation("shifted", f"{claim}, with zeros shifted in", level, filled, details=details)
-        if 2 * int(empty.sum()) <= empty.numel():
+        # Where what was shifted to nothing is right, slices were copied: see `repeated`.
+        if 2 * int(empty.sum()) <= empty.numel() and problem.same_shape and bool((problem.wrong & empty).any()):
             yield Explanation("shifted", claim, level + SECOND_FAULT, moved, speaks=~empty, details=details)
 
 
@@ -179,9 +182,7 @@ def reshaped(problem: Problem) -> Iterator[Explanation]:
 
 @hypothesis("layout", simplest=FITTED, scalable=False)
 def reordered(problem: Problem) -> Iterator[Explanation]:
-    """Whole slices along one axis in another order: an inverse permutation, gates exchanged."""
-    if not problem.same_values:
-        return
+    """Slices along one axis in another order, or in the place of others: an inverse permutation, gates exchanged."""
     for axis in _long_axes(problem.numeric):
         size = problem.numeric.shape[axis]
         if not 2 < size <= MOST_SLICES or problem.numeric.numel() < 2 * size:
@@ -189,11 +190,26 @@ def reordered(problem: Problem) -> Iterator[Explanation]:
         ours = problem.analytic.movedim(axis, 0).reshape(size, -1)
         theirs = problem.numeric.movedim(axis, 0).reshape(size, -1)
         source = torch.cdist(ours, theirs, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
-        if len(set(source.tolist())) == size:
+        if len(set(source.tolist())) < size:
+            yield from _repeated(problem, axis, source.tolist())
+        else:
             claim = f"has the right slices along {problem.axis(axis)} in the wrong order"
             moved = problem.truth.rearranged(torch.index_select, axis, source)
             details = {"axis": axis, "source": tuple(source.tolist())}
             yield Explanation("reordered", claim, FITTED, moved, details=details)
+
+
+def _repeated(problem: Problem, axis: int, source: list[int]) -> Iterator[Explanation]:
+    """Right slices, of which some stand several times and others are missing."""
+    places = [place for place, taken in enumerate(source) if place != taken]
+    if len({source[place] for place in places}) < 2 and len(places) != 1:
+        return  # one slice everywhere has other names
+    listed = ", ".join(f"{source[place]} at {place}" for place in places[:MOST_LISTED])
+    more = "" if len(places) <= MOST_LISTED else ", ..."
+    claim = f"has slices along {problem.axis(axis)} in the place of others: {listed}{more}"
+    moved = problem.truth.rearranged(torch.index_select, axis, torch.tensor(source))
+    details = {"axis": axis, "source": tuple(source)}
+    yield Explanation("slices-repeated", claim, FITTED + HALF_STEP, moved, details=details)
 
 
 @hypothesis("layout", simplest=PLAIN)

@@ -157,21 +157,22 @@ def _contents(
 ) -> Iterator[Explanation]:
     """What stands in the wrong region: zero, a factor, or something else."""
     truth = problem.truth
+    rest = "there" if where.startswith("everywhere but") else "elsewhere"
     nothing = UncertainTensor(truth.value.masked_fill(region, 0.0), truth.allowed)
-    yield Explanation(kind, f"is zero {where}, and right elsewhere", SPECIFIC + rank, nothing, details=details)
+    yield Explanation(kind, f"is zero {where}, and right {rest}", SPECIFIC + rank, nothing, details=details)
     cut = truth.rearranged(lambda t: t[region])
     factor = special_factor(problem.analytic[region], cut, problem)
     if factor is not None:
         yield Explanation(
             kind,
-            f"{factor} {where}, and is right elsewhere",
+            f"{factor} {where}, and is right {rest}",
             (COMPOUND if factor.known else FITTED) + rank,
             truth.where(region, truth.scaled(factor.value)),
             fitted=0 if factor.known else 1,
             details={**details, **factor.details},
         )
     if _surprise(problem) >= REGION_BITS + REGION_BITS_PER_AXIS * axes:
-        yield Explanation(kind, f"is wrong {where}, and right elsewhere", VAGUE + rank, None, details=details)
+        yield Explanation(kind, f"is wrong {where}, and right {rest}", VAGUE + rank, None, details=details)
 
 
 def _surprise(problem: Problem) -> float:

@@ -99,7 +99,7 @@ def _cotangents(problem: Problem, g: Tensor) -> Variants:
     if g.dim() == 2 and g.shape[0] == g.shape[1] > 1:
         yield "cotangent-transposed", "uses the cotangent transposed", g.T, COMPOUND
     if g.dim() == 4 and g.shape[2] == g.shape[3] > 1:
-        claim = "uses the cotangent with height and width exchanged"
+        claim = "uses the cotangent with its last two axes exchanged"
         yield "cotangent-transposed", claim, g.transpose(2, 3), COMPOUND
     yield from _one_of_each_block(problem, g)
     if g.dim() > 1 and min(g.shape[:2]) > 1:
@@ -207,13 +207,13 @@ def _operands(problem: Problem, name: str, tensor: Tensor) -> Variants:
         yield "operand-transposed", claim, tensor.transpose(-1, -2), rare
     spatial = tuple(axis for axis in range(2, tensor.dim()) if tensor.shape[axis] > 1)
     if spatial:
-        yield "operand-flipped", f"uses {name!r} flipped along its spatial axes", tensor.flip(spatial), COMPOUND
+        yield "operand-flipped", f"uses {name!r} flipped along {_axes_words(spatial)}", tensor.flip(spatial), COMPOUND
     if tensor.dim() > 1 and tensor.shape[0] == tensor.shape[1] > 1:
         turned = tensor.transpose(0, 1)
         claim = f"uses {name!r} {'transposed' if tensor.dim() == 2 else 'with its first two axes exchanged'}"
         yield "operand-transposed", claim, turned, COMPOUND
         if spatial:
-            yield "operand-transposed", f"{claim} and flipped along its spatial axes", turned.flip(spatial), rare
+            yield "operand-transposed", f"{claim} and flipped along {_axes_words(spatial)}", turned.flip(spatial), rare
     for axes, scrambled in _scrambled(tensor):
         claim = f"uses {name!r} reshaped where {axes} should be exchanged"
         yield "operand-reshaped", claim, scrambled, rare

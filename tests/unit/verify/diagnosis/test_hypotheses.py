@@ -19,6 +19,7 @@ def _part(numeric: Tensor, index: tuple[slice | int, ...], value: Callable[[Tens
 
 
 IMAGE = draw(4, 3, 6, 7)
+OF_IMAGE = {"role": "input", "batch_size": 4, "axes": ("N", "C", "H", "W")}
 MATRIX = draw(5, 4)
 KERNEL = draw(3, 3, 3, 3)
 PARTS = draw(6, 5, 4)
@@ -52,6 +53,7 @@ COMPLEX = torch.view_as_complex(draw(5, 4, 2))
         (MATRIX.roll(1, 0), MATRIX, "rolled", "+1 along axis 0"),
         (MATRIX.roll(2, 0), MATRIX, "rolled", "+2 along axis 0"),
         (MATRIX[[2, 0, 4, 1, 3]], MATRIX, "reordered", "axis 0"),
+        (PARTS[[3, 4, 5, 3, 4, 5]], PARTS, "slices-repeated", "axis 0 in the place of others: 3 at 0, 4 at 1, 5 at 2"),
         (KERNEL.flip(2, 3), KERNEL, "flipped", "axis 2 and axis 3"),
         (KERNEL.permute(1, 2, 3, 0), KERNEL, "permuted", "(1, 2, 3, 0)"),
         (_part(IMAGE.roll(1, 2), (slice(None), slice(None), 0), torch.zeros_like), IMAGE, "shifted", "with zeros"),
@@ -84,7 +86,7 @@ def test_a_transformed_gradient_is_named(analytic: Tensor | None, numeric: Tenso
 def test_a_region_is_named(
     index: tuple[slice | int, ...], value: Callable[[Tensor], Tensor], kind: str, words: str
 ) -> None:
-    diagnosis = explained(_part(IMAGE, index, value), IMAGE, role="input", batch_size=4)
+    diagnosis = explained(_part(IMAGE, index, value), IMAGE, **OF_IMAGE)
     assert diagnosis.kind == kind, diagnosis.sentence
     assert words in diagnosis.sentence
 
@@ -92,7 +94,7 @@ def test_a_region_is_named(
 def test_a_border_is_named() -> None:
     wrong = IMAGE.cos()
     wrong[:, :, 1:-1, 1:-1] = IMAGE[:, :, 1:-1, 1:-1]
-    diagnosis = explained(wrong, IMAGE, role="input", batch_size=4)
+    diagnosis = explained(wrong, IMAGE, **OF_IMAGE)
     assert diagnosis.kind == "border"
     where = "wrong in the place at each end along axis 2 (H) or the place at each end along axis 3 (W)"
     assert where in diagnosis.sentence

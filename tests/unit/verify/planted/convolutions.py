@@ -185,8 +185,8 @@ def _cotangent_ignored(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     return _vjp(_transpose, torch.ones_like(g), x, w, b)[1]
 
 
-_ENDS = "zero in the place at each end along axis 2 (H) or"
-_ROW = "last place along axis 2 (H)"
+_ENDS = "zero in the place at each end along axis 2"
+_ROW = "last place along axis 2"
 _SWAPPED = ("channels-swapped", "weight")
 
 CONVOLUTIONS = (
