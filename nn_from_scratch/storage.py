@@ -18,15 +18,18 @@ from nn_from_scratch.errors import ArgumentError
 
 _PARTIAL = ".partial"
 
-#: What a file that this project wrote for people or programs holds in its first bytes, by its kind.
+#: The program that a picture is said to be written by, where its format has a field for that.
+PICTURE_SOFTWARE = "nn-from-scratch denoise"
+#: What a file that this project wrote for people or programs holds in its first or last bytes, by its kind.
 MARKS = {
     "json": b'"written_by": "nn-from-scratch"',
     "results": b'"schema": "nn_from_scratch/results"',
     "html": b'<meta name="generator" content="nn-from-scratch">',
     "markdown": b"<!-- written by nn-from-scratch -->",
-    "picture": b"Software\x00nn-from-scratch",
+    "PNG": b"Software\x00nn-from-scratch",
+    "picture": PICTURE_SOFTWARE.encode(),
 }
-_HEAD = 4096  # bytes within which a mark stands
+_ENDS = 4096  # bytes at the beginning and at the end of a file within which a mark stands
 #: A file in each folder that this project keeps results in and may empty.
 FOLDER_MARK = ".nn-from-scratch"
 
@@ -91,8 +94,10 @@ def is_replaceable(path: Path) -> bool:
     if not path.exists() or _is_stream(path):
         return True
     with path.open("rb") as file:
-        head = file.read(_HEAD)
-    return not head or any(mark in head for mark in MARKS.values())
+        ends = file.read(_ENDS)
+        file.seek(max(0, path.stat().st_size - _ENDS))
+        ends += file.read()
+    return not ends or any(mark in ends for mark in MARKS.values())
 
 
 def prepare_folder(folder: Path, *, ours: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nn_from_scratch.denoise.data.formats import FORMAT_NAMES, TRANSPARENT, format_of
 from nn_from_scratch.errors import ArgumentError, DataError
 from nn_from_scratch.storage import is_replaceable
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 EXTRA = "denoise"
 HELP = "denoise picture files"
 DESCRIPTION = """\
-Denoise PNG and JPEG pictures of any size and mode, and write them as 8-bit RGB PNG files.
+Denoise pictures of any size and mode (PNG, JPEG, WebP, BMP or TIFF), and write them with 8 bits a channel as PNG, or
+in the format that the name after -o ends with. Transparency is kept where the format can hold it.
 
 Without --model it uses the network that comes with the package, which was trained for gaussian noise with a standard
 deviation of 25 (of 255) on photographs of scikit-image. A picture is never written over: the result has another name
@@ -27,6 +29,7 @@ EPILOG = """\
 examples:
   nn-from-scratch denoise photo.jpg                   writes photo_denoised.png beside it
   nn-from-scratch denoise photo.jpg -o clean.png      writes clean.png
+  nn-from-scratch denoise photo.jpg -o clean.webp     writes clean.webp
   nn-from-scratch denoise *.png -o denoised/          writes denoised/NAME_denoised.png for each
   nn-from-scratch denoise photo.jpg --model runs/2026-01-31_12-00-00
 
@@ -35,12 +38,12 @@ A picture that cannot be read is named, the others are still done, and the exit 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a PNG or JPEG file")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a PNG, JPEG, WebP, BMP or TIFF file")
     parser.add_argument(
         "-o",
         "--out",
         metavar="OUT",
-        help="a folder, made if need be; or, for one picture, a name that ends in .png "
+        help="a folder, made if need be; or, for one picture, a name with the ending of a format, as clean.jpg "
         "(default: NAME_denoised.png beside each picture)",
     )
     parser.add_argument(
@@ -83,11 +86,11 @@ def outputs(images: Sequence[Path], out: str | None) -> list[Path]:
         ArgumentError: two pictures would be written to one place, one over another that is to be read, or several to
             one file.
     """
-    file = out is not None and out.lower().endswith(".png") and not Path(out).is_dir()
+    file = out is not None and format_of(Path(out)) is not None and not Path(out).is_dir()
     if file and len(images) > 1:
         raise ArgumentError(f"out is {out!r}, a single file, but {len(images)} pictures are given: name a folder")
     if out is not None and not file and Path(out).exists() and not Path(out).is_dir():
-        raise ArgumentError(f"out is {out!r}, which is neither a folder nor a name that ends in .png")
+        raise ArgumentError(f"out is {out!r}, which is neither a folder nor a name that ends as {FORMAT_NAMES}")
     if out is None:
         targets = [image.with_name(f"{image.stem}_denoised.png") for image in images]
     elif file:
@@ -115,13 +118,16 @@ def outputs(images: Sequence[Path], out: str | None) -> list[Path]:
 
 def _denoise_file(denoiser: Denoiser, image: Path, target: Path) -> tuple[str | None, tuple[str, ...]]:
     """Denoise one file; give what went wrong, if anything, and what was converted on reading."""
-    from nn_from_scratch.denoise.data.pictures import read_picture, write_png
+    from nn_from_scratch.denoise.data.pictures import laid_on_white, read_layers, write_picture
 
     try:
-        picture, remarks = read_picture(image)
+        picture, alpha, remarks = read_layers(image)
+        if alpha is not None and format_of(target) not in TRANSPARENT:
+            picture, alpha = laid_on_white(picture, alpha), None
+            remarks = (*remarks, f"with transparency, which {target.suffix} cannot hold, laid on white")
         denoised = denoiser.predict(picture[None])[0]  # (3, H, W)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_png(target, denoised)
+        write_picture(target, denoised, alpha)
     except DataError as error:
         return str(error), ()
     except OSError as error:

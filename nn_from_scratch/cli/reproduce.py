@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="PATH",
-        help="folder of the course's train_data.pkl and val_data.pkl, or of PNG or JPEG pictures "
+        help="folder of the course's train_data.pkl and val_data.pkl, or of pictures "
         "(default: photographs of scikit-image)",
     )
 

@@ -108,7 +108,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--data",
         metavar="PATH",
-        help="folder of PNG or JPEG pictures, at any depth; or the folder of the course's train_data.pkl and "
+        help="folder of pictures, at any depth; or the folder of the course's train_data.pkl and "
         "val_data.pkl (default: photographs of scikit-image)",
     )
     data.add_argument(

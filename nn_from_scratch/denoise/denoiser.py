@@ -19,7 +19,7 @@ from typing_extensions import Self
 
 from nn_from_scratch.denoise.checkpoints import load_checkpoint, save_checkpoint
 from nn_from_scratch.denoise.data import PairSet
-from nn_from_scratch.denoise.model import apply_to_images, report_model
+from nn_from_scratch.denoise.model import average_over_shifts, report_model
 from nn_from_scratch.denoise.settings import OPTIMIZER_DEFAULTS, EpochResult, TrainingProgress, TrainingSettings
 from nn_from_scratch.denoise.training import check_device, make_optimizer, train
 from nn_from_scratch.engine.module import Module
@@ -99,6 +99,9 @@ class Denoiser:
     def predict(self, images: Images) -> Images:
         """Denoise images of any size.
 
+        The result is an average over four shifts of the image, without which a grid of 4 pixels would be visible in
+        bright areas (`model.average_over_shifts`).
+
         Args:
             images: uint8, a batch (N, 3, H, W) or one picture (H, W, 3); a tensor or a NumPy array.
 
@@ -115,7 +118,7 @@ class Denoiser:
             raise ShapeError(
                 f"images has shape {tuple(images.shape)}, but (N, 3, H, W), or (H, W, 3) for one picture, is expected"
             )
-        result = apply_to_images(self.model, batch)
+        result = average_over_shifts(self.model, batch)
         if images.ndim == 3:
             result = result[0].permute(1, 2, 0).contiguous()  # (H, W, 3)
         return result if isinstance(images, Tensor) else result.numpy()

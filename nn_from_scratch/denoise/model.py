@@ -104,10 +104,38 @@ def apply_to_images(model: Module, images: Tensor, *, tile: int = 488) -> Tensor
     return result
 
 
+def average_over_shifts(model: Module, images: Tensor) -> Tensor:
+    """Run a model on uint8 images moved by 0, 1, 2 and 3 pixels both ways, and average what comes back.
+
+    A transposed convolution treats the pixels of each block of its stride differently, and the report's model has two
+    of stride 2: in even, bright areas a grid of 4 pixels is visible. Averaged over the phases of the grid it cancels
+    ("cycle spinning": Coifman and Donoho, Translation-Invariant De-Noising, 1995). It takes four times as long.
+
+    Args:
+        model: maps (N, 3, H, W) to the same shape, as `report_model()` does.
+        images: uint8 (N, 3, H, W), H and W at least 1, on any device.
+
+    Returns:
+        uint8 (N, 3, H, W), on the device of `images`.
+    """
+    H, W = images.shape[2:]
+    total = torch.zeros(images.shape, dtype=torch.int32, device=images.device)
+    for shift in range(SIZE_STEP):
+        rows, columns = (_reflected(torch.arange(-shift, size), size).to(images.device) for size in (H, W))
+        moved = images[:, :, rows][:, :, :, columns]  # (N, 3, H + shift, W + shift)
+        total += apply_to_images(model, moved)[:, :, shift:, shift:]
+    return total.add_(SIZE_STEP // 2).div_(SIZE_STEP, rounding_mode="floor").to(torch.uint8)
+
+
 def _continued(size: int) -> Tensor:
     """The rows (or columns) that make up the continued image: 0 1 2 ... size-1, then back, then forth again."""
     least = max(LEAST_SIZE, -(-size // SIZE_STEP) * SIZE_STEP)
+    return _reflected(torch.arange(least), size)
+
+
+def _reflected(places: Tensor, size: int) -> Tensor:
+    """Places of any integer value, led back into 0 ... size-1 by reflection at both ends."""
     if size == 1:
-        return torch.zeros(least, dtype=torch.int64)
-    phase = torch.arange(least) % (2 * size - 2)
+        return torch.zeros_like(places)
+    phase = places % (2 * size - 2)
     return torch.minimum(phase, 2 * size - 2 - phase)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nn_from_scratch.denoise.data.pictures import write_png
+from nn_from_scratch.denoise.data.pictures import write_picture
 from nn_from_scratch.errors import ArgumentError
 from nn_from_scratch.report.document import Conclusion, Document
 from nn_from_scratch.report.results_file import publish, store
@@ -97,7 +97,7 @@ def test_what_this_project_writes_is_replaceable(tmp_path: Path) -> None:
     publish(document, markdown=tmp_path / "a.md", html=tmp_path / "a.html")
     store(tmp_path / "a.json", "verification", {}, commands=())
     write_results(tmp_path / "b.json", {"mutants": 3})
-    write_png(tmp_path / "a.png", torch.zeros(3, 4, 4, dtype=torch.uint8))
+    write_picture(tmp_path / "a.png", torch.zeros(3, 4, 4, dtype=torch.uint8))
     paths = sorted(tmp_path.iterdir())
     assert len(paths) == 5
     assert all(is_replaceable(path) and path.stat().st_size for path in paths)

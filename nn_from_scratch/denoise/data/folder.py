@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.denoise.data.crops import CROP_SIZE, random_stream
+from nn_from_scratch.denoise.data.formats import FORMAT_NAMES, SUFFIXES
 from nn_from_scratch.denoise.data.pictures import picture_size, read_picture
 from nn_from_scratch.errors import DataError
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
 _NAMED_AT_MOST = 20
 _TRAINING_PIXELS = 2_000_000_000  # decoding that many takes about a minute; thousands of large photographs have more
 
@@ -62,7 +62,7 @@ class PictureLog:
 
 
 def split_folder(folder: Path, log: PictureLog, *, seed: int, validation_at_most: int) -> tuple[list[Path], list[Path]]:
-    """Find all PNG and JPEG pictures in a folder, also nested, and split them by whole picture.
+    """Find all pictures in a folder, also nested, and split them by whole picture.
 
     Names that begin with a dot are left alone. Pictures smaller than 32x32, unreadable ones and byte-identical copies
     are skipped. Of the training pictures only the headers are read here, so damage behind the header is found later.
@@ -110,10 +110,11 @@ def too_few(log: PictureLog, *, readable: int) -> DataError:
 
 def _find(folder: Path) -> list[Path]:
     if not folder.exists():
-        raise DataError(f"data folder {str(folder)!r} does not exist; give a folder of PNG or JPEG pictures")
+        raise DataError(f"data folder {str(folder)!r} does not exist; give a folder of {FORMAT_NAMES} pictures")
     if not folder.is_dir():
         raise DataError(
-            f"data folder {str(folder)!r} is not a folder; give a folder of PNG or JPEG pictures, or the course's files"
+            f"data folder {str(folder)!r} is not a folder; give a folder of {FORMAT_NAMES} pictures, or the course's "
+            "files"
         )
     found = []
     for place, folders, files in os.walk(folder, onerror=_refuse):
@@ -121,10 +122,10 @@ def _find(folder: Path) -> list[Path]:
         found += [
             Path(place, name)
             for name in files
-            if name.lower().endswith(_SUFFIXES) and not name.startswith(".") and Path(place, name).is_file()
+            if name.lower().endswith(SUFFIXES) and not name.startswith(".") and Path(place, name).is_file()
         ]
     if not found:
-        raise DataError(f"data folder {str(folder)!r} holds no PNG or JPEG pictures; give a folder that does")
+        raise DataError(f"data folder {str(folder)!r} holds no {FORMAT_NAMES} pictures; give a folder that does")
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 

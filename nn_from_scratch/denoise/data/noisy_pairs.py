@@ -84,7 +84,7 @@ def load_pairs(
     """Load or draw the data of one training.
 
     Args:
-        data: None for the built-in photographs; else a folder of PNG or JPEG pictures, or the folder of the course's
+        data: None for the built-in photographs; else a folder of pictures, or the folder of the course's
             `train_data.pkl` and `val_data.pkl`, or one of these files.
         noise: how pictures are corrupted, or the spelling of it; by default gaussian with a standard deviation of 25.
             The course's files bring their noise along.

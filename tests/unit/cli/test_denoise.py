@@ -50,7 +50,7 @@ def test_the_model_of_a_run_is_used(command: Command, finished: Path) -> None:
     assert np.array_equal(pixels_of("photo_denoised.png"), expected)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "I;16"])
 def test_pictures_of_any_mode(command: Command, mode: str) -> None:
     status, text, _ = command("denoise", picture("photo.png", mode))
     assert status == 0
@@ -72,6 +72,43 @@ def test_out_is_a_file_for_one_picture(command: Command) -> None:
 def test_out_is_a_folder(command: Command) -> None:
     assert command("denoise", picture("a.png"), picture("b.jpg"), "-o", "new/folder")[0] == 0
     assert sorted(path.name for path in Path("new/folder").iterdir()) == ["a_denoised.png", "b_denoised.png"]
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+@pytest.mark.parametrize("target", ["out.png", "out.webp", "out.tif"])
+def test_transparency_is_kept(command: Command, mode: str, target: str) -> None:
+    alpha = Image.linear_gradient("L").resize((34, 21))
+    with Image.open(picture("photo.png")) as image:
+        transparent = image.convert(mode)
+    transparent.putalpha(alpha)
+    transparent.save("photo.png")
+    for _ in range(2):  # the second time over a result of its own
+        assert command("denoise", "photo.png", "-o", target)[0] == 0
+    with Image.open(target) as image:
+        assert np.array_equal(np.asarray(image.getchannel("A")), np.asarray(alpha))
+        expected = Denoiser.pretrained().predict(np.asarray(transparent.convert("RGBA"))[:, :, :3].copy())
+        assert np.array_equal(np.asarray(image)[:, :, :3], expected)
+
+
+def test_transparency_that_a_format_cannot_hold_is_laid_on_white_and_that_is_said(command: Command) -> None:
+    Image.new("RGBA", (34, 21), (0, 0, 0, 0)).save("photo.png")
+    status, text, _ = command("denoise", "photo.png", "-o", "out.jpg")
+    assert (status, text) == (
+        0,
+        "photo.png -> out.jpg (with transparency, which .jpg cannot hold, laid on white)\n",
+    )
+    with Image.open("out.jpg") as image:
+        assert np.asarray(image).min() > 200
+
+
+@pytest.mark.parametrize("ending", ["jpg", "webp", "bmp", "tif"])
+def test_other_formats_are_read_and_written(command: Command, ending: str) -> None:
+    assert command("denoise", picture(f"photo.{ending}"), "-o", f"out.{ending}")[0] == 0
+    with Image.open(f"photo.{ending}") as read, Image.open(f"out.{ending}") as written:
+        assert written.format == read.format
+        expected = Denoiser.pretrained().predict(np.asarray(read.convert("RGB")).copy())
+        # 95 is what JPEG is written with: some gray levels.
+        assert np.abs(np.asarray(written).astype(int) - expected).mean() < (6 if ending == "jpg" else 1e-9)
 
 
 def test_an_older_result_is_replaced(command: Command) -> None:
@@ -116,7 +153,10 @@ def test_a_bad_picture_is_named_and_the_others_are_done(command: Command) -> Non
     ("arguments", "sentence"),
     [
         (("a.png", "b.png", "-o", "c.png"), "out is 'c.png', a single file, but 2 pictures are given: name a folder"),
-        (("a.png", "-o", "notes.txt"), "out is 'notes.txt', which is neither a folder nor a name that ends in .png"),
+        (
+            ("a.png", "-o", "notes.txt"),
+            "out is 'notes.txt', which is neither a folder nor a name that ends as PNG, JPEG, WebP, BMP or TIFF",
+        ),
         (("a.png", "-o", "a.png"), "out is 'a.png', which is itself a picture to denoise: choose another name"),
         (("a.png", "-o", "./sub/../a.png"), "out is 'sub/../a.png', which is itself a picture to denoise"),
         (("a.png", "a_denoised.png"), "out is 'a_denoised.png', which is itself a picture to denoise"),

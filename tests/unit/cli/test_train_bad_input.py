@@ -60,7 +60,11 @@ def test_cuda_that_is_not_there(refused: Refused, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("folder", "size", "sentence"),
-    [("none", None, "does not exist"), ("", None, "holds no PNG or JPEG pictures"), ("", (90, 31), "32x32")],
+    [
+        ("none", None, "does not exist"),
+        ("", None, "holds no PNG, JPEG, WebP, BMP or TIFF pictures"),
+        ("", (90, 31), "32x32"),
+    ],
     ids=["missing", "empty", "small"],
 )
 def test_a_data_folder_without_a_usable_picture(

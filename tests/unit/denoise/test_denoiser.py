@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nn_from_scratch.denoise.data import Gaussian
 from nn_from_scratch.denoise.denoiser import Denoiser
+from nn_from_scratch.denoise.model import apply_to_images
 from nn_from_scratch.denoise.scores import psnr
 from nn_from_scratch.errors import ArgumentError, CheckpointError, DeviceError, DtypeError, ShapeError
 
@@ -36,7 +37,7 @@ def test_fit_reports_the_validation_psnr(images: Images) -> None:
     history = denoiser.fit(
         a, a, validation=(a, a), epochs=1, on_epoch=lambda progress: seen.append(progress.history[-1].psnr)
     )
-    assert [history[0].psnr] == seen == [psnr(denoiser.predict(a), a)]
+    assert [history[0].psnr] == seen == [psnr(apply_to_images(denoiser.model, a), a)]
 
 
 def test_fit_chooses_the_learning_rate_of_the_optimizer(images: Images) -> None:
@@ -145,6 +146,20 @@ def test_the_pretrained_model_denoises_and_says_where_it_comes_from() -> None:
     denoiser = Denoiser.pretrained()
     assert psnr(denoiser.predict(noisy), clean) > psnr(noisy, clean) + 5
     assert {"command", "data", "noise", "psnr"} <= denoiser.information.keys()
+
+
+def test_no_grid_of_the_strides_is_left_in_a_bright_area() -> None:
+    bright = torch.full((1, 3, 128, 128), 250.0)
+    noisy = (bright + 25 * torch.randn(bright.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 255).byte()
+    denoiser = Denoiser.pretrained()
+
+    def grid(y: Tensor) -> float:
+        inner = y[:, :, 16:-16, 16:-16].float()
+        means = torch.stack([inner[:, :, i::4, j::4].mean((2, 3)) for i in range(4) for j in range(4)])  # (16, 1, 3)
+        return float((means.amax(0) - means.amin(0)).max())
+
+    assert grid(apply_to_images(denoiser.model, noisy)) > 6
+    assert grid(denoiser.predict(noisy)) < 3
 
 
 @pytest.mark.gpu

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from nn_from_scratch import Conv2d, ReLU, Sequential
 from nn_from_scratch.denoise import model as model_module
-from nn_from_scratch.denoise.model import REACH, apply_to_images, architecture, report_model
+from nn_from_scratch.denoise.model import REACH, apply_to_images, architecture, average_over_shifts, report_model
 from nn_from_scratch.engine.graph import no_records
 from nn_from_scratch.engine.module import Module
 
@@ -81,6 +82,19 @@ def test_an_image_is_continued_by_reflection(model: Module, images: Images) -> N
     image = images(1, 3, 10, 16)
     continued = torch.cat([image, image[:, :, [8, 7]]], dim=2)  # (1, 3, 12, 16)
     assert torch.equal(apply_to_images(model, image), apply_to_images(model, continued)[:, :, :10])
+
+
+@pytest.mark.parametrize(("H", "W"), [(1, 1), (2, 3), (10, 16)])
+def test_the_average_is_over_four_shifts_of_the_reflected_image(model: Module, images: Images, H: int, W: int) -> None:
+    image = images(2, 3, H, W)
+    moved = []
+    for shift in range(4):
+        padded = np.pad(
+            image.numpy(), [(0, 0), (0, 0), (shift, 0), (shift, 0)], mode="reflect" if min(H, W) > 1 else "edge"
+        )
+        moved.append(apply_to_images(model, torch.from_numpy(padded))[:, :, shift:, shift:])
+    mean = torch.stack(moved).double().mean(0)
+    assert (average_over_shifts(model, image).double() - mean).abs().max() <= 0.5
 
 
 def test_never_more_pixels_at_once_than_stated(model: Module, images: Images, monkeypatch: pytest.MonkeyPatch) -> None:

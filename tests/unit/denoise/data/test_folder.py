@@ -100,7 +100,11 @@ def test_a_truncated_picture_is_skipped_whichever_side_it_would_be_on(pictures: 
 
 def test_a_file_that_is_no_picture_is_skipped_and_named(pictures: Path) -> None:
     (pictures / "text.png").write_text("hello")
-    assert load(pictures).notices[0].startswith("1 picture skipped, unreadable: text.png (not a readable PNG or JPEG")
+    assert (
+        load(pictures)
+        .notices[0]
+        .startswith("1 picture skipped, unreadable: text.png (not a readable PNG, JPEG, WebP, BMP or TIFF")
+    )
 
 
 def test_a_small_picture_is_skipped_and_named(pictures: Path) -> None:
@@ -138,17 +142,23 @@ def test_no_more_pictures_are_held_out_than_validation_images_are_wanted(tmp_pat
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="data folder '.*nowhere' does not exist; give a folder of PNG or JPEG"):
+    with pytest.raises(
+        DataError, match="data folder '.*nowhere' does not exist; give a folder of PNG, JPEG, WebP, BMP or TIFF"
+    ):
         load(tmp_path / "nowhere")
 
 
 def test_a_file_in_place_of_a_folder_is_refused(pictures: Path) -> None:
-    with pytest.raises(DataError, match="data folder '.*p.JPG' is not a folder; give a folder of PNG or JPEG"):
+    with pytest.raises(
+        DataError, match="data folder '.*p.JPG' is not a folder; give a folder of PNG, JPEG, WebP, BMP or TIFF"
+    ):
         load(pictures / "p.JPG")
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="data folder '.*' holds no PNG or JPEG pictures; give a folder that does"):
+    with pytest.raises(
+        DataError, match="data folder '.*' holds no PNG, JPEG, WebP, BMP or TIFF pictures; give a folder that does"
+    ):
         load(tmp_path)
 
 

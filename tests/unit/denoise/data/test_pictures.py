@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from nn_from_scratch.denoise.data import pictures, read_picture
-from nn_from_scratch.errors import DataError
+from nn_from_scratch.errors import ArgumentError, DataError
 
 
 def save(path: Path, mode: str, color: object, **options: object) -> Path:
@@ -43,7 +43,7 @@ def test_color_comes_as_it_is_and_nothing_is_said(tmp_path: Path) -> None:
     [
         ("a.png", "L", 7, [7, 7, 7], "gray, given three equal channels"),
         ("a.png", "1", 1, [255, 255, 255], "black and white, given three equal channels"),
-        ("a.png", "LA", (0, 0), [255, 255, 255], "gray with transparency, laid on white"),
+        ("a.png", "LA", (0, 0), [255, 255, 255], "gray with transparency, given three equal channels"),
         ("a.png", "RGBA", (255, 0, 0, 0), [255, 255, 255], "with transparency, laid on white"),
         ("a.png", "RGBA", (9, 8, 7, 255), [9, 8, 7], "with transparency, laid on white"),
         ("a.png", "P", 0, [0, 0, 0], "with a palette, converted to RGB"),
@@ -103,7 +103,7 @@ def test_a_missing_picture_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_a_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("hello")
-    with pytest.raises(DataError, match="picture '.*a.png' is not a readable PNG or JPEG"):
+    with pytest.raises(DataError, match="picture '.*a.png' is not a readable PNG, JPEG, WebP, BMP or TIFF"):
         read_picture(tmp_path / "a.png")
 
 
@@ -114,6 +114,31 @@ def test_a_truncated_picture_is_refused(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match=rf"picture '.*a.{suffix}' is damaged or truncated \("):
         read_picture(path)
+
+
+def test_a_picture_with_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IEND") - 5] ^= 1  # the last byte of the checksum of the pixels
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"picture '.*a.png' is damaged or truncated \("):
+        read_picture(path)
+
+
+def test_a_picture_cut_behind_its_header_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", "RGB", "red")
+    path.write_bytes(path.read_bytes()[:33])
+    with pytest.raises(DataError, match="picture '.*a.png' is "):
+        read_picture(path)
+
+
+def test_a_name_that_stands_for_no_format_is_refused(tmp_path: Path) -> None:
+    picture = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    with pytest.raises(ArgumentError, match="a name that ends as PNG, JPEG, WebP, BMP or TIFF is expected"):
+        pictures.write_picture(tmp_path / "a.gif", picture)
+    with pytest.raises(ArgumentError, match="JPEG has no transparency"):
+        pictures.write_picture(tmp_path / "a.jpg", picture, picture[0])
 
 
 def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
@@ -130,7 +155,7 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
 
 def test_a_picture_is_written_as_it_is(tmp_path: Path) -> None:
     picture = torch.randint(0, 256, (3, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    pictures.write_png(tmp_path / "a.png", picture)
+    pictures.write_picture(tmp_path / "a.png", picture)
     assert read_picture(tmp_path / "a.png")[0].equal(picture)
     with pytest.raises(DataError):
         read_picture(tmp_path / "b.png")
