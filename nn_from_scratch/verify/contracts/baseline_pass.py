@@ -111,7 +111,8 @@ def rounding_noise(
     """How far the gradients and outputs of a pass move when each differentiable entry is rounded.
 
     Entries shrink by up to two eps, so that a value at the edge of a domain (a probability of 1) stays
-    inside. A backward that is as stable as its inputs allow is off by a small multiple of this.
+    inside. Equal entries shrink alike, wherever they stand: a tie stays a tie, as it does in both of the passes
+    that are compared. A backward that is as stable as its inputs allow is off by a small multiple of this.
 
     Args:
         done: the pass without that rounding.
@@ -120,17 +121,16 @@ def rounding_noise(
     noise: dict[str, float] = {}
     differentiable = {operand.name for operand in subject.operands if operand.differentiable}
 
-    def rounded(name: str, tensor: Tensor, trial: int) -> Tensor:
+    def rounded(tensor: Tensor, trial: int) -> Tensor:
         size = torch.finfo(tensor.dtype).eps if eps is None else eps
-        draw = context.generator("rounding", name, trial)
-        steps = torch.randint(0, constants.ROUNDINGS_OF_AN_ENTRY + 1, tensor.shape, generator=draw)
-        return tensor * (1 - steps.to(tensor) * size)
+        steps = steps_by_value(tensor, context.generator("rounding", trial), constants.ROUNDINGS_OF_AN_ENTRY)
+        return tensor * (1 - steps * size)
 
     for trial in range(constants.ROUNDING_TRIALS):
-        moved = {n: rounded(n, t, trial) if n in differentiable else t for n, t in done.values.items()}
+        moved = {n: rounded(t, trial) if n in differentiable else t for n, t in done.values.items()}
         try:
             run = subject.run(moved)
-            found = run.backward({n: rounded(n, c, trial) for n, c in done.cotangents.items()})
+            found = run.backward({n: rounded(c, trial) for n, c in done.cotangents.items()})
         except SubjectError:
             continue  # a rounded value left the domain
         for name, y in run.outputs.items():
@@ -138,6 +138,13 @@ def rounding_noise(
         for name, gradient in found.items():
             _raise_level(noise, name, gradient, done.gradients.get(name))
     return noise
+
+
+def steps_by_value(tensor: Tensor, generator: torch.Generator, most: int) -> Tensor:
+    """A whole number from 0 to `most` for each entry: at random, but by its value alone."""
+    factor = int(torch.randint(2**60, 2**62, (), generator=generator)) | 1
+    bits = tensor.detach().to(torch.float64).contiguous().view(torch.int64)
+    return (bits * factor).bitwise_right_shift(32).remainder(most + 1).to(tensor)
 
 
 def _raise_level(noise: dict[str, float], name: str, new: Tensor | None, old: Tensor | None) -> None:

@@ -79,8 +79,23 @@ LOW_DTYPES = ("float32", "bfloat16", "float16")
 # (an epsilon that depends on it), or has no digit left: 6 of the 8 bits of bfloat16. Measured: with 16, the right
 # tanhshrink and kl_div of small inputs are undecided.
 MOST_FORWARD_LOSS = 64.0
-# Share of the context's factor. Measured: with 0.1, six of 459 right functions are found wrong; with 1.6, a gradient
-# that is 20 % too large in bfloat16 is missed.
+# Share of the context's factor up to which rounded inputs alone explain a gradient. A budget: nine of ten right
+# gradients are settled by it, without a pass for each result inside.
+PLAIN_ROUNDING_SHARE = 0.2
+# The same where the results inside are not known, as NumPy computed them. Measured: with 0.1, six of 459 right
+# functions are found wrong; with 1.6, a gradient that is 20 % too large in bfloat16 is missed.
 ROUNDING_SHARE = 0.4
+# Results inside that are rounded one by one; of more, every so many are rounded together. A budget: a pass for each.
+ROUNDED_RESULTS = 48
+# Contributions of single roundings that add up. Derived: a backward of a few operations has fewer of weight; 600 equal
+# ones would explain the 5 % by which a sum of 600 terms is off in bfloat16, 16 explain 1.6 %.
+ADDED_ROUNDINGS = 16
+# Standard deviations of that sum: a rounding is at most what was tried, and 0.6 of it on average; this is 3.5 of them.
+SPREAD_OF_ROUNDINGS = 2.0
+# Neighboring inputs at which an error is looked at again, how far away they are in units in the last place, and the
+# share by which it has to change in half of them to be erratic. Derived: a wrong factor moves by some of these units.
+NEIGHBORS = 8
+NEIGHBOR_STEPS = 4
+ERRATIC_CHANGE = 0.3
 # Share of the range of a dtype above which a gradient is not compared. Derived: sums of two such numbers still fit.
 RANGE_SHARE = 0.25
