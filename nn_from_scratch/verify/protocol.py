@@ -66,6 +66,8 @@ class Traits:
         dtypes: The subject computes in the dtype of its inputs as far as its form goes (False for NumPy code
             in dtypes that NumPy lacks is found when it is tried).
         devices: The subject can be moved to another device.
+        reusable: One object may be called again after its backward, by a run `beside` the one before, although it
+            remembers one pass alone.
         copies: `rebuilt` can wrap a copy of the subject's own object.
     """
 
@@ -76,6 +78,7 @@ class Traits:
     torch_engine: bool = False
     dtypes: bool = True
     devices: bool = True
+    reusable: bool = False
     copies: bool = True
 
 

@@ -228,3 +228,7 @@ SCREENING_DIRECTIONS = 4
 # another rule changes; and the two steps, in that of a table, whose disagreement is the estimated error.
 SCREENING_RESIDUAL = 1e-3
 SCREENING_STEPS = (0.02, 0.01)
+
+# Roundings of float32 by which the float64 gradient of a subject that was given in float32 may be off, as constants of
+# the default dtype make it: a constant, its product and a sum. Reasoned, not measured.
+SINGLE_ROUNDINGS = 8.0

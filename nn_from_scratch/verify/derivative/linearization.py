@@ -76,14 +76,18 @@ def working_values(subject: Subject) -> tuple[dict[str, Tensor], str | None]:
         if value.is_floating_point() or value.is_complex():
             double[name] = value.to(torch.complex128 if value.is_complex() else torch.float64)
     try:
-        outputs = subject.forward(double)
+        run = subject.run(double)
     except SubjectError as error:
         return native, f"the forward takes no float64: {error}"
-    before = subject.forward(native)
+    before, outputs = subject.forward(native), dict(run.outputs)
     for name, y in outputs.items():
         kept = before.get(name)
         if y.is_floating_point() and (kept is None or kept.shape != y.shape):
             return native, "the forward behaves otherwise in float64"
+    try:
+        run.backward({name: torch.ones_like(y) for name, y in outputs.items() if y.is_floating_point()})
+    except SubjectError as error:
+        return native, f"the backward takes no float64: {error}"
     return double, None
 
 

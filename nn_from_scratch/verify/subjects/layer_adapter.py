@@ -148,8 +148,7 @@ def _with_order(subject: LayerSubject) -> tuple[LayerSubject, tuple[str, ...]]:
         return subject, ()
     subject = replace(subject, conventions=replace(subject.conventions, order=order))
     if len(order) == 1:
-        rest = ", ".join(name for name in wanted if name not in order)
-        return subject, (f"backward gives one gradient, taken for that of {order[0]}; none is looked at for {rest}",)
+        return subject, (f"backward gives one gradient, taken for that of {order[0]}",)
     found = subject.run({}).find_places()
     places = [*found.places, *found.listed, *found.others]
     lazy = _is_lazy(subject.target, places)

@@ -64,6 +64,11 @@ class LayerRun:
         self._fresh = True
 
     @property
+    def layer(self) -> Any:
+        """The copy of the layer that it is a pass through."""
+        return self._layer
+
+    @property
     def raw(self) -> object:
         """What the forward returned, without its cache."""
         return self._raw
@@ -271,6 +276,7 @@ class LayerSubject:
         self.traits = Traits(
             parameter_gradients=how if in_fields else "returned",
             devices=not (self.array_inputs or arrays),
+            reusable=True,
             copies=is_copied_by_deepcopy(self.target),
         )
 
@@ -278,11 +284,14 @@ class LayerSubject:
         return self.run(values).outputs
 
     def run(self, values: Values, *, beside: Run | None = None, frozen: Collection[str] = ()) -> LayerRun:
-        if frozen or beside is not None:
-            raise SubjectError(f"{self.name} is a layer object: it remembers one pass, and nothing in it can be frozen")
+        if frozen:
+            raise SubjectError(f"{self.name} is a layer object: nothing in it can be frozen")
         private = private_values(self.operands, values)
-        with wrap_errors(self.name, "deepcopy"):
-            layer = duplicate(self._layer)
+        if isinstance(beside, LayerRun):
+            layer = beside.layer
+        else:
+            with wrap_errors(self.name, "deepcopy"):
+                layer = duplicate(self._layer)
         with wrap_errors(self.name, "writing a parameter"):
             for place in self.places:
                 _put_value(layer, place, private[place.name], self.name)

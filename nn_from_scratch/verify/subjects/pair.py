@@ -109,8 +109,7 @@ class PairSubject:
         content = "NumPy arrays" if arrays else "torch tensors"
         self.notes: tuple[str, ...] = (f"a pair on {content}; {self._taken()}",)
         if self.only is not None:
-            rest = ", ".join(o.name for o in self.arguments.operands if o.differentiable and o.name != self.only)
-            self.notes += (f"backward gives one gradient, taken for that of {self.only}; none is looked at for {rest}",)
+            self.notes += (f"backward gives one gradient, taken for that of {self.only}",)
         # A backward that takes nothing but the cotangent may depend on what the forward has left behind.
         free = cached or any(kind in ("input", "output") for kind, _ in self.call.roles)
         self.traits = Traits(several_pending=free, backward_twice=free, devices=not arrays, copies=False)
