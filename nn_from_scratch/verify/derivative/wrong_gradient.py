@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.comparison import Mismatch
 from nn_from_scratch.verify.context import Budget, TimeLimitReached
 from nn_from_scratch.verify.derivative import constants
@@ -90,6 +91,7 @@ def _explained(
         tensors=point.values,
         outputs=point.named_outputs,
         cotangent=point.named_cotangents[varied.row],
+        forward=point.subject.forward,
         gradient_at=experiments.subject_gradient,
         numeric_at=experiments.true_gradient,
         numeric_of=experiments.gradient_of,
@@ -101,3 +103,6 @@ def _explained(
         return explain(gradient, numeric, tolerance=allowed, context=known)
     except ArgumentError:
         return None
+    finally:
+        with suppress(SubjectError):
+            point.subject.forward(point.values)  # what the subject keeps of a pass is that of an ordinary one again

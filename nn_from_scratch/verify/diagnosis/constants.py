@@ -80,6 +80,10 @@ TIE_BREAK = 0.1
 # Gradients of other experiments for one diagnosis; most are left out after a comparison along four directions, of 4
 # forward passes each. An LSTM cell has 132: 10 other cotangents, and about 20 substitutes for each of six tensors.
 EXPERIMENTS = 200
+# Characters of the description of a call that may stand inside of another one's: a function of two short names.
+SHORT_DESCRIPTION = 24
+# Calls of torch in a forward that are tried one by one: a work limit, of some ten passes for each. An LSTM cell has 20.
+MOST_CALLS = 100
 # Alternatives, or names of a factor, in one sentence. More are not read.
 MOST_LISTED = 3
 # Axes of the largest tensors of which all subsets (2^6 = 64) and all orders (6! = 720) are tried. The largest of a

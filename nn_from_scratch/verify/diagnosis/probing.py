@@ -16,6 +16,7 @@ from nn_from_scratch.verify.diagnosis.constants import OUTPUT_ERROR
 from nn_from_scratch.verify.diagnosis.families import FAMILIES, Operation
 from nn_from_scratch.verify.diagnosis.families.operation import gradient_of, output_of
 from nn_from_scratch.verify.diagnosis.problem import Cotangents, GradientAt, Problem, plain
+from nn_from_scratch.verify.diagnosis.replay import Call, Replay, Surrogate
 
 
 class Probes:
@@ -32,6 +33,31 @@ class Probes:
         if context.name not in context.tensors or len(context.cotangents) != 1:
             return ()
         return tuple(o for family in FAMILIES for o in family(self.problem) if self._recognized(o))
+
+    @cached_property
+    def _replayed(self) -> tuple[Replay | None, list[Call]]:
+        """The forward with autograd, if its gradient is the true one; and its calls."""
+        problem, context = self.problem, self.problem.context
+        if context.forward is None or context.name not in context.tensors or context.name is None:
+            return None, []
+        replay = Replay(context.forward, context.tensors)
+        gradient, calls = replay.gradient(context.name, context.cotangents)
+        if gradient is None or gradient.shape != problem.numeric.shape:
+            return None, []
+        near = (gradient - problem.numeric).abs() <= problem.truth.allowed
+        return (replay, calls) if bool(near.all()) else (None, [])
+
+    @property
+    def calls(self) -> list[Call]:
+        """What the forward calls, in order, where it can be run with autograd; empty elsewhere."""
+        return self._replayed[1]
+
+    def with_derivative(self, index: int, surrogate: Surrogate) -> Tensor | None:
+        """The gradient if one call of the forward had another derivative."""
+        replay, context = self._replayed[0], self.problem.context
+        if replay is None or context.name is None:
+            return None
+        return replay.gradient(context.name, context.cotangents, at=index, surrogate=surrogate)[0]
 
     def _recognized(self, operation: Operation) -> bool:
         problem = self.problem
@@ -70,6 +96,11 @@ class Probes:
             found = gradient_of(self.operations[0].forward, self.problem.context, cotangents, changed)
             if found is not None:
                 return found
+        replay, name = self._replayed[0], self.problem.context.name
+        if replay is not None and name is not None and not self.exhausted:
+            found = replay.gradient(name, cotangents, changed)[0]
+            if found is not None:
+                return found
         return self._asked(self.problem.context.numeric_at, cotangents, changed)
 
     def gradient_of_another(self, name: str) -> Tensor | None:
@@ -77,6 +108,11 @@ class Probes:
         context = self.problem.context
         if self.operations:
             found = gradient_of(self.operations[0].forward, replace(context, name=name))
+            if found is not None:
+                return found
+        replay = self._replayed[0]
+        if replay is not None and not self.exhausted:
+            found = replay.gradient(name, context.cotangents)[0]
             if found is not None:
                 return found
         if context.numeric_of is None or self._left <= 0 or self.exhausted:

@@ -92,6 +92,8 @@ class DiagnosisContext:
             completes "the gradient is ...", such as "the gradient of the other pending forward".
         numeric_gradients: The true gradients of the other tensors, by name.
         gradient_at: The subject's own gradient in another experiment.
+        forward: The subject's forward, from values to outputs by name; where it consists of differentiable functions of
+            torch, faults inside of it have names, and experiments are cheap.
         numeric_at: The true gradient in another experiment; it may also give None where the wrong gradient is known to
             be no sum of multiples of that and of the true one.
         numeric_of: The true gradient of another tensor, by its name, in this experiment; None as for `numeric_at`.
@@ -122,6 +124,7 @@ class DiagnosisContext:
     numeric_gradients: Mapping[str, Tensor] = field(default_factory=dict)
     gradient_at: GradientAt | None = None
     numeric_at: GradientAt | None = None
+    forward: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
     numeric_of: Callable[[str], Tensor | None] | None = None
     experiments: int = EXPERIMENTS
     budget: Budget = field(default_factory=Budget)

@@ -121,3 +121,11 @@ def test_a_factor_has_the_name_of_what_it_is(factor: float, words: str) -> None:
 def test_a_factor_with_two_names_has_both() -> None:
     diagnosis = explained(2 * MATRIX, MATRIX, batch_size=2)
     assert "N, the batch size" in diagnosis.sentence
+
+
+def test_a_term_for_each_row_is_named() -> None:
+    v, rows = draw(6, 4, seed=3), draw(6, 1, seed=4)
+    known = {"name": "v", "tensors": {"v": v}}
+    diagnosis = explained(draw(6, 4) + rows * v, draw(6, 4), **known)
+    assert diagnosis.kind == "term-along-axis"
+    assert "a multiple of 'v' for each place along axis 0" in diagnosis.sentence

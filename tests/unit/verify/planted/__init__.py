@@ -6,6 +6,7 @@
 
 from tests.unit.verify.planted.activations import ACTIVATIONS
 from tests.unit.verify.planted.attention_and_indexing import ATTENTION_AND_INDEXING
+from tests.unit.verify.planted.compositions import COMPOSITIONS
 from tests.unit.verify.planted.convolutions import CONVOLUTIONS
 from tests.unit.verify.planted.fault import PlantedFault
 from tests.unit.verify.planted.linear import LINEAR
@@ -25,4 +26,5 @@ CATALOGUE: tuple[PlantedFault, ...] = (
     *REDUCTIONS,
     *ACTIVATIONS,
     *ATTENTION_AND_INDEXING,
+    *COMPOSITIONS,
 )

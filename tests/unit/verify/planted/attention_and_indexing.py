@@ -95,7 +95,7 @@ ATTENTION_AND_INDEXING = (
     _of_two(
         "weight_norm",
         "row term missing",
-        "term-along-axis",
+        "path-missing",
         1,
         _normalized,
         lambda g, x, v: g.T @ x / v.norm(dim=1, keepdim=True),

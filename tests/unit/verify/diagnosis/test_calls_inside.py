@@ -1,0 +1,112 @@
+"""A fault of one call inside of a composed forward has a name only where that call explains the whole gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+from nn_from_scratch.verify import Verdict, check
+from nn_from_scratch.verify.diagnosis import Diagnosis, DiagnosisContext, explain
+from nn_from_scratch.verify.diagnosis.replay import Replay
+from tests.functions import draw
+
+TENSORS = {"x": draw(4, 3), "h": draw(4, 5, seed=1), "v": draw(3, 5, seed=2), "w": draw(5, 5, seed=3)}
+G = draw(4, 5, seed=4)
+
+
+def _cell(x: Tensor, h: Tensor, v: Tensor, w: Tensor) -> Tensor:
+    return torch.tanh(x @ v + h @ w)
+
+
+def _explained(wrong: Tensor, forward: Callable[..., Tensor] = _cell) -> Diagnosis | None:
+    """The diagnosis of a wrong gradient of h."""
+    leaves = {name: value.clone().requires_grad_() for name, value in TENSORS.items()}
+    y = forward(*leaves.values())
+    (truth,) = torch.autograd.grad(y, leaves["h"], G)
+    context = DiagnosisContext(
+        name="h",
+        tensors=TENSORS,
+        outputs={"y": y.detach()},
+        cotangent=G,
+        forward=lambda values: {"y": forward(*(values[name] for name in TENSORS))},
+    )
+    return explain(wrong, truth, tolerance=1e-9, context=context)
+
+
+def _slope() -> Tensor:
+    return 1 - _cell(*TENSORS.values()) ** 2
+
+
+def test_the_call_is_named() -> None:
+    found = _explained(G @ TENSORS["w"].T)
+    assert found is not None and found.kind == "derivative-missing"
+    assert found.sentence == (
+        "The gradient of 'h' lacks the derivative of tanh(add(…)): the cotangent passes through unchanged."
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        # The derivative of tanh left out in half of the entries, or halved, or taken from the neighbor.
+        lambda: (G * torch.where(draw(4, 5, seed=9) > 0, _slope(), 1.0)) @ TENSORS["w"].T,
+        lambda: (G * _slope().sqrt()) @ TENSORS["w"].T,
+        lambda: (G * _slope().roll(1, 1)) @ TENSORS["w"].T,
+        # A factor that is neither turned nor one of the forward's.
+        lambda: (G * _slope()) @ TENSORS["w"].flip(0).T.roll(1, 0) * 1.1,
+        lambda: (G * _slope()) @ (TENSORS["w"] + TENSORS["w"].T.roll(1, 1)),
+    ],
+)
+def test_a_derivative_that_no_call_explains_has_no_name(wrong: Callable[[], Tensor]) -> None:
+    assert _explained(wrong()) is None
+
+
+def test_a_forward_that_autograd_cannot_follow_is_left_alone() -> None:
+    def through_numpy(x: Tensor, h: Tensor, v: Tensor, w: Tensor) -> Tensor:
+        return torch.from_numpy(_cell(x.detach(), h.detach(), v.detach(), w.detach()).detach().numpy())
+
+    replay = Replay(lambda values: {"y": through_numpy(*values.values())}, TENSORS)
+    assert replay.gradient("h", {"y": G})[0] is None
+
+
+def test_the_forward_of_an_autograd_function_is_seen_from_inside() -> None:
+    class Fused(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, w: Tensor) -> Tensor:
+            ctx.save_for_backward(x, w)
+            return torch.relu(x @ w)
+
+        @staticmethod
+        def backward(ctx: torch.autograd.function.FunctionCtx, g: Tensor) -> tuple[Tensor, Tensor]:
+            x, w = ctx.saved_tensors  # type: ignore[attr-defined]
+            return (g * (x @ w > 0)) @ w.T, x.T @ g
+
+    x, w = draw(4, 3).requires_grad_(), draw(3, 5, seed=1).requires_grad_()
+    report = check(Fused, x, w, checks="gradient", names=["x", "w"])
+    (wrong,) = (result for result in report.results if result.verdict is Verdict.WRONG)
+    assert wrong.tensor == "w"
+    assert "lacks the derivative of relu(matmul(x, w))" in str(wrong.diagnosis)
+
+
+def test_a_subject_keeps_nothing_of_a_diagnosis() -> None:
+    class Layer:
+        def __init__(self) -> None:
+            self.weight = draw(3, 5, seed=1)
+            self.dweight = torch.zeros_like(self.weight)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.x = x
+            return torch.tanh(x @ self.weight)
+
+        def backward(self, dy: Tensor) -> Tensor:
+            self.dweight = self.x.T @ dy
+            return (dy * (1 - torch.tanh(self.x @ self.weight) ** 2)) @ self.weight.T
+
+    layer = Layer()
+    report = check(layer, draw(4, 3), checks="gradient")
+    assert "lacks the derivative of tanh(" in str(report)
+    held: Mapping[str, object] = vars(layer)
+    assert not any(isinstance(value, Tensor) and value.requires_grad for value in held.values())

@@ -1,0 +1,165 @@
+"""Layers that are composed of several functions, with one wrong derivative among right ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.unit.verify.planted.fault import Backward, PlantedFault
+
+_Shapes = tuple[tuple[int, ...], ...]
+
+
+def _gradients(forward: Callable[..., Tensor], g: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    leaves = tuple(value.detach().clone().requires_grad_() for value in inputs)
+    with torch.enable_grad():
+        return torch.autograd.grad(forward(*leaves), leaves, g, materialize_grads=True)
+
+
+def _of(forward: Callable[..., Tensor]) -> Callable[[int], Callable[..., Tensor]]:
+    """The gradients of another forward: one with a `detach`, or with a function of the same value."""
+    return lambda place: lambda g, *inputs: _gradients(forward, g, *inputs)[place]
+
+
+def _fused(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return torch.relu(x @ w + b)
+
+
+def _cell(x: Tensor, h: Tensor, v: Tensor, w: Tensor) -> Tensor:
+    return torch.tanh(x @ v + h @ w)
+
+
+def _cell_by_input(g: Tensor, x: Tensor, h: Tensor, v: Tensor, w: Tensor) -> Tensor:
+    z = x @ v + h @ w
+    dh: Tensor = (g * (1 - z * z)) @ w.T
+    return dh
+
+
+def _attention(x: Tensor, wq: Tensor, wk: Tensor, wv: Tensor) -> Tensor:
+    scores = (x @ wq) @ (x @ wk).transpose(-1, -2)
+    return scores.softmax(-1) @ (x @ wv)
+
+
+def _constant_weights(x: Tensor, wq: Tensor, wk: Tensor, wv: Tensor) -> Tensor:
+    scores = (x @ wq) @ (x @ wk).transpose(-1, -2)
+    return scores.softmax(-1).detach() @ (x @ wv)
+
+
+def _gate(x: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    z = torch.sigmoid(x @ w)
+    return z * h + (1 - z) * torch.tanh(h)
+
+
+def _gate_without_path(x: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    z = torch.sigmoid(x @ w)
+    return z * h.detach() + (1 - z) * torch.tanh(h)
+
+
+_OF_CELL: _Shapes = ((3, 4), (3, 5), (4, 5), (5, 5))
+_OF_ATTENTION: _Shapes = ((2, 3, 4), (4, 4), (4, 4), (4, 4))
+
+
+def _planted(
+    layer: str,
+    fault: str,
+    kind: str,
+    target: str,
+    names: str,
+    shapes: _Shapes,
+    forward: Callable[..., Tensor],
+    wrong: Callable[..., Tensor],
+    **options: Any,
+) -> PlantedFault:
+    listed = tuple(names.split())
+    place = listed.index(target)
+
+    def backward(g: Tensor, *inputs: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = list(_gradients(forward, g, *inputs))
+        gradients[place] = wrong(g, *inputs)
+        return tuple(gradients)
+
+    right: Backward = backward
+    return PlantedFault(layer, fault, kind, target, forward, right, listed, shapes, **options)
+
+
+COMPOSITIONS = (
+    _planted(
+        "linear_relu",
+        "mask forgotten in dW",
+        "derivative-missing",
+        "w",
+        "x w b",
+        ((5, 4), (4, 3), (3,)),
+        _fused,
+        lambda g, x, w, b: x.T @ g,
+        mentions="relu(add(matmul(x, w), b))",
+    ),
+    _planted(
+        "linear_relu",
+        "mask forgotten in db",
+        "derivative-missing",
+        "b",
+        "x w b",
+        ((5, 4), (4, 3), (3,)),
+        _fused,
+        lambda g, x, w, b: g.sum(0),
+    ),
+    _planted(
+        "rnn_cell",
+        "tanh' forgotten in dh",
+        "derivative-missing",
+        "h",
+        "x h v w",
+        _OF_CELL,
+        _cell,
+        lambda g, x, h, v, w: g @ w.T,
+        mentions="tanh(",
+    ),
+    _planted("rnn_cell", "1 - z² for 1 - y²", "output-form-at-input", "h", "x h v w", _OF_CELL, _cell, _cell_by_input),
+    _planted(
+        "rnn_cell",
+        "dw with the new state",
+        "operand-mistaken",
+        "w",
+        "x h v w",
+        _OF_CELL,
+        _cell,
+        lambda g, x, h, v, w: _cell(x, h, v, w).T @ (g * (1 - _cell(x, h, v, w) ** 2)),
+        mentions="where it should use h in the derivative of matmul(h, w)",
+    ),
+    _planted(
+        "rnn_cell",
+        "w not transposed in dh",
+        "operand-transposed",
+        "h",
+        "x h v w",
+        _OF_CELL,
+        _cell,
+        lambda g, x, h, v, w: (g * (1 - _cell(x, h, v, w) ** 2)) @ w,
+    ),
+    _planted(
+        "self_attention",
+        "weights taken for constants in dx",
+        "path-missing",
+        "x",
+        "x wq wk wv",
+        _OF_ATTENTION,
+        _attention,
+        _of(_constant_weights)(0),
+        mentions="softmax(matmul(…))",
+    ),
+    _planted(
+        "gate",
+        "direct path missing in dh",
+        "path-missing",
+        "h",
+        "x h w",
+        ((3, 4), (3, 5), (4, 5)),
+        _gate,
+        _of(_gate_without_path)(1),
+        mentions="comes through h in mul(",
+    ),
+)
