@@ -100,6 +100,8 @@ NEGLIGIBLE_ROUNDINGS = 64.0
 NEGLIGIBLE_SHARE = 1e-6
 NEGLIGIBLE_ALLOWED_ROUNDINGS = 1e4
 STATIONARY_ROUNDINGS = 64.0  # What does not move φ, in eps of |u| |v|: as NEGLIGIBLE_ROUNDINGS.
+# The same in roundings of φ. Derived: a norm of one entry divides what x - x leaves by sqrt(1e-5): 316 of them.
+CANCELLED_ROUNDINGS = 1e3
 
 # Confirmation: what makes a disagreement certain.
 

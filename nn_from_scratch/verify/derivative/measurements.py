@@ -65,13 +65,15 @@ class Measurement:
     def stationary(self) -> bool:
         """Whether φ does not move at all, where the analytic derivative is small enough to be lost in rounding.
 
-        An output that is a difference of larger intermediate values has their rounding error, not its own.
+        An output that is a difference of larger intermediate values has their rounding error, not its own. Where it is
+        none, an effect below the rounding of φ is as good as none, for an operand that moves by its own size.
         """
         if self.numeric is None or self.numeric.value != 0 or self.numeric.error > 2 * self.numeric.floor:
             return False
         v = float(torch.linalg.vector_norm(self.probe.varied.cotangent))
         u = float(torch.linalg.vector_norm(self.probe.direction))
-        return self.difference <= constants.STATIONARY_ROUNDINGS * self.probe.eps * v * u
+        lost = constants.STATIONARY_ROUNDINGS * self.probe.eps * v * u
+        return self.difference <= max(lost, constants.CANCELLED_ROUNDINGS * self.probe.rounding)
 
     @property
     def noisy(self) -> bool:
@@ -176,7 +178,9 @@ def _not_reproduced(measurement: Measurement) -> float | None:
             return factor * abs(other.value - numeric.value)
     if confirmed < constants.CONFIRMATIONS:
         return all_of_it
-    if not measurement.scale and probe.quantization_step > constants.WIDE_QUANTIZATION_STEP:
+    # Where no dtype rounds the outputs, a staircase is the function's own, and has a derivative of 0 at any width.
+    widest = constants.WIDE_QUANTIZATION_STEP if probe.rounded else 0.0
+    if not measurement.scale and probe.quantization_step > widest:
         return all_of_it
     noise = max(probe.rounding, probe.nondeterminism)
     start = constants.CLOSE_START_ROUNDINGS * factor * noise / measurement.difference

@@ -191,6 +191,12 @@ class DirectionalProbe:
         return self._coarseness or 1.0
 
     @property
+    def rounded(self) -> bool:
+        """Whether the outputs are in a dtype coarser than float64, or look as if they had been."""
+        outputs = self.varied.point.named_outputs.values()
+        return self.coarseness > 1 or any(y.dtype not in (torch.float64, torch.complex128) for y in outputs)
+
+    @property
     def eps(self) -> float:
         """The relative rounding error of the coarser of the operand's dtype and what the outputs are rounded to."""
         return torch.finfo(self.varied.x.dtype).eps * self.coarseness

@@ -55,6 +55,12 @@ def unresolved(varied: VariedOperand, measured: Sequence[Measurement]) -> CheckR
         return undecided(varied, "on no segment around this point does the forward give finite outputs", finest)
     if _is_nondeterministic(finest):
         return undecided(varied, _noise_reason(finest), finest)
+    if all(measurement.stationary for measurement in measured):
+        return correct(varied, measured, "the outputs do not move here, and the gradient is as small as their rounding")
+    if not any(measurement.scale for measurement in measured) and _is_staircase(finest.probe):
+        return correct(
+            varied, measured, "the forward is piecewise constant, and the gradient zero, as its derivative is"
+        )
     moved = _measured_nearby(varied, low_precision=finest.probe.low_precision)
     for measurement in moved or ():
         if confirm(measurement).wrong:
@@ -203,7 +209,7 @@ def correct(varied: VariedOperand, measured: Sequence[Measurement], reason: str 
         GRADIENT,
         varied.name,
         reason=reason,
-        margin=max(m.margin for m in measured if m.resolved),
+        margin=max((m.margin for m in measured if m.resolved), default=0.0),
         resolution=finest.resolution,
         details=_details(finest),
     )
@@ -233,6 +239,14 @@ def _details(measured: Measurement) -> dict[str, Any]:
         "step": numeric.step,
         "dtype_checked": str(measured.probe.varied.x.dtype).removeprefix("torch."),
     }
+
+
+def _is_staircase(probe: DirectionalProbe) -> bool:
+    """Whether the forward is piecewise constant by itself, and not because some dtype rounds it."""
+    if probe.quantization_step < constants.WIDE_QUANTIZATION_STEP:
+        return False
+    y = probe.outputs(constants.START)
+    return not any(torch.equal(y.to(dtype).double(), y) for dtype in (torch.float32, torch.bfloat16, torch.float16))
 
 
 def _is_nondeterministic(measured: Measurement) -> bool:
