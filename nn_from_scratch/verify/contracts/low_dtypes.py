@@ -118,6 +118,8 @@ def _pass(subject: Subject, values: Mapping[str, Tensor], cotangents: Mapping[st
 
 def _compare(collector: ComparisonCollector, dtype: torch.dtype, right: Pass, low: Pass) -> str | None:
     """Compare the gradients in a low dtype with those in float64; why not, if the forward has lost its value there."""
+    if any(low.outputs[output].shape != y.shape for output, y in right.outputs.items()):
+        return "the forward value has another shape there"
     bounds = _Bounds(collector, dtype, right, low)
     info, name = torch.finfo(dtype), str(dtype).removeprefix("torch.")
     for output, y in right.outputs.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from nn_from_scratch.verify.comparison import Mismatch
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.derivative.gradients import check_operands
-from nn_from_scratch.verify.derivative.linearization import all_finite
+from nn_from_scratch.verify.derivative.linearization import all_finite, point_with
 from nn_from_scratch.verify.derivative.measurements import confirm, measure
 from nn_from_scratch.verify.derivative.probes import VariedOperand, directional
 from nn_from_scratch.verify.protocol import Subject
@@ -69,6 +70,11 @@ def _check_operand(varied: VariedOperand) -> CheckResult:
         if measured.resolved and abs(numeric - analytic) > 2 * measured.allowed:
             reason = "the forward is not an analytic function of complex input: it contradicts finite differences"
             return CheckResult.not_applicable(COMPLEX_STEP, reason, name)
+        if _erratic(varied, direction, (analytic - numeric) / size):
+            reason = (
+                f"rounding takes digits of the gradient of {name}: it is off by {difference / size:.1g} of its size"
+            )
+            return CheckResult.limit(COMPLEX_STEP, reason, name, resolution=resolution)
         reason = "the complex step disagrees by less than finite differences can confirm"
         return CheckResult.undecided(COMPLEX_STEP, reason, name, resolution=resolution)
     return CheckResult.wrong(
@@ -79,6 +85,30 @@ def _check_operand(varied: VariedOperand) -> CheckResult:
         margin=margin,
         resolution=resolution,
     )
+
+
+def _erratic(varied: VariedOperand, direction: Tensor, error: float) -> bool:
+    """Whether the relative error of the gradient is another one at points nearby, as that by rounding is.
+
+    A sigmoid's 1 - s(x) has few digits left for large x. A formula that is wrong has the same error close by.
+    """
+    changed = 0
+    for neighbor in range(constants.NEIGHBORS):
+        value = varied.x * (1 + constants.NEIGHBOR_DISTANCE * varied.draw("neighbor", neighbor)).to(varied.x.dtype)
+        values = {**varied.point.values, varied.name: value}
+        try:
+            point = point_with(varied.point.subject, values, varied.point.named_cotangents[0], differentiated=True)
+        except SubjectError:
+            continue
+        near = replace(varied, point=point, row=0)
+        step = _complex_step(near, direction) if point.finite is None else "not finite"
+        if isinstance(step, str) or near.gradient is None or near.gradient.shape != value.shape:
+            continue
+        analytic, scale = directional(near.gradient, direction)
+        size = max(scale, abs(step[0]))
+        found = (analytic - step[0]) / size if size else 0.0
+        changed += not abs(found - error) <= constants.ERRATIC_CHANGE * abs(error)
+    return 2 * changed >= constants.NEIGHBORS
 
 
 def _complex_step(varied: VariedOperand, direction: Tensor) -> tuple[float, float] | str:

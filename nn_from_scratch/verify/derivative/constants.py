@@ -197,6 +197,12 @@ COMPLEX_ROUNDING = 64.0 * 2.0**-52  # The relative rounding error of each side: 
 # How far the real part may be from the real forward, relative to the largest output: other algorithms, same function.
 SAME_VALUE = 1e-9
 
+# Points nearby at which an error is looked at again, how far away they are relative to each entry, and the share by
+# which it has to change in half of them to be erratic. Derived: a smooth error changes by about the distance.
+NEIGHBORS = 8
+NEIGHBOR_DISTANCE = 1e-3
+ERRATIC_CHANGE = 0.3
+
 # Seconds, and shares of the time that is left for a check.
 
 # For locating the entries of a wrong gradient and naming its fault, by level (the option `entry_seconds`).

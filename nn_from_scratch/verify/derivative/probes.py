@@ -97,7 +97,8 @@ class VariedOperand:
     def outputs(self, value: Tensor) -> Tensor:
         """The outputs at another value of the operand, as a vector with the entries of the point's.
 
-        A forward that refuses the value (outside of its domain) has no finite output there.
+        A forward that refuses the value (outside of its domain), or gives another number of entries there (`x[x > 0]`),
+        has no finite output there.
         """
         self.context.require_time()
         point = self.point
@@ -106,10 +107,7 @@ class VariedOperand:
         except SubjectError:
             return torch.full_like(point.outputs, float("nan"))
         if outputs.numel() != (point.outputs if point.finite is None else point.finite).numel():
-            raise SubjectError(
-                f"{point.subject.name}'s output changes its number of entries with the value of {self.name}; "
-                "it should be the same for every value."
-            )
+            return torch.full_like(point.outputs, float("nan"))
         return point.finite_part(outputs)
 
     def gradient_at(self, value: Tensor, cotangents: Mapping[str, Tensor]) -> Tensor | None:

@@ -44,3 +44,24 @@ def test_a_forward_that_is_not_analytic_is_not_reported_wrong(function: Any) -> 
 def test_tensors_without_entries_do_not_apply() -> None:
     (result,) = results(torch.tanh, torch.empty(0))
     assert result.verdict is Verdict.NOT_APPLICABLE
+
+
+def off_by(epsilon: float) -> Any:
+    """A value so large that finite differences keep few digits of the derivative, and a gradient that is off."""
+    return altered(lambda x: 1e6 + x.sin(), lambda g: g * (1 + epsilon))
+
+
+def test_digits_that_rounding_takes_are_a_limit() -> None:
+    # cos(πx)/x - sin(πx)/(πx²) is a difference of two large numbers.
+    (result,) = results(torch.sinc, 1e-3 * draw(4))
+    assert result.verdict is Verdict.LIMIT
+    assert (result.reason or "").startswith("rounding takes digits of the gradient of input0: it is off by ")
+
+
+def test_an_error_that_is_the_same_nearby_stays_undecided_where_finite_differences_cannot_confirm_it() -> None:
+    (result,) = results(off_by(1e-9), draw(4))
+    assert (result.verdict, result.reason) == (
+        Verdict.UNDECIDED,
+        "the complex step disagrees by less than finite differences can confirm",
+    )
+    assert results(off_by(0.0), draw(4))[0].verdict is Verdict.CORRECT

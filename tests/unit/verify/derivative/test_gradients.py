@@ -180,6 +180,14 @@ def test_a_step_function_with_a_slope_in_its_backward_is_wrong() -> None:
     assert only(function(torch.round, lambda g, x: g), 3 * draw(50)).verdict is Verdict.WRONG
 
 
+# Of the second one, the largest entry's usual step leaves the number of entries that the output has.
+@pytest.mark.parametrize("x", [draw(5, 4), torch.tensor([1.0, 0.1, 1e-3, -2.0], dtype=torch.float64)])
+def test_an_output_whose_size_depends_on_the_values_is_differentiated_where_it_stays(x: Tensor) -> None:
+    assert only(lambda x: x[x > 0].square(), x).verdict is Verdict.CORRECT
+    faulty = altered(lambda x: x[x > 0].square(), lambda g: g * 1.0001)
+    assert only(faulty, x).verdict is Verdict.WRONG
+
+
 def test_outputs_that_are_not_finite_are_left_out_and_counted() -> None:
     x = torch.tensor([0.5, 800.0, -1.0, 2.0], dtype=torch.float64)
     result = only(torch.exp, x)
