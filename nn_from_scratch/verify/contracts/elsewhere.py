@@ -44,7 +44,7 @@ class Elsewhere:
     undecided: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def look(self, values: Values, where: str, *, special: bool = False) -> None:
+    def look(self, values: Values, where: str, *, special: bool = False, meant: bool = True) -> None:
         """Check all gradients at other values.
 
         A backward that raises there has refused the values, which is loud, and so a limit.
@@ -54,6 +54,7 @@ class Elsewhere:
             special: whether these are values that the forward may not be meant for. It is then enough that plain
                 central differences agree, and a wrong gradient counts only where the forward is shown to be smooth, or
                 to have one-sided derivatives between which the gradient does not lie.
+            meant: whether such a gradient is a finding, and not a limit alone.
         """
         collector, context = self.collector, self.collector.context
         context.require_time()
@@ -83,6 +84,9 @@ class Elsewhere:
                 collector.margin = max(collector.margin, result.margin or 0.0)
             elif result.verdict is Verdict.WRONG and (not special or self._is_shown(moved, result)):
                 reason = f"the gradient is wrong {where}" + (f": {result.reason}" if result.reason else "")
+                if not meant:
+                    collector.limit(reason)
+                    continue
                 found = {"check": collector.check, "verdict": Verdict.FRAGILE, "reason": reason, "snippet": None}
                 collector.results.setdefault(result.tensor, result.with_fields(**found))
             elif result.verdict in (Verdict.WRONG, Verdict.UNDECIDED):

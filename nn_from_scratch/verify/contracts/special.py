@@ -76,6 +76,9 @@ def _special(operand: Operand, context: CheckContext) -> Iterator[tuple[str, Ten
     yield "with all entries zero", torch.zeros_like(x)
     which = torch.randint(0, len(constants.THRESHOLDS), x.shape, generator=draw)
     yield "at thresholds of common activations", torch.tensor(constants.THRESHOLDS, dtype=torch.float64)[which].to(x)
+    whole = x.round().clamp(x.min().ceil(), x.max().floor())
+    if bool(x.min() >= 0) and bool(whole.min() < whole.max()):  # it may hold positions
+        yield "at whole numbers", whole
     size = float(x.abs().mean()) or 1.0
     for saturating in constants.SATURATING_SIZES:
         yield f"with entries of size {saturating:g}", x * (saturating / size)
