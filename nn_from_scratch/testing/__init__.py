@@ -98,7 +98,7 @@ def pyramid(
     A trial is one check of one case in one dtype, with an id such as `Affine-wide-float64-gradient`. The checks are
     value, input_gradient and parameter_gradient, against the reference, in each dtype; gradient, complex_step,
     contracts and low_precision, against the subject's own forward; for an optimizer trajectory. Those on a GPU are
-    marked `gpu`. What an entry is exempted from is expected to fail, and fails the test if it does not.
+    marked `nnfs_gpu`. What an entry is exempted from is expected to fail, and fails the test if it does not.
 
     Example:
         >>> CATALOGUE = [Spec(MyGELU, (Case("image", ((2, 3, 4, 5),)),), lambda gelu, parameters, x: F.gelu(x))]
@@ -118,7 +118,7 @@ def pyramid(
     import pytest
 
     def marks(trial: Trial) -> list[pytest.MarkDecorator]:
-        found = [pytest.mark.gpu] if trial.device != "cpu" else []
+        found = [pytest.mark.nnfs_gpu] if trial.device != "cpu" else []
         if trial.exemption is not None:
             found.append(pytest.mark.xfail(strict=True, reason=f"exempted: {trial.exemption.reason}"))
         return found

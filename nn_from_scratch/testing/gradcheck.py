@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nn_from_scratch.testing import GradcheckCase, Trial
+from nn_from_scratch.testing.options import selected_checks, setting
 
 if TYPE_CHECKING:
     from nn_from_scratch.verify import Report
@@ -16,17 +17,15 @@ if TYPE_CHECKING:
 REPORTS = pytest.StashKey[list[str]]()
 
 
-def selected_checks(config: pytest.Config) -> list[str] | None:
-    """The names given with `--nnfs-checks`, with their minus signs; None without the option."""
-    given: str | None = config.getoption("--nnfs-checks")
-    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
+#: The test that a session is running, for a fixture that outlives it.
+RUNNING = pytest.StashKey[pytest.Item]()
 
 
 class Gradcheck:
     """What the fixture `gradcheck` gives: call it with a subject and its inputs."""
 
-    def __init__(self, item: pytest.Item) -> None:
-        self._item = item
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
 
     def __call__(self, subject: Any, *inputs: Any, **options: Any) -> Report:
         """Verify a backward pass, and fail the test unless it is proven right.
@@ -41,22 +40,22 @@ class Gradcheck:
         __tracebackhide__ = True
         from nn_from_scratch.errors import NNFromScratchError
 
-        config = self._item.config
+        config, item = self._config, self._config.stash[RUNNING]
         case = subject if isinstance(subject, GradcheckCase | Trial) else GradcheckCase(subject, *inputs)
         chosen = {
-            "seed": config.getoption("--nnfs-seed"),
-            "level": config.getoption("--nnfs-level"),
+            "seed": setting(config, "seed"),
+            "level": setting(config, "level"),
             "checks": selected_checks(config),
-            "fragile": config.getoption("--nnfs-fragile"),
-            "strict": config.getoption("--nnfs-strict"),
+            "fragile": setting(config, "fragile"),
+            "strict": setting(config, "strict"),
             **options,
         }
         try:
             report = self._run_trial(case, chosen) if isinstance(case, Trial) else self._check(case, chosen, options)
         except NNFromScratchError as error:
             pytest.fail(f"gradcheck: {type(error).__name__}: {error}", pytrace=False)
-        self._item.stash.setdefault(REPORTS, []).append(report.to_json(indent=None))
-        self._item.user_properties += [
+        item.stash.setdefault(REPORTS, []).append(report.to_json(indent=None))
+        item.user_properties += [
             ("nnfs_subject", report.subject),
             ("nnfs_verdict", str(report.verdict)),
             ("nnfs_worst_margin", "none" if report.worst_margin is None else f"{report.worst_margin:.3g}"),

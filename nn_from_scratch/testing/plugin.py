@@ -1,14 +1,15 @@
 """The pytest plugin: the fixtures `gradcheck` and `ab`, options, markers and the summary. Loading it imports no torch.
 
-Tests marked `gpu` need a CUDA device. What happens to them without one is chosen by `--nnfs-gpu` or, where that is
-not given, by the environment variable `NNFS_GPU`: `auto` skips them and says so at the end, `require` fails them,
-`off` skips them even where there is a GPU.
+It touches no test that does not ask for it: by a fixture, a decorator or a mark of its own, or by an ini option.
+
+Tests marked `nnfs_gpu` (or as the ini option `nnfs_gpu_mark` says) need a CUDA device. What happens to them without one
+is chosen by `--nnfs-gpu` or, where that is not given, by the environment variable `NNFS_GPU`: `auto` skips them and
+says so at the end, `require` fails them, `off` skips them even where there is a GPU.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
@@ -17,110 +18,64 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nn_from_scratch.storage import is_replaceable
 from nn_from_scratch.testing import GradcheckCase, gradcheck_cases, pyramid
-from nn_from_scratch.testing.gradcheck import REPORTS, Gradcheck, selected_checks
+from nn_from_scratch.testing.gradcheck import REPORTS, RUNNING, Gradcheck
+from nn_from_scratch.testing.options import (
+    GPU_MARK,
+    REPORT_KINDS,
+    add_options,
+    gpu_mode,
+    list_checks,
+    refuse_nonsense,
+)
 
 if TYPE_CHECKING:
     from nn_from_scratch.testing.ab import AB
 
 __all__ = ["Gradcheck", "GradcheckCase", "ab", "gradcheck", "gradcheck_cases", "pyramid"]
 
-GPU_MODES = ("auto", "require", "off")
-LEVELS = ("quick", "full")
-REPORT_KINDS = {".json": "json", ".md": "markdown", ".html": "html"}
-
 _comparing_key = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options, all with the prefix `--nnfs-`."""
-    group = parser.getgroup("nn_from_scratch", "verification of backward passes")
-    group.addoption(
-        "--nnfs-gpu",
-        choices=GPU_MODES,
-        help="tests marked gpu without a CUDA device: auto skips them, require fails them, off always skips them "
-        "(default: the environment variable NNFS_GPU, else auto)",
-    )
-    group.addoption(
-        "--nnfs-seed", type=int, default=0, metavar="N", help="seed of everything that gradcheck draws (default: 0)"
-    )
-    group.addoption(
-        "--nnfs-level",
-        choices=LEVELS,
-        default="quick",
-        help="quick, or full: more directions, complex step, whole numerical gradients (default: quick)",
-    )
-    group.addoption(
-        "--nnfs-checks",
-        metavar="NAMES",
-        help="run these checks alone, as in gradient,determinism; or all but some, as in -low_precision,-copies",
-    )
-    group.addoption(
-        "--nnfs-fragile",
-        choices=("fail", "report"),
-        default="fail",
-        help="whether a test fails for a gradient that is right at its inputs and silently wrong elsewhere (default: "
-        "fail)",
-    )
-    group.addoption(
-        "--nnfs-strict",
-        action="store_true",
-        help="fail a test also for what the backward does not take, such as an empty batch",
-    )
-    group.addoption(
-        "--nnfs-report",
-        metavar="PATH",
-        help="write every gradcheck report to this file: a page (.html), Markdown (.md) or the results (.json)",
-    )
-    group.addoption(
-        "--nnfs-bench-strict",
-        action="store_true",
-        help="fail a test whose ab(...).assert_not_slower() stays undecided, instead of warning",
-    )
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and refuse option values that make no sense before anything runs."""
-    config.addinivalue_line("markers", "gpu: needs a CUDA device (see --nnfs-gpu)")
-    gpu_mode(config)
-    if getattr(config.option, "benchmark_timer", None) == "time.perf_counter":  # pytest-benchmark's, as it came
+    """Register the mark, and refuse option values that make no sense before anything runs."""
+    for name in {GPU_MARK, config.getini("nnfs_gpu_mark")}:
+        config.addinivalue_line("markers", f"{name}: needs a CUDA device (see --nnfs-gpu)")
+    refuse_nonsense(config)
+    as_it_came = getattr(config.option, "benchmark_timer", None) == "time.perf_counter"  # pytest-benchmark's own
+    if config.getini("nnfs_benchmark_timer") and as_it_came:
         config.option.benchmark_timer = "nn_from_scratch.bench.machine.synchronized_clock"
-    path = config.getoption("--nnfs-report")
-    if path is not None and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
-        raise pytest.UsageError(f"--nnfs-report is {path!r}, but a file in an existing folder is expected")
-    if path is not None and Path(path).suffix not in REPORT_KINDS:
-        raise pytest.UsageError(f"--nnfs-report is {path!r}, but a name that ends in .json, .md or .html is expected")
-    if path is not None and not is_replaceable(Path(path)):
-        raise pytest.UsageError(
-            f"--nnfs-report is {path!r}, a file that this plugin did not write: name another, or remove it first"
-        )
-    names = selected_checks(config)
-    if names is not None and len({name.startswith("-") for name in names}) > 1:
-        raise pytest.UsageError(
-            f"--nnfs-checks is {config.getoption('--nnfs-checks')!r}, which names checks to run and checks to leave "
-            "out; do one or the other"
-        )
 
 
-def gpu_mode(config: pytest.Config) -> str:
-    """`auto`, `require` or `off`.
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """List the checks, if that is what is asked."""
+    if not config.getoption("--nnfs-list"):
+        return None
+    sys.stdout.write(list_checks())
+    return 0
 
-    Raises:
-        pytest.UsageError: the environment variable has another value.
-    """
-    given: str | None = config.getoption("--nnfs-gpu")
-    mode = given if given is not None else os.environ.get("NNFS_GPU", "auto")
-    if mode not in GPU_MODES:
-        raise pytest.UsageError(
-            f"the environment variable NNFS_GPU is {mode!r}, but one of {', '.join(GPU_MODES)} is expected"
-        )
-    return mode
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let `-m` select by the project's mark what this package itself marks, such as the trials of a catalogue."""
+    name = item.config.getini("nnfs_gpu_mark")
+    if name != GPU_MARK and item.get_closest_marker(GPU_MARK) is not None:
+        item.add_marker(name)
+
+
+def _needs_gpu(item: pytest.Item) -> bool:
+    names = (GPU_MARK, item.config.getini("nnfs_gpu_mark"))
+    return any(item.get_closest_marker(name) is not None for name in names)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip or fail a GPU test that cannot run here."""
-    if item.get_closest_marker("gpu") is None:
+    """Remember which test runs; skip or fail one that needs a GPU and cannot run here."""
+    item.config.stash[RUNNING] = item
+    if not _needs_gpu(item):
         return
     mode = gpu_mode(item.config)
     if mode == "off":
@@ -135,7 +90,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     pytest.skip(reason)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def gradcheck(request: pytest.FixtureRequest) -> Gradcheck:
     """Verify a hand-written backward pass in one line.
 
@@ -145,8 +100,10 @@ def gradcheck(request: pytest.FixtureRequest) -> Gradcheck:
 
     The test fails with the whole report if the backward is wrong, or fragile (see `--nnfs-fragile`), and also if that
     could not be decided.
+
+    It lives as long as the session, so that hypothesis lets a test under `@given` use it.
     """
-    return Gradcheck(request.node)
+    return Gradcheck(request.config)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -158,6 +115,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """Tell pytest-benchmark what else decides how fast torch is: GPU, versions, TF32, threads."""
+    if not config.getini("nnfs_benchmark_timer"):
+        return
     from nn_from_scratch.bench.machine import machine_info as found
     from nn_from_scratch.report.results_file import environment
 
@@ -220,7 +179,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if path is not None:
         _write_report(Path(path), verifications, config)
         terminalreporter.write_line(f"verification reports: {path}")
-    _summarize_gpu(terminalreporter)
+    _summarize_gpu(terminalreporter, config)
 
 
 def _summarize(terminalreporter: pytest.TerminalReporter, verifications: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -256,13 +215,14 @@ def _write_report(path: Path, verifications: Iterable[tuple[str, dict[str, Any]]
     write_verifications(found, commands=(command,), **{REPORT_KINDS[path.suffix]: path})
 
 
-def _summarize_gpu(terminalreporter: pytest.TerminalReporter) -> None:
+def _summarize_gpu(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """A green line alone would hide that no GPU test ran."""
+    marks = {GPU_MARK, config.getini("nnfs_gpu_mark")}
     ran = skipped = 0
     reason = ""
     for outcome, reports in terminalreporter.stats.items():
         for report in reports:
-            if "gpu" not in getattr(report, "keywords", {}):
+            if not marks & set(getattr(report, "keywords", {})):
                 continue
             if outcome == "skipped":
                 skipped += 1
@@ -271,4 +231,6 @@ def _summarize_gpu(terminalreporter: pytest.TerminalReporter) -> None:
                 ran += 1
     if skipped and not ran:
         terminalreporter.write_sep("-", "GPU tests", yellow=True)
-        terminalreporter.write_line(f"NOTHING RAN ON A GPU: {skipped} tests skipped ({reason})", yellow=True)
+        terminalreporter.write_line(
+            f"NOTHING RAN ON A GPU: {skipped} {'test' if skipped == 1 else 'tests'} skipped ({reason})", yellow=True
+        )

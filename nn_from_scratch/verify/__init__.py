@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nn_from_scratch.verify.results import Verdict as Verdict
     from nn_from_scratch.verify.subjects import as_subject as as_subject
     from nn_from_scratch.verify.verification import check as check
+    from nn_from_scratch.verify.verification import check_descriptions as check_descriptions
     from nn_from_scratch.verify.verification import check_names as check_names
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -28,6 +29,6 @@ else:
         reports="Report",
         results="CheckResult Verdict",
         subjects="as_subject",
-        verification="check check_names",
+        verification="check check_descriptions check_names",
         diagnosis="explain",
     )

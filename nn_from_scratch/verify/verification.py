@@ -48,6 +48,11 @@ def check_names() -> tuple[str, ...]:
     return tuple(_checks())
 
 
+def check_descriptions() -> dict[str, str]:
+    """What each check asks, in a sentence, by the check's name; in the order in which they run."""
+    return {name: (function.__doc__ or "").strip().partition("\n")[0] for name, function in _checks().items()}
+
+
 def check(
     subject: object,
     *inputs: object,
