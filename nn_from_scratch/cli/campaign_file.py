@@ -56,7 +56,7 @@ class CampaignCase:
     Attributes:
         id: unique in the campaign: subject, case, dtype and seed, with slashes between them.
         target: what to verify, as on the command line; a file is given by its absolute path.
-        args, kwargs: what a class is called with to make the subject.
+        args, kwargs: what a class is called with to make the subject, or a function beside its inputs.
         inputs: the inputs to draw, as on the command line.
         dtype: of subject and inputs; None for the subject's own.
         numpy: whether the inputs are handed over as arrays.

@@ -135,17 +135,23 @@ def _check(case: CampaignCase) -> CaseResult:
 def _report(case: CampaignCase) -> Report:
     import torch
 
-    from nn_from_scratch.cli.target import draw_inputs, load_target, make_subject
+    from nn_from_scratch.cli.target import arrange_call, draw_inputs, load_target, make_subject
     from nn_from_scratch.verify import check
 
-    subject: Any = make_subject(load_target(case.target), case.args, case.kwargs)
+    target = load_target(case.target)
+    subject: Any = make_subject(target, case.args, case.kwargs)
     if case.dtype is not None and not isinstance(getattr(torch, case.dtype, None), torch.dtype):
         raise ArgumentError(f"dtypes names {case.dtype!r}, but torch has no such dtype; float64 or float32, say")
     if case.dtype is not None and callable(getattr(subject, "to", None)) and hasattr(subject, "parameters"):
         subject.to(dtype=getattr(torch, case.dtype))
+    inputs: list[object] = draw_inputs(case.inputs, subject, seed=case.seed, dtype=case.dtype, numpy=case.numpy)
+    keywords: dict[str, object] = {}
+    if subject is target:  # nothing was made with the arguments: they are those of the call
+        inputs, keywords = arrange_call(subject, inputs, case.args, case.kwargs)
     return check(
         subject,
-        *draw_inputs(case.inputs, subject, seed=case.seed, dtype=case.dtype, numpy=case.numpy),
+        *inputs,
+        keywords=keywords or None,
         seed=case.seed,
         level=case.level,  # type: ignore[arg-type]  # checked by check
         checks=case.checks or None,

@@ -10,16 +10,19 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+
+Made = TypeVar("Made")
 
 _INPUT = re.compile(r"(?P<shape>scalar|\d+(,\d+)*)(:(?P<dtype>[a-z]+\d*)(<(?P<below>\d+))?)?")
 
@@ -47,18 +50,13 @@ def load_target(text: str) -> object:
 def make_subject(target: object, positional: Sequence[object], named: Mapping[str, object]) -> object:
     """The subject itself: a class is called with the arguments to make one, everything else is taken as it is.
 
-    An autograd Function is a class too, but is never made: it is applied.
+    An autograd Function is a class too, but is never made: it is applied, and so is a class of static methods that is
+    given arguments.
 
     Raises:
-        ArgumentError: there are arguments for something that takes none.
         SubjectError: the constructor raises; the message is its own error.
     """
-    if not inspect.isclass(target) or _is_autograd_function(target):
-        if positional or named:
-            raise ArgumentError(
-                f"--arg is given, but the target is a {type(target).__name__}, which is not made from arguments: "
-                "--arg is for classes"
-            )
+    if not inspect.isclass(target) or _is_applied(target, given=bool(positional or named)):
         return target
     try:
         return target(*positional, **named)
@@ -66,6 +64,35 @@ def make_subject(target: object, positional: Sequence[object], named: Mapping[st
         given = ", ".join([*map(repr, positional), *(f"{name}={value!r}" for name, value in named.items())])
         hint = "; --arg VALUE or --arg NAME=VALUE hands it an argument" if isinstance(error, TypeError) else ""
         raise SubjectError(f"{target.__name__}({given}) raises {_own_words(error)}{hint}") from error
+
+
+def arrange_call(
+    subject: object, inputs: Sequence[object], positional: Sequence[object], named: Mapping[str, object]
+) -> tuple[list[object], dict[str, object]]:
+    """The arguments of a call: each named one in its place, the inputs and then the positional ones in what is left.
+
+    Args:
+        subject: what is called.
+        inputs: the tensors or arrays.
+        positional: further arguments, such as a number of groups.
+        named: further arguments by name.
+
+    Returns:
+        The positional arguments, and those that the signature has no place for, by name.
+    """
+    from nn_from_scratch.verify.subjects.recognition import call_names
+
+    rest, keywords = [*inputs, *positional], dict(named)
+    names = call_names(subject, len(inputs) + len(positional) + len(named))
+    placed: list[object] = []
+    for name in names:
+        if name in keywords:
+            placed.append(keywords.pop(name))
+        elif rest:
+            placed.append(rest.pop(0))
+        else:
+            break  # what stands here has its default value, and what comes later goes by its name
+    return [*placed, *rest], keywords
 
 
 def draw_inputs(
@@ -88,15 +115,22 @@ def draw_inputs(
 
 
 def _dtype_of(subject: object) -> str:
-    """The dtype that a module's inputs should have: that of its first floating-point parameter, else float64."""
+    """The dtype that the inputs should have: that of the first parameter, else of the largest tensor that is held."""
     import torch
 
-    found = subject.parameters() if callable(getattr(subject, "parameters", None)) else ()  # type: ignore[attr-defined]  # asked above
-    values = found.values() if isinstance(found, Mapping) else found
-    for value in values if isinstance(values, Iterable) else ():
-        if isinstance(value, torch.Tensor) and value.is_floating_point():
+    from nn_from_scratch.verify.subjects.reachable import held_tensors
+
+    found = subject.parameters() if isinstance(subject, torch.nn.Module) else ()
+    for value in (*found, *sorted(_held(held_tensors(subject)), key=lambda tensor: -tensor.numel())):
+        if value.is_floating_point():
             return str(value.dtype).removeprefix("torch.")
     return "float64"
+
+
+def _held(values: Mapping[Any, Any]) -> list[Tensor]:
+    import torch
+
+    return [torch.as_tensor(value) for value in values.values()]
 
 
 def _draw(text: str, *, place: int, seed: int, dtype: str) -> Tensor:
@@ -123,10 +157,14 @@ def _draw(text: str, *, place: int, seed: int, dtype: str) -> Tensor:
     return torch.randint(below, shape, generator=generator).to(kind)
 
 
-def _is_autograd_function(target: type) -> bool:
+def _is_applied(target: type, *, given: bool) -> bool:
+    """Whether a class is called itself: a Function, or one of static methods if there are arguments for the call."""
     import torch
 
-    return issubclass(target, torch.autograd.Function)
+    from nn_from_scratch.verify.subjects.methods import find_methods, is_static
+
+    methods = find_methods(target)
+    return issubclass(target, torch.autograd.Function) or (given and methods is not None and is_static(target, methods))
 
 
 def _attribute(module: ModuleType, dotted: str, *, target: str) -> object:
@@ -169,19 +207,46 @@ def _import_module(name: str) -> ModuleType:
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ArgumentError(f"target names the file {str(path)!r}, which does not exist")
+    root, name = _root_of(path.resolve())
+    if name != path.stem:  # in a package, whose relative imports need its name
+        with _importable(root, Path.cwd()):
+            return _run(path, lambda: importlib.import_module(name))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ArgumentError(f"target names the file {str(path)!r}, which is not Python source")
-    module = importlib.util.module_from_spec(spec)
+    loader, module = spec.loader, importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    sys.path.insert(0, str(path.resolve().parent))  # its neighbors, as when it is run
+    with _importable(root, Path.cwd()):
+        _run(path, lambda: loader.exec_module(module))
+    return module
+
+
+def _root_of(path: Path) -> tuple[Path, str]:
+    """The folder from which a file is imported, and its dotted name there, packages included."""
+    folder, names = path.parent, [path.stem]
+    while (folder / "__init__.py").is_file():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    return folder, ".".join(names if names[-1] != "__init__" else names[:-1])
+
+
+@contextmanager
+def _importable(*folders: Path) -> Iterator[None]:
+    """Context manager in which modules of these folders can be imported, as when a file is run there."""
+    added = [str(folder) for folder in folders]
+    sys.path[:0] = added
     try:
-        spec.loader.exec_module(module)
+        yield
+    finally:
+        for folder in added:
+            sys.path.remove(folder)
+
+
+def _run(path: Path, imported: Callable[[], Made]) -> Made:
+    try:
+        return imported()
     except (Exception, SystemExit) as error:  # user code; its sys.exit(0) must not end as our success
         raise SubjectError(f"file {str(path)!r} cannot be imported: {_own_words(error)}") from error
-    finally:
-        sys.path.remove(str(path.resolve().parent))
-    return module
 
 
 def _own_words(error: BaseException) -> str:

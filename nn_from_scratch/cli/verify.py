@@ -31,8 +31,10 @@ target:
   name may be dotted, and may be a pair: file.py:forward,backward
 
 arguments and inputs:
-  --arg 3 --arg bias=False   what a class or a function that makes the subject is called with (Python literals)
-  --input 4,3,8,8            a normally distributed tensor of this shape, of the dtype of the parameters or float64
+  --arg 3 --arg bias=False   what a class is made with, or what a function is called with beside its inputs (Python
+                             literals): each name in its place, the others behind the inputs
+  --input 4,3,8,8            a normally distributed tensor of this shape, of the dtype of what the subject holds or
+                             float64
   --input 4,3:float32        of this dtype
   --input 4:int64<10         integers from 0 up to, not including, 10
   --input scalar             a tensor without axes
@@ -41,6 +43,7 @@ examples:
   nn-from-scratch verify mykernels.gelu:MyGELU --input 4,16
   nn-from-scratch verify course/layers.py:Affine --arg 16 --arg 8 --input 4,16
   nn-from-scratch verify course/layers.py:relu_forward,relu_backward --input 4,16
+  nn-from-scratch verify course/layers.py:GroupNorm --input 2,6,4 --arg groups=3
   nn-from-scratch verify nn_from_scratch:Conv2d --arg 3 --arg 4 --arg kernel_size=3 --input 2,3,8,8 --level full
   nn-from-scratch verify --campaign kernels.toml --jobs 8 --html report.html
 
@@ -56,7 +59,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="VALUE",
-        help="argument of the constructor, VALUE or NAME=VALUE; may be given several times",
+        help="argument of the constructor or, of a function, of the call: VALUE or NAME=VALUE; may be given several "
+        "times",
     )
     parser.add_argument(
         "--input",
@@ -64,6 +68,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="SHAPE[:DTYPE]",
         help="an input to draw; once for each input of the subject",
+    )
+    parser.add_argument(
+        "--differentiable",
+        metavar="NAMES",
+        help="the inputs whose gradients are checked, as in x,weight (default: all that are floating-point)",
     )
     parser.add_argument("--numpy", action="store_true", help="hand the inputs over as NumPy arrays")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything that is drawn (default: 0)")
@@ -103,11 +112,16 @@ def run(args: argparse.Namespace) -> int:
     if not args.input:
         raise ArgumentError("--input is missing: give one for each input of the subject, as in --input 4,3")
 
-    from nn_from_scratch.cli.target import draw_inputs, load_target, make_subject
+    from nn_from_scratch.cli.target import arrange_call, draw_inputs, load_target, make_subject
     from nn_from_scratch.verify import check
 
-    subject = make_subject(load_target(args.target), positional, named)
-    inputs = draw_inputs(args.input, subject, seed=args.seed, numpy=args.numpy)
+    target = load_target(args.target)
+    subject = make_subject(target, positional, named)
+    inputs: list[object] = draw_inputs(args.input, subject, seed=args.seed, numpy=args.numpy)
+    keywords: dict[str, object] = {}
+    if subject is target:  # nothing was made with the arguments: they are those of the call
+        inputs, keywords = arrange_call(subject, inputs, positional, named)
+    listed = None if args.differentiable is None else args.differentiable.split(",")
     try:
         report = check(
             subject,
@@ -117,6 +131,8 @@ def run(args: argparse.Namespace) -> int:
             checks=checks,
             fragile=args.fragile,
             strict=args.strict,
+            keywords=keywords or None,
+            differentiable=listed and [name.strip() for name in listed],
         )
     except SubjectError as error:
         # A forward mostly raises because it was handed other inputs than it takes.
@@ -140,6 +156,7 @@ def _command(args: argparse.Namespace) -> str:
     """The command line that verifies the same again."""
     words = ["nn-from-scratch", "verify", args.target]
     words += [f"--{name}={value}" for name in ("arg", "input") for value in getattr(args, name)]
+    words += [f"--differentiable={args.differentiable}"] if args.differentiable is not None else []
     words += ["--numpy"] if args.numpy else []
     words += [f"--seed={args.seed}", f"--level={args.level}"]
     words += [f"--checks={args.checks}"] if args.checks is not None else []

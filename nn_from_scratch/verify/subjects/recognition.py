@@ -122,6 +122,13 @@ def as_subject(obj: object, *inputs: object, **options: Any) -> Subject:
     return cast(Subject, subject)
 
 
+def call_names(obj: object, count: int) -> list[str]:
+    """What the first arguments of a subject's forward are called; `"input0"`, ... where it does not say."""
+    form = next((known for known in FORMS.values() if known.accepts(obj)), None)
+    called, skip = (obj, 0) if form is None else form.signature(obj)
+    return argument_names(called, count, skip=skip)
+
+
 def _describe(obj: object) -> str:
     """A few words about an object in no form."""
     if isinstance(obj, type):

@@ -31,10 +31,13 @@ class Flipped(Right):
         return -2 * x * g
 
 class Noisy(Right):
+    calls = 0
+
     @staticmethod
     def forward(ctx, x):
         ctx.save_for_backward(x)
-        return torch.tanh(x) + 1e-3 * torch.randn_like(x)
+        Noisy.calls += 1
+        return torch.tanh(x) + 1e-3 * (7 * Noisy.calls % 5)
 
     @staticmethod
     def backward(ctx, g):
@@ -163,7 +166,7 @@ def test_one_verification_is_written_as_results_markdown_and_page(file: str, tmp
         ("{file}:Right", ["--input", "3,x"], "input is '3,x', but a shape such as 4,3,8,8"),
         ("{file}:Right", ["--input", "3:float63"], "torch has no dtype 'float63'"),
         ("{file}:Right", ["--input", "3:float64<5"], "an upper bound is for integers"),
-        ("{file}:Right", ["--arg", "3", "--input", "3"], "--arg is given, but the target is a FunctionMeta"),
+        ("{file}:Right", ["--arg", "3", "--input", "3"], "were given (called with --input 3)"),
         ("{file}:Refusing", ["--input", "3"], "Refusing() raises ValueError: not today"),
         ("{file}:number", ["--input", "3"], "these forms are known"),
         ("{file}:Right", ["--input", "3", "--checks", "gradeint"], "gradeint"),
