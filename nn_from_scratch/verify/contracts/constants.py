@@ -85,6 +85,9 @@ PLAIN_ROUNDING_SHARE = 0.2
 # The same where the results inside are not known, as NumPy computed them. Measured: with 0.1, six of 459 right
 # functions are found wrong; with 1.6, a gradient that is 20 % too large in bfloat16 is missed.
 ROUNDING_SHARE = 0.4
+# Roundings of an output's size, per size of the operand, that are no news in such a gradient: 1 - y is off by one of
+# them where y is nearly 1. Derived: one for each of a dozen operations, and some more.
+UNSEEN_ROUNDINGS = 16.0
 # Results inside that are rounded one by one; of more, every so many are rounded together. A budget: a pass for each.
 ROUNDED_RESULTS = 48
 # Contributions of single roundings that add up. Derived: a backward of a few operations has fewer of weight; 600 equal

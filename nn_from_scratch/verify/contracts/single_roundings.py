@@ -57,7 +57,7 @@ class _WatchedResults(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.dtype, self.places, self.move = dtype, places, move
         self.generator = torch.Generator().manual_seed(places.start)
         self.count = 0
-        self.largest, self.smallest = 0.0, math.inf
+        self.largest, self.largest_count, self.smallest = 0.0, 0.0, math.inf
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = [*_tensors(args), *_tensors(tuple((kwargs or {}).values()))]
@@ -73,7 +73,10 @@ class _WatchedResults(TorchDispatchMode):  # type: ignore[no-untyped-call]
             tensor.copy_(self.move(tensor, self.dtype, self.generator))
         elif not self.places:
             size = tensor.abs()
-            self.largest = max(self.largest, float(size.max()))
+            largest = float(size.max())
+            self.largest = max(self.largest, largest)
+            if bool((tensor == tensor.round()).all()):
+                self.largest_count = max(self.largest_count, largest)
             self.smallest = min(self.smallest, float(torch.where(size == 0, math.inf, size).min()))
         self.count += 1
 
@@ -95,7 +98,8 @@ class SingleRoundings:
 
     Attributes:
         count: How many results of torch's operations there are; 0 for a subject that computes elsewhere.
-        largest: The largest magnitude among them; `smallest` the smallest one that is not zero.
+        largest: The largest magnitude among them; `largest_count` that of whole numbers, which count something;
+            `smallest` the smallest one that is not zero.
     """
 
     def __init__(self, subject: Subject, done: Pass, context: CheckContext, dtype: torch.dtype) -> None:
@@ -103,6 +107,7 @@ class SingleRoundings:
         watched = _WatchedResults(dtype)
         self._run(watched)
         self.count, self.largest, self.smallest = watched.count, watched.largest, watched.smallest
+        self.largest_count = watched.largest_count
 
     def explain(self, name: str) -> float:
         """What the largest contributions together may do to a gradient, or to an output under "output " + name."""

@@ -11,17 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nn_from_scratch.verify import check
-from nn_from_scratch.verify.context import CheckContext
-from nn_from_scratch.verify.contracts import CONTRACTS
 from nn_from_scratch.verify.results import CheckResult, Verdict
-from nn_from_scratch.verify.subjects import as_subject
 from tests.functions import draw, function
 
 X = draw(4, 5)
 
 
 def look(subject: Callable[..., Any], *inputs: Tensor, **options: Any) -> list[CheckResult]:
-    return CONTRACTS["special_values"](as_subject(subject, *inputs), CheckContext(options=options))
+    return list(check(subject, *inputs, checks="special_values", **options).results)
 
 
 def staircase(x: Tensor) -> Tensor:
