@@ -107,18 +107,19 @@ class GuardedSubject:
             return self._subject.forward(values)
 
     def run(self, values: Values, *, beside: Run | None = None, frozen: Collection[str] = ()) -> GuardedRun:
-        earlier = _unguarded(beside) if beside is not None else None
+        earlier = unguarded(beside) if beside is not None else None
         with self.guard("forward"):
             return GuardedRun(self, self._subject.run(values, beside=earlier, frozen=frozen))
 
     def backward_together(self, runs: Sequence[Run], cotangents: Sequence[Cotangents]) -> Gradients:
         with self.guard("backward"):
-            together = self._subject.backward_together([_unguarded(run) for run in runs], cotangents)
+            together = self._subject.backward_together([unguarded(run) for run in runs], cotangents)
             return self.ordinary(together)
 
     def rebuilt(self, target: object) -> GuardedSubject:
         return GuardedSubject(self._subject.rebuilt(target), self.context, self.random)
 
 
-def _unguarded(run: Run) -> Run:
+def unguarded(run: Run) -> Run:
+    """The pass of the subject itself."""
     return run.run if isinstance(run, GuardedRun) else run

@@ -44,7 +44,9 @@ class Elsewhere:
     undecided: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def look(self, values: Values, where: str, *, special: bool = False, meant: bool = True) -> None:
+    def look(
+        self, values: Values, where: str, *, special: bool = False, extreme: bool = False, meant: bool = True
+    ) -> None:
         """Check all gradients at other values.
 
         A backward that raises there has refused the values, which is loud, and so a limit.
@@ -54,6 +56,7 @@ class Elsewhere:
             special: whether these are values that the forward may not be meant for. It is then enough that plain
                 central differences agree, and a wrong gradient counts only where the forward is shown to be smooth, or
                 to have one-sided derivatives between which the gradient does not lie.
+            extreme: whether they are so large that results inside may overflow.
             meant: whether such a gradient is a finding, and not a limit alone.
         """
         collector, context = self.collector, self.collector.context
@@ -82,7 +85,7 @@ class Elsewhere:
             elif result.verdict is Verdict.CORRECT:
                 self.decided.append(where)
                 collector.margin = max(collector.margin, result.margin or 0.0)
-            elif result.verdict is Verdict.WRONG and (not special or self._is_shown(moved, result)):
+            elif result.verdict is Verdict.WRONG and (not special or self._is_shown(moved, result, extreme)):
                 reason = f"the gradient is wrong {where}" + (f": {result.reason}" if result.reason else "")
                 if not meant:
                     collector.limit(reason)
@@ -95,17 +98,17 @@ class Elsewhere:
                 if result.tensor is not None and not is_finite({"": gradients.get(result.tensor)}):
                     collector.limit(f"{where} the gradient of {result.tensor} is not finite")
 
-    def _is_shown(self, moved: Subject, result: CheckResult) -> bool:
+    def _is_shown(self, moved: Subject, result: CheckResult, extreme: bool) -> bool:
         """Whether the forward itself is evidence that a gradient is wrong at special values.
 
         Where all of the backward is PyTorch's own, a finite gradient is what the conventions of its operators make of
-        kinks that meet, which nobody here wrote.
+        kinks that meet, which nobody here wrote; and one that is not finite is what overflow makes of extreme values.
         """
         name, mismatch = result.tensor, result.mismatch
         if name is None or mismatch is None:
             return False
         context, finite = self.collector.context, math.isfinite(mismatch.analytic)
-        if finite and not is_hand_written(moved):
+        if (finite or extreme) and not is_hand_written(moved):
             return False
         if "one_sided_derivatives" in result.details:
             return finite and is_lipschitz(moved, name, context)

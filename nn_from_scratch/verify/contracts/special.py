@@ -61,6 +61,10 @@ def special_values(collector: ComparisonCollector) -> list[CheckResult]:
     for operand in operands:
         for where, value in _special(operand, collector.context):
             elsewhere.look({operand.name: value}, f"for {operand.name} {where}", special=True)
+        size = float(operand.value.abs().mean()) or 1.0
+        for largest in constants.SATURATING_SIZES:
+            where = f"for {operand.name} with entries of size {largest:g}"
+            elsewhere.look({operand.name: operand.value * (largest / size)}, where, special=True, extreme=True)
     return elsewhere.close("the forward is not finite at any special value")
 
 
@@ -79,6 +83,3 @@ def _special(operand: Operand, context: CheckContext) -> Iterator[tuple[str, Ten
     whole = x.round().clamp(x.min().ceil(), x.max().floor())
     if bool(x.min() >= 0) and bool(whole.min() < whole.max()):  # it may hold positions
         yield "at whole numbers", whole
-    size = float(x.abs().mean()) or 1.0
-    for saturating in constants.SATURATING_SIZES:
-        yield f"with entries of size {saturating:g}", x * (saturating / size)

@@ -20,8 +20,8 @@ from nn_from_scratch.verify.derivative.linearization import (
     working_values,
 )
 from nn_from_scratch.verify.derivative.probes import directional
-from nn_from_scratch.verify.guarded import GuardedRun
-from nn_from_scratch.verify.protocol import Run, Subject, starting_values
+from nn_from_scratch.verify.guarded import unguarded
+from nn_from_scratch.verify.protocol import Subject, starting_values
 from nn_from_scratch.verify.subjects.autograd import AutogradRun
 from nn_from_scratch.verify.subjects.structure import name_outputs
 
@@ -84,9 +84,7 @@ def is_lipschitz(moved: Subject, name: str, context: CheckContext) -> bool:
 
 def is_hand_written(subject: Subject) -> bool:
     """Whether a part of the backward was written by hand; False where all of it is PyTorch's own."""
-    run: Run = subject.run({})
-    if isinstance(run, GuardedRun):
-        run = run.run
+    run = unguarded(subject.run({}))
     if not isinstance(run, AutogradRun):
         return True
     waiting = [y.grad_fn for y in run.raw.values() if y.grad_fn is not None]

@@ -119,3 +119,10 @@ def test_what_the_user_says_is_a_batch_is_valid_with_other_numbers_of_samples() 
     fixed = function(centered, lambda g, x: g - g.sum(0) / 4)
     wrong = look(fixed, X, batch="x").results[1]
     assert wrong.verdict is Verdict.FRAGILE and "for one sample" in (wrong.reason or "")
+
+
+@pytest.mark.parametrize(
+    "subject", [lambda x: x.topk(1, -2).values.diagonal(0, 0, -1), lambda x: x.median(0).values.max()]
+)
+def test_two_samples_that_give_the_same_are_not_taken_for_a_mean(subject: Any) -> None:
+    assert look(subject, draw(1, 2, 1)).counts["fragile"] == 0

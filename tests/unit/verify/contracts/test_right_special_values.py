@@ -49,6 +49,16 @@ def test_a_right_function_is_not_accused(name: str) -> None:
     assert {result.verdict for result in found} <= {Verdict.CORRECT, Verdict.LIMIT, Verdict.NOT_APPLICABLE}, found
 
 
+def test_a_gradient_that_overflows_inside_is_a_limit() -> None:
+    found = look(lambda x: torch.expm1(-x.exp()), X)
+    reasons = [result.reason for result in found if result.verdict is not Verdict.CORRECT]
+    assert reasons == ["for x with entries of size 2000 the gradient of x is not finite"]
+
+
+def test_conventions_of_pytorch_are_no_fault_by_any_way_into_the_check() -> None:
+    assert check(staircase, X, checks="special_values").verdict is Verdict.CORRECT
+
+
 def test_a_gradient_that_is_not_finite_at_a_kink_nobody_gave_is_a_limit() -> None:
     found = look(lambda x: x.square().sum().sqrt(), X)
     (limit,) = [result.reason or "" for result in found if result.verdict is Verdict.LIMIT]
