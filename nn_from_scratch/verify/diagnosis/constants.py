@@ -118,6 +118,8 @@ LARGEST_POOLING_KERNEL = 5
 MOST_GEOMETRIES = 24
 # Negative slopes of a leaky ReLU: torch's default, and those of Darknet and of DCGAN.
 LEAKY_SLOPES = (0.01, 0.1, 0.2)
+# Thresholds of a Huber loss beside 1, the default of torch and Keras: powers of 2 and 10 next to it.
+HUBER_DELTAS = (0.1, 0.5, 2.0)
 # x·sigmoid(1.702 x) approximates GELU (Hendrycks and Gimpel 2016, section 2).
 SIGMOID_GELU = 1.702
 # The values of ε in the documented defaults of torch, Keras, and the published models of this field.

@@ -7,7 +7,8 @@ of a composition has a name: the gradient is right if one call, such as a softma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +63,26 @@ class Call:
     describe: str
     words: tuple[str, ...]
     output: Tensor
+
+    def options(self) -> Iterator[tuple[str, object, object]]:
+        """Every option of a Python function that is no tensor: its name, its value, and its default."""
+        try:
+            bound = inspect.signature(self.function).bind(*self.arguments, **self.keywords)
+            parameters = bound.signature.parameters
+        except (TypeError, ValueError):
+            return  # a function that does not say what its options are
+        bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            default = parameters[name].default
+            if isinstance(value, str | bool | int | float) and isinstance(default, str | bool | int | float):
+                yield name, value, default
+
+    def with_option(self, name: str, value: object) -> Tensor:
+        """The output with another value of one option."""
+        bound = inspect.signature(self.function).bind(*self.arguments, **self.keywords)
+        bound.arguments[name] = value
+        found: Tensor = self.function(*bound.args, **bound.kwargs)
+        return found
 
     def again(self, *tensors: Tensor) -> Tensor:
         """The output for other tensors in place of the arguments'."""

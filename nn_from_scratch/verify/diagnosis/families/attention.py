@@ -40,7 +40,15 @@ class _Attention:
         return self._weights(values) @ self._repeated(values[self.v])
 
     def wrong(
-        self, name: str, *, masked: bool = True, term: int | None = -1, of_output: bool = False, mixed: bool = False
+        self,
+        name: str,
+        *,
+        masked: bool = True,
+        term: int | None = -1,
+        of_output: bool = False,
+        mixed: bool = False,
+        diagonal: bool = False,
+        turned: bool = True,
     ) -> Forward:
         """A surrogate with the gradient of a faulty backward.
 
@@ -49,6 +57,8 @@ class _Attention:
             term: The axis that Σ P g vᵀ runs over; None leaves it out.
             of_output: Whether that sum comes from the output, as Σ g y, so that it knows the mask.
             mixed: Whether the sum over heads that share one of k and v takes the wrong ones.
+            diagonal: Whether of softmax's Jacobian the diagonal alone is kept.
+            turned: Whether P and dS are transposed in the gradients of v and k.
         """
 
         def forward(values: Mapping[str, Tensor], g: Tensor) -> Tensor:
@@ -60,13 +70,12 @@ class _Attention:
                 row = (g * self(values, g)).sum(-1, keepdim=True)
             elif term is not None:
                 row = (weights * products).sum(term, keepdim=True)
-            inner = self._scale(q) * weights * (products - row)
-            gradients = {
-                self.q: inner @ k,
-                self.k: self._collected(inner.transpose(-1, -2) @ q, mixed=mixed),
-                self.v: self._collected(weights.transpose(-1, -2) @ g, mixed=mixed),
-            }
-            return with_gradient(values[name], gradients[name], g)
+            inner = self._scale(q) * weights * (products * (1 - weights) if diagonal else products - row)
+            if name == self.q:
+                return with_gradient(values[name], inner @ k, g)
+            left, right = (inner, q) if name == self.k else (weights, g)
+            gradient = (left.transpose(-1, -2) if turned else left) @ right
+            return with_gradient(values[name], self._collected(gradient, mixed=mixed), g)
 
         return forward
 
@@ -140,7 +149,12 @@ def _faults(right: _Attention, name: str) -> Iterator[Fault]:
         claim = f"sums over the wrong heads: those that share one head of {name!r} are "
         claim += "interleaved with the others" if right.interleaved else "neighbors"
         yield Fault("heads-mixed", claim, right.wrong(name, mixed=True))
+    if name != right.q:
+        claim = f"uses {'dS' if name == right.k else 'P'} where it should use its transpose"
+        yield Fault("operand-transposed", claim, right.wrong(name, turned=False))
     if name != right.v:
+        claim = "keeps only the diagonal of softmax's Jacobian, P(1 - P)"
+        yield Fault("jacobian-diagonal", claim, right.wrong(name, diagonal=True))
         missing = "lacks the term of softmax's Jacobian that sums over the keys, -P·Σ(P·(g vᵀ))"
         yield Fault("sum-term-missing", missing, right.wrong(name, term=None))
         claim = "sums over the queries in softmax's Jacobian, where it should sum over the keys"

@@ -18,7 +18,8 @@ from nn_from_scratch.verify.diagnosis.constants import (
     MOST_GEOMETRIES,
     SPECIFIC,
 )
-from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation
+from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation, with_gradient
+from nn_from_scratch.verify.diagnosis.families.windows import Windows
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
 Sizes: TypeAlias = tuple[int, ...]
@@ -109,6 +110,17 @@ class _Convolution:
 
         return forward
 
+    def overwritten(self, s: Sizes, p: Sizes, d: Sizes) -> Forward:
+        """With windows that overwrite each other where they overlap, those that come later in memory order."""
+
+        def forward(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
+            x, w = v[self.x], v[self.w]
+            windows = Windows(tuple(x.shape), tuple(w.shape[2:]), s, p)
+            shares = torch.einsum("ock,nop->nckp", w.flatten(2), g.flatten(2))
+            return with_gradient(x, windows.last(shares), g)
+
+        return forward
+
     def channels_exchanged(self, s: Sizes, p: Sizes, d: Sizes) -> Forward:
         """With input and output channels of the kernel exchanged."""
         straight = self.cut(s, p, d)
@@ -149,6 +161,9 @@ def _alternatives(
             )
             exchanged = convolution.channels_exchanged(*geometry)
             faults.append(Fault("operand-transposed", claim, exchanged, SPECIFIC + HALF_STEP))
+            if not convolution.transposed and len(geometry[0]) < 3 and set(geometry[2]) == {1}:
+                claim = "keeps only the last of the overlapping windows where it should add them up"
+                faults.append(Fault("overlap-overwritten", claim, convolution.overwritten(*geometry)))
         yield Operation(label, rule, tuple(faults))
 
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nn_from_scratch.verify.diagnosis.constants import HUBER_DELTAS
 from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
 Entrywise = Callable[[Tensor, Tensor], Tensor]
+
+
+def _huber(p: Tensor, t: Tensor, delta: float) -> Tensor:
+    return F.huber_loss(p, t, reduction="none", delta=delta)
+
 
 _LOSSES: Mapping[str, Entrywise] = {
     "the squared error": lambda p, t: (p - t) ** 2,
     "half the squared error": lambda p, t: (p - t) ** 2 / 2,
     "the absolute error": lambda p, t: (p - t).abs(),
     "the Huber loss": lambda p, t: F.huber_loss(p, t, reduction="none"),
+    **{f"the Huber loss with δ = {delta:g}": partial(_huber, delta=delta) for delta in HUBER_DELTAS},
     "binary cross-entropy": lambda p, t: -(t * p.log() + (1 - t) * (1 - p).log()),
     "binary cross-entropy with logits": lambda p, t: F.binary_cross_entropy_with_logits(p, t, reduction="none"),
     "the Kullback-Leibler divergence": lambda p, t: F.kl_div(p, t, reduction="none"),

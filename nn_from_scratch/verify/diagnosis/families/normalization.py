@@ -69,6 +69,8 @@ class _Norm:
                 y = (x - x.mean(self.axes, keepdim=True)).reshape(shape)
             elif self.factor_of_weight == "output":
                 y = (y * weight).detach()
+            elif self.factor_of_weight == "whole output" and self.bias is not None:
+                y = (y * weight + self._spread(values[self.bias], shape)).detach()
             y = y if self.factor_of_weight in ("none", "outside") else y * weight
         if self.bias is not None:
             y = y + self._spread(values[self.bias], shape)
@@ -170,6 +172,11 @@ _OF_WEIGHT: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("not-normalized", "uses x where it should use the normalized x̂", {"factor_of_weight": "x"}),
     ("deviation-missing", "lacks the factor 1/σ in the normalized x̂", {"factor_of_weight": "centered"}),
     ("output-for-normalized", "uses γ·x̂ where it should use the normalized x̂", {"factor_of_weight": "output"}),
+    (
+        "output-for-normalized",
+        "uses the output where it should use the normalized x̂",
+        {"factor_of_weight": "whole output"},
+    ),
     *_EITHER_WAY,
 )
 
@@ -181,6 +188,10 @@ def _faults(norm: _Norm, shape: torch.Size, *, of_x: bool) -> Iterator[Fault]:
     for kind, claim, changes in table:
         yield Fault(kind, claim.format(weight=norm.weight), replace(norm, **changes))
     # The statistics of another norm.
+    for count in range(1, shape[1] + 1) if norm.groups is not None else ():
+        if shape[1] % count == 0 and count != norm.groups:
+            claim = f"takes the means over {count} groups of channels, where there are {norm.groups}"
+            yield Fault("wrong-axis", claim, replace(norm, groups=count))
     for label, axes, groups, centered in _norms(shape):
         if groups is None and norm.groups is None and centered == norm.centered and axes != norm.axes:
             wrong = replace(norm, axes=axes, weight_axes=norm.axes)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice, product
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nn_from_scratch.verify.diagnosis.constants import (
@@ -18,6 +17,7 @@ from nn_from_scratch.verify.diagnosis.constants import (
     TIE_BREAK,
 )
 from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation, with_gradient
+from nn_from_scratch.verify.diagnosis.families.windows import Windows
 from nn_from_scratch.verify.diagnosis.problem import Problem, plain
 
 
@@ -28,7 +28,7 @@ def pooling(problem: Problem) -> Iterator[Operation]:
     name, x, g = problem.unary[0], plain(problem.unary[1]), problem.unary[2]
     if x.dim() in (3, 4) and g.dim() == x.dim() and g.shape[:2] == x.shape[:2] and g.shape != x.shape:
         for kernel, stride, padding in _geometries(problem, tuple(x.shape[2:]), tuple(g.shape[2:])):
-            windows = _Windows(tuple(x.shape), kernel, stride, padding)
+            windows = Windows(tuple(x.shape), kernel, stride, padding)
             yield _max_pooling(name, x, windows)
             yield _average_pooling(name, windows)
     for dim, size in enumerate(x.shape):
@@ -36,45 +36,7 @@ def pooling(problem: Problem) -> Iterator[Operation]:
             yield _maximum_along(problem, name, x, dim)
 
 
-class _Windows:
-    """The windows of one pooling; 1-D is 2-D with a height of one."""
-
-    def __init__(
-        self, shape: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]
-    ) -> None:
-        flat = len(kernel) == 1
-        self.shape = shape
-        self.image = (shape[0], shape[1], 1, shape[2]) if flat else shape
-        self.kernel = (1, *kernel) if flat else kernel
-        self.stride = (1, *stride) if flat else stride
-        self.padding = (0, *padding) if flat else padding
-
-    def of(self, x: Tensor, fill: float) -> Tensor:
-        """The entries of every window, (N, C, K, P)."""
-        ph, pw = self.padding
-        padded = F.pad(x.reshape(self.image), (pw, pw, ph, ph), value=fill)
-        columns = F.unfold(padded, self.kernel, stride=self.stride)
-        return columns.reshape(*self.image[:2], math.prod(self.kernel), columns.shape[-1])
-
-    def back(self, shares: Tensor) -> Tensor:
-        """Add (N, C, K, P) shares of the windows to the entries of x that they come from."""
-        columns = shares.reshape(self.image[0], -1, shares.shape[-1])
-        image = F.fold(columns, self.image[2:], self.kernel, padding=self.padding, stride=self.stride)
-        return image.reshape(self.shape)
-
-    def last(self, shares: Tensor) -> Tensor:
-        """Like `back`, but a window that comes later overwrites."""
-        positions = torch.arange(1, shares.shape[-1] + 1, dtype=shares.dtype).expand_as(shares)
-        rank = torch.where(shares != 0, positions, torch.zeros_like(positions))
-        place = torch.arange(1, 1 + math.prod(self.shape), dtype=shares.dtype).reshape(self.shape)
-        source = self.of(place, 0.0).long()
-        latest = torch.zeros(place.numel() + 1, dtype=shares.dtype)
-        latest = latest.scatter_reduce(0, source.flatten(), rank.flatten(), "amax")
-        wins = (rank == latest[source]) & (rank > 0)
-        return self.back(torch.where(wins, shares, torch.zeros_like(shares)))
-
-
-def _max_pooling(name: str, x: Tensor, windows: _Windows) -> Operation:
+def _max_pooling(name: str, x: Tensor, windows: Windows) -> Operation:
     entries, upside_down = windows.of(x, -torch.inf), windows.of(-x, -torch.inf)
     highest = entries == entries.amax(2, keepdim=True)
     lowest = upside_down == upside_down.amax(2, keepdim=True)
@@ -130,12 +92,16 @@ def _tie_faults(highest: Tensor, dim: int, to: Callable[[Tensor], Forward], tie:
             yield Fault(kind, claim, to(share), SPECIFIC + HALF_STEP)
 
 
-def _average_pooling(name: str, windows: _Windows) -> Operation:
+def _average_pooling(name: str, windows: Windows) -> Operation:
     def spread(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
         return windows.of(v[name], 0.0).mean(2).reshape(g.shape)
 
     def maximum(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
         return windows.of(v[name], -torch.inf).amax(2).reshape(g.shape)
+
+    def by_inside(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
+        counts = windows.of(torch.ones_like(v[name]), 0.0).sum(2)
+        return (windows.of(v[name], 0.0).sum(2) / counts).reshape(g.shape)
 
     def entry(place: int, share: float) -> Forward:
         return lambda v, g: share * windows.of(v[name], 0.0)[:, :, place].reshape(g.shape)
@@ -147,6 +113,9 @@ def _average_pooling(name: str, windows: _Windows) -> Operation:
         faults.append(Fault("pool-fixed-entry", f"{claim}, not to all", entry(place, 1.0)))
         claim = f"{claim} alone, with the share 1/{count} that each entry should get"
         faults.append(Fault("pool-fixed-entry", claim, entry(place, 1 / count), SPECIFIC - TIE_BREAK))
+    if any(windows.padding):
+        claim = "divides by the entries of each window inside of the image, where it should divide by all of them"
+        faults.append(Fault("pool-count", claim, by_inside))
     return Operation("an average pooling", spread, tuple(faults))
 
 

@@ -18,7 +18,8 @@ def _sum(t: Tensor, d: int) -> Tensor:
     return t.sum(d, keepdim=True)
 
 
-def _softmax(y: Tensor, g: Tensor, d: int) -> Tensor:
+def right_softmax(y: Tensor, g: Tensor, d: int) -> Tensor:
+    """The gradient of softmax from its output, the cotangent and the axis."""
     return y * (g - _sum(g * y, d))
 
 
@@ -26,7 +27,7 @@ def _log_softmax(y: Tensor, g: Tensor, d: int) -> Tensor:
     return g - y * _sum(g, d)
 
 
-_SOFTMAX: tuple[tuple[str, str, Formula], ...] = (
+SOFTMAX_FAULTS: tuple[tuple[str, str, Formula], ...] = (
     ("jacobian-diagonal", "keeps only the diagonal of softmax's Jacobian, y(1 - y)g", lambda y, g, d: y * (1 - y) * g),
     ("sum-term-missing", "lacks the term -y·Σ(g·y)", lambda y, g, d: y * g),
     ("sum-term-only", "has the term -y·Σ(g·y) alone", lambda y, g, d: -y * _sum(g * y, d)),
@@ -66,7 +67,7 @@ _LOG_SOFTMAX: tuple[tuple[str, str, Formula], ...] = (
         "sums g over the whole tensor, where it should sum over one axis",
         lambda y, g, d: g - y * g.sum(),
     ),
-    ("neighbor", "is that of softmax, while the forward is log-softmax", _softmax),
+    ("neighbor", "is that of softmax, while the forward is log-softmax", right_softmax),
 )
 
 
@@ -77,7 +78,7 @@ def softmax(problem: Problem) -> Iterator[Operation]:
     name, _, g = problem.unary
     dims = [axis for axis in range(g.dim()) if g.shape[axis] > 1]
     for label, function, right, table in (
-        ("softmax", torch.softmax, _softmax, _SOFTMAX),
+        ("softmax", torch.softmax, right_softmax, SOFTMAX_FAULTS),
         ("log-softmax", torch.log_softmax, _log_softmax, _LOG_SOFTMAX),
     ):
         forwards = {dim: _of(name, function, dim) for dim in dims}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from nn_from_scratch.verify.diagnosis.constants import COMPOUND, HALF_STEP, MOST_CALLS, SPECIFIC, TIE_BREAK
 from nn_from_scratch.verify.diagnosis.explanation import Explanation, experiment
 from nn_from_scratch.verify.diagnosis.families.operation import scale_gradient
+from nn_from_scratch.verify.diagnosis.families.softmax import SOFTMAX_FAULTS, right_softmax
 from nn_from_scratch.verify.diagnosis.probing import Probes
 from nn_from_scratch.verify.diagnosis.problem import Problem
 from nn_from_scratch.verify.diagnosis.replay import Call, Surrogate
@@ -33,8 +35,7 @@ _Candidate = tuple[str, str, Surrogate, float]
 def wrong_call(problem: Problem, probes: Probes) -> Iterator[Explanation]:
     """Each call of the forward with each of its usual faults."""
     calls, name = probes.calls, problem.context.name
-    # The derivative of a forward of one call is a matter of the other hypotheses.
-    if name is None or not 2 <= len(calls) <= MOST_CALLS:
+    if name is None or len(calls) > MOST_CALLS:
         return
     described = [call.describe for call in calls]
     paths: list[tuple[Tensor, Explanation, bool]] = []
@@ -44,7 +45,11 @@ def wrong_call(problem: Problem, probes: Probes) -> Iterator[Explanation]:
         if described.count(label) > 1:
             which = described[: index + 1].count(label)
             label = f"{label}, call {which} of {described.count(label)}"
-        for kind, claim, surrogate, level in _candidates(call, label, calls):
+        # The derivative of a forward of a single call is a matter of the other hypotheses, but for its options.
+        candidates = _options(call, label)
+        if len(calls) > 1:
+            candidates = chain(candidates, _candidates(call, label, calls))
+        for kind, claim, surrogate, level in candidates:
             if probes.exhausted:
                 return
             gradient = probes.with_derivative(index, surrogate)
@@ -80,8 +85,24 @@ def _candidates(call: Call, label: str, calls: list[Call]) -> Iterator[_Candidat
         yield "derivative-missing", claim, _passed(i), one + TIE_BREAK
     if len(call.tensors) == 1 and varying:
         yield from _of_one_entry(call, label)
+    if call.name == "softmax" and varying == [0]:
+        yield from _of_softmax(call, label)
     if call.name in _PRODUCTS and len(call.tensors) >= 2:
         yield from _of_products(call, label, calls, [i for i in varying if i < 2])
+
+
+def _options(call: Call, label: str) -> Iterator[_Candidate]:
+    """Options of the call left at their defaults, and those that are on or off turned round."""
+    for option, given, default in call.options():
+        others = [default] if given != default else [not given] if isinstance(given, bool) else []
+        for other in others:
+            words = "forgets" if other == default else "has not"
+            claim = f"{words} {option}={given!r} of {label}: it is that of {option}={other!r}"
+
+            def surrogate(call: Call, option: str = option, other: object = other) -> Tensor:
+                return call.with_option(option, other)
+
+            yield "option-forgotten", claim, surrogate, SPECIFIC + HALF_STEP
 
 
 def _scaled(i: int, factor: float) -> Surrogate:
@@ -129,6 +150,31 @@ def _of_one_entry(call: Call, label: str) -> Iterator[_Candidate]:
         form = _OF_THE_OUTPUT[call.name]
         claim = f"takes the input of {label} for its output, in the derivative's form in terms of the output"
         yield "output-form-at-input", claim, times(lambda call, x: form(x)), level
+
+
+def _of_softmax(call: Call, label: str) -> Iterator[_Candidate]:
+    """The usual faults of softmax's derivative; over its last axis, or another one."""
+    y = call.output.detach()
+    # The axis along which it adds up to one.
+    axes = [d for d in range(y.dim()) if torch.allclose(y.sum(d), torch.ones(()).to(y))]
+    if len(axes) != 1:
+        return
+    (axis,) = axes
+
+    def surrogate(formula: Callable[[Tensor, Tensor, int], Tensor], over: int) -> Surrogate:
+        def other(call: Call) -> Tensor:
+            x = call.tensors[0].view_as(call.tensors[0])
+            x.register_hook(lambda g: formula(y, g, over))  # type: ignore[no-untyped-call]
+            return x
+
+        return other
+
+    for kind, claim, formula in SOFTMAX_FAULTS:
+        yield kind, f"{claim}, in {label}", surrogate(formula, axis), COMPOUND
+    for other in range(y.dim()):
+        if other != axis and y.shape[other] > 1:
+            claim = f"sums over axis {other} in the derivative of {label}, where it should sum over axis {axis}"
+            yield "wrong-axis", claim, surrogate(right_softmax, other), COMPOUND
 
 
 def _of_products(call: Call, label: str, calls: list[Call], varying: list[int]) -> Iterator[_Candidate]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nn_from_scratch.verify import Verdict, check
@@ -110,3 +111,22 @@ def test_a_subject_keeps_nothing_of_a_diagnosis() -> None:
     assert "lacks the derivative of tanh(" in str(report)
     held: Mapping[str, object] = vars(layer)
     assert not any(isinstance(value, Tensor) and value.requires_grad for value in held.values())
+
+
+@pytest.mark.parametrize(("smoothing", "kind"), [(0.0, "option-forgotten"), (0.05, None)])
+def test_an_option_counts_as_forgotten_at_its_default_alone(smoothing: float, kind: str | None) -> None:
+    x, t = draw(5, 3), torch.tensor([0, 2, 1, 1, 0])
+
+    def gradient(label_smoothing: float) -> Tensor:
+        leaf = x.clone().requires_grad_()
+        return torch.autograd.grad(F.cross_entropy(leaf, t, label_smoothing=label_smoothing), leaf)[0]
+
+    context = DiagnosisContext(
+        name="x",
+        tensors={"x": x, "t": t},
+        outputs={"y": F.cross_entropy(x, t, label_smoothing=0.1)},
+        cotangent=torch.ones((), dtype=x.dtype),
+        forward=lambda values: {"y": F.cross_entropy(values["x"], values["t"], label_smoothing=0.1)},
+    )
+    found = explain(gradient(smoothing), gradient(0.1), tolerance=1e-9, context=context)
+    assert (None if found is None else found.kind) == kind

@@ -52,6 +52,18 @@ def _without_sum(g: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return dq
 
 
+def _diagonal(g: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scale = q.shape[-1] ** -0.5
+    weights = (scale * q @ k.transpose(-1, -2)).softmax(-1)
+    dq: Tensor = scale * (weights * (1 - weights) * (g @ v.transpose(-1, -2))) @ k
+    return dq
+
+
+def _not_transposed(g: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    weights: Tensor = (q.shape[-1] ** -0.5 * q @ k.transpose(-1, -2)).softmax(-1)
+    return weights @ g
+
+
 def _planted(
     fault: str, kind: str, place: int, forward: Callable[..., Tensor], wrong: Callable[..., Tensor], heads: int = 2
 ) -> PlantedFault:
@@ -91,6 +103,8 @@ ATTENTION_AND_INDEXING = (
     _planted("causal mask forgotten in dq", "mask-missing", 0, _causal, _unmasked(0)),
     _planted("causal mask forgotten in dv", "mask-missing", 2, _causal, _unmasked(2)),
     _planted("interleaved sum over heads", "heads-mixed", 1, _grouped, _interleaved_sum, heads=4),
+    _planted("P not transposed in dv", "operand-transposed", 2, _plain, _not_transposed),
+    _planted("diagonal of softmax's Jacobian alone", "jacobian-diagonal", 0, _plain, _diagonal),
     _planted("sum over the keys forgotten", "sum-term-missing", 0, _plain, _without_sum),
     _of_two(
         "weight_norm",

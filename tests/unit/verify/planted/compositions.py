@@ -43,6 +43,13 @@ def _attention(x: Tensor, wq: Tensor, wk: Tensor, wv: Tensor) -> Tensor:
     return scores.softmax(-1) @ (x @ wv)
 
 
+def _diagonal(g: Tensor, x: Tensor, wq: Tensor, wk: Tensor, wv: Tensor) -> Tensor:
+    weights = ((x @ wq) @ (x @ wk).transpose(-1, -2)).softmax(-1)
+    inner = weights * (1 - weights) * (g @ (x @ wv).transpose(-1, -2))
+    dwq: Tensor = torch.einsum("nti,ntj->ij", x, inner @ (x @ wk))
+    return dwq
+
+
 def _constant_weights(x: Tensor, wq: Tensor, wk: Tensor, wv: Tensor) -> Tensor:
     scores = (x @ wq) @ (x @ wk).transpose(-1, -2)
     return scores.softmax(-1).detach() @ (x @ wv)
@@ -86,6 +93,17 @@ def _planted(
 
 
 COMPOSITIONS = (
+    _planted(
+        "self_attention",
+        "diagonal of softmax's Jacobian alone",
+        "jacobian-diagonal",
+        "wq",
+        "x wq wk wv",
+        _OF_ATTENTION,
+        _attention,
+        _diagonal,
+        mentions="in softmax(",
+    ),
     _planted(
         "linear_relu",
         "mask forgotten in dW",

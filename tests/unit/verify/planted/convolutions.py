@@ -60,6 +60,10 @@ def _transpose(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     return F.conv_transpose2d(x, w, b, stride=2, padding=1)
 
 
+def _reflected_conv(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), w, b)
+
+
 def _dilated_conv(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     return F.conv2d(x, w, b, dilation=2)
 
@@ -67,6 +71,7 @@ def _dilated_conv(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
 _CONV = _Layer("conv2d", _conv, ((3, 2, 6, 5), (4, 2, 3, 3), (4,)))
 _SAME_CHANNELS = _Layer("conv2d", _conv, ((3, 2, 6, 5), (2, 2, 3, 3), (2,)))
 _STRIDED = _Layer("conv2d", _strided_conv, ((2, 2, 6, 8), (3, 2, 2, 2), (3,)))
+_REFLECTED = _Layer("reflected conv2d", _reflected_conv, ((2, 2, 6, 5), (3, 2, 3, 3), (3,)))
 _DILATED = _Layer("conv2d", _dilated_conv, ((2, 2, 7, 8), (3, 2, 3, 3), (3,)))
 _TRANSPOSED = _Layer("conv_transpose2d", _transpose, ((3, 2, 4, 5), (2, 3, 3, 3), (3,)))
 _TRANSPOSED_SAME = _Layer("conv_transpose2d", _transpose, ((3, 2, 4, 5), (2, 2, 3, 3), (2,)))
@@ -145,6 +150,14 @@ def _transposed_padding_forgotten(g: Tensor, x: Tensor, w: Tensor, b: Tensor) ->
     return F.conv2d(F.pad(g, (0, 2, 0, 2)), w, stride=2)[:, :, : x.shape[2], : x.shape[3]]
 
 
+def _overwritten(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    dx = torch.zeros(x.shape[0], x.shape[1], x.shape[2] + 2, x.shape[3] + 2, dtype=x.dtype)
+    for i in range(g.shape[2]):
+        for j in range(g.shape[3]):
+            dx[:, :, i : i + 3, j : j + 3] = torch.einsum("no,oikl->nikl", g[:, :, i, j], w)
+    return dx[:, :, 1:-1, 1:-1]
+
+
 def _weight_reshaped(g: Tensor, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     columns = w.reshape(-1, w.shape[0]) @ g.flatten(2)  # (N, I·K, P)
     return F.fold(columns, x.shape[2:], w.shape[2:], padding=1)
@@ -196,6 +209,7 @@ CONVOLUTIONS = (
         "padding forgotten in dx", "wrong-geometry", "x", _padding_forgotten, "padding of (1, 1)", ("shifted",)
     ),
     _CONV.planted("padding forgotten in dW", "wrong-geometry", "weight", _padding_forgotten_in_dw, "padding of (1, 1)"),
+    _CONV.planted("overlapping windows overwritten", "overlap-overwritten", "x", _overwritten),
     _CONV.planted("weight reshaped, not transposed", "operand-reshaped", "x", _weight_reshaped, "'weight' reshaped"),
     _CONV.planted("cotangent reshaped, not transposed", "cotangent-reshaped", "weight", _cotangent_reshaped),
     _STRIDED.planted(
@@ -214,6 +228,14 @@ CONVOLUTIONS = (
     _CONV.planted("border of dx zero", "border", "x", _without_border, _ENDS),
     _CONV.planted("last row and column of dx zero", "edge", "x", _without_last, "zero"),
     _CONV.planted("last row of dx wrong", "edge", "x", _spoiled_last_row, _ROW),
+    _REFLECTED.planted(
+        "zeros for reflections",
+        "option-forgotten",
+        "x",
+        lambda g, x, w, b: _vjp(_conv, g, x, w, b)[0],
+        "mode='reflect'",
+        also=("stride-phase", "slice"),
+    ),
     _STRIDED.planted("one phase of dx", "stride-phase", "x", _one_phase, "mod 2"),
     _CONV.planted("db averaged over positions", "factor", "bias", _averaged, "H·W"),
     _CONV.planted(

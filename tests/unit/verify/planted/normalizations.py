@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tests.unit.verify.planted.fault import Backward, PlantedFault, of_one_input
@@ -107,11 +108,24 @@ def _constant_root(g: Tensor, x: Tensor) -> Tensor:
     return g / (x.square().mean(-1, keepdim=True) + EPS).sqrt()
 
 
+def _as_instance_norm(g: Tensor, x: Tensor) -> Tensor:
+    leaf = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(F.group_norm(leaf, 4), leaf, g)[0]
+
+
 _UNNORMALIZED = _batch_backward(dgamma=lambda g, x: (g * x).sum(_BATCH))
 _AVERAGED = _batch_backward(dbeta=lambda g: g.mean(_BATCH))
 _NEGATED = _batch_backward(dbeta=lambda g: -g.sum(_BATCH))
 _IGNORED = _batch_backward(dbeta=lambda g: torch.ones_like(g).sum(_BATCH))
 _WEIGHTLESS = _batch_backward(drop_gamma=True)
+
+
+def _with_output(g: Tensor, x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor | None, ...]:
+    dx, _, dbeta = _batch_backward()(g, x, gamma, beta)
+    return dx, (g * _batch_norm(x, gamma, beta)).sum(_BATCH), dbeta
+
+
 _PER_CHANNEL = ("factor-along-axis",)
 
 NORMALIZATIONS = (
@@ -124,6 +138,16 @@ NORMALIZATIONS = (
     _of_x("ε outside of the root", "epsilon-outside", outside=True),
     _of_x("divided by σ²", "deviation-squared", _PER_CHANNEL, power=2),
     _batch("dγ with x for x̂", "not-normalized", _UNNORMALIZED, target="gamma"),
+    _batch("dγ with y for x̂", "output-for-normalized", _with_output, target="gamma"),
+    of_one_input(
+        "group_norm",
+        "as an instance norm",
+        "wrong-axis",
+        lambda x: F.group_norm(x, 2),
+        _as_instance_norm,
+        (2, 4, 3, 2),
+        mentions="over 4 groups of channels, where there are 2",
+    ),
     _batch("dβ averaged", "factor", _AVERAGED, target="beta", mentions="samples times positions"),
     _batch("dβ of the wrong sign", "sign", _NEGATED, target="beta"),
     _batch("cotangent ignored in dβ", "cotangent-ignored", _IGNORED, target="beta"),

@@ -73,6 +73,14 @@ def _upsampling(fault: str, dx: Callable[[Tensor, Tensor], Tensor], **options: A
     return of_one_input("upsample", fault, "cotangent-subsampled", twice, dx, (2, 3, 4, 3), **options)
 
 
+def _not_counted(g: Tensor, x: Tensor) -> Tensor:
+    inside = F.avg_pool2d(torch.ones_like(x), 3, 2, 1)  # the share of each window inside of the image
+    leaf = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        (dx,) = torch.autograd.grad(F.avg_pool2d(leaf, 3, 2, 1), leaf, g / inside)
+    return dx
+
+
 def _spread(entries: Tensor) -> Tensor:
     return torch.full_like(entries, 1 / entries.shape[2])
 
@@ -98,6 +106,15 @@ POOLING = (
         "one of four entries", lambda g, x: g[:, :, ::2, ::2], mentions="the first entry alone of each block of 2×2"
     ),
     _upsampling("the last of four entries, times four", lambda g, x: 4 * g[:, :, 1::2, 1::2], mentions="factor of 4"),
+    of_one_input(
+        "avg_pool2d",
+        "padding not counted",
+        "pool-count",
+        lambda x: F.avg_pool2d(x, 3, 2, 1),
+        _not_counted,
+        (2, 2, 6, 6),
+        also=("edge",),
+    ),
     of_one_input(
         "avg_pool2d",
         "the first entry of each window",

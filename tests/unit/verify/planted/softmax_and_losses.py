@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tests.unit.verify.planted.fault import PlantedFault, of_one_input
@@ -82,4 +83,15 @@ SOFTMAX_AND_LOSSES = (
     _mse("square for the error", "value-for-derivative", lambda e: e**2 / e.numel()),
     _mse("cotangent ignored", "cotangent-ignored", lambda e: 2 * e / e.numel(), use_cotangent=False, also=("factor",)),
     _mse("|error|", "absolute-value", lambda e: 2 * e.abs() / e.numel()),
+    PlantedFault(
+        "huber",
+        "not cut off",
+        "neighbor",
+        "prediction",
+        lambda p, y: F.huber_loss(p, y, delta=0.5),
+        lambda g, p, y: (g * (p - y) / p.numel(), -g * (p - y).clamp(-0.5, 0.5) / p.numel()),
+        ("prediction", "y"),
+        ((5, 4), (5, 4)),
+        mentions="half the squared error, while the forward is the mean of the Huber loss with δ = 0.5",
+    ),
 )
