@@ -12,6 +12,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.diagnosis.constants import OUTPUT_ERROR
 from nn_from_scratch.verify.diagnosis.families import FAMILIES, Operation
 from nn_from_scratch.verify.diagnosis.families.operation import gradient_of, output_of
@@ -58,6 +59,19 @@ class Probes:
         if replay is None or context.name is None:
             return None
         return replay.gradient(context.name, context.cotangents, at=index, surrogate=surrogate)[0]
+
+    def output_at(self, values: Mapping[str, Tensor]) -> Tensor | None:
+        """The only output for other values of some tensors, or None where none can be had."""
+        context = self.problem.context
+        if context.forward is None or self._left <= 0 or self.exhausted:
+            return None
+        self._left -= 1
+        placed = {**context.tensors, **{name: v.to(context.tensors[name]) for name, v in values.items()}}
+        try:
+            outputs = list(context.forward(placed).values())
+        except (SubjectError, RuntimeError, ValueError):
+            return None
+        return plain(outputs[0]) if len(outputs) == 1 else None
 
     def _recognized(self, operation: Operation) -> bool:
         problem = self.problem

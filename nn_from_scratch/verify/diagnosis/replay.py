@@ -70,18 +70,34 @@ class Call:
             bound = inspect.signature(self.function).bind(*self.arguments, **self.keywords)
             parameters = bound.signature.parameters
         except (TypeError, ValueError):
-            return  # a function that does not say what its options are
+            # A function that does not say what its options are: those that stand there by name.
+            yield from ((name, value, None) for name, value in self.keywords.items() if _is_option(value))
+            return
         bound.apply_defaults()
         for name, value in bound.arguments.items():
             default = parameters[name].default
-            if isinstance(value, str | bool | int | float) and isinstance(default, str | bool | int | float):
+            by_name = (
+                parameters[name].kind is not inspect.Parameter.VAR_KEYWORD and default is not inspect.Parameter.empty
+            )
+            if by_name and (_is_option(value) or (isinstance(value, Tensor) and default is None)):
                 yield name, value, default
 
     def with_option(self, name: str, value: object) -> Tensor:
         """The output with another value of one option."""
-        bound = inspect.signature(self.function).bind(*self.arguments, **self.keywords)
+        found: Tensor
+        try:
+            bound = inspect.signature(self.function).bind(*self.arguments, **self.keywords)
+        except (TypeError, ValueError):
+            left = {key: given for key, given in self.keywords.items() if key != name}
+            found = self.function(*self.arguments, **left)
+            return found
         bound.arguments[name] = value
-        found: Tensor = self.function(*bound.args, **bound.kwargs)
+        found = self.function(*bound.args, **bound.kwargs)
+        return found
+
+    def with_first(self, argument: object) -> Tensor:
+        """The output with another first argument."""
+        found: Tensor = self.function(argument, *self.arguments[1:], **self.keywords)
         return found
 
     def again(self, *tensors: Tensor) -> Tensor:
@@ -121,7 +137,12 @@ class _Recorder(TorchFunctionMode):
             tensors = tuple(a for a in args if _is_floating(a))
             words = tuple(self.names.get(id(t), "…") for t in tensors)
             in_place = (name.endswith("_") and not name.endswith("__")) or name.startswith("__i")
-            if name in _CARRIERS or in_place or not tensors or any(_is_floating(v) for v in keywords.values()):
+            if (
+                name in _CARRIERS
+                or in_place
+                or not tensors
+                or any(_is_floating(v) and v.requires_grad for v in keywords.values())
+            ):
                 return self._remember(out, args, words[0] if words else "…")
             label = name.strip("_")
             description = f"{label}({', '.join(words)})"
@@ -143,6 +164,10 @@ class _Recorder(TorchFunctionMode):
         if type(value) in (list, tuple) and any(isinstance(v, Tensor) for v in value):
             return type(value)([self._with_graph(v) for v in value])
         return value if not _is_floating(value) or value.requires_grad else self.shadows.get(id(value), value)
+
+
+def _is_option(value: object) -> bool:
+    return isinstance(value, str | bool | int | float)
 
 
 def _is_floating(value: object) -> bool:

@@ -23,7 +23,7 @@ from nn_from_scratch.verify.diagnosis.problem import Problem
 
 Function = Callable[[Tensor], Tensor]
 
-_FUNCTIONS: Mapping[str, Function] = {
+FUNCTIONS: Mapping[str, Function] = {
     "ReLU": F.relu,
     **{f"leaky ReLU with slope {slope}": partial(F.leaky_relu, negative_slope=slope) for slope in LEAKY_SLOPES},
     "ReLU6": F.relu6,
@@ -71,7 +71,7 @@ _WITH_EPSILON: Mapping[str, Callable[..., Tensor]] = {
     "the reciprocal with ε = {:g} added": lambda x, e: 1 / (x + e),
 }
 
-_PRODUCTS = (F.silu, F.gelu, F.mish, _FUNCTIONS["tanh-GELU"])
+_PRODUCTS = (F.silu, F.gelu, F.mish, FUNCTIONS["tanh-GELU"])
 """Functions that are x·s(x) for a sigmoid-like s."""
 
 _MISREMEMBERED: Mapping[str, Function] = {
@@ -99,9 +99,9 @@ def elementwise(problem: Problem) -> Iterator[Operation]:
     if problem.unary is None or problem.unary[1].shape != problem.unary[2].shape:
         return
     name = problem.unary[0]
-    functions = {**_FUNCTIONS, **_parametrized(problem)}
+    functions = {**FUNCTIONS, **_parametrized(problem)}
     # A function with a constant to choose ranks behind one without; ReLU6 is a ReLU wherever no entry exceeds 6.
-    ranks = {label: 0.0 if label in _FUNCTIONS else 2 * TIE_BREAK for label in functions} | {"ReLU6": TIE_BREAK}
+    ranks = {label: 0.0 if label in FUNCTIONS else 2 * TIE_BREAK for label in functions} | {"ReLU6": TIE_BREAK}
     forwards = {label: _of(name, function) for label, function in functions.items()}
     for label, function in functions.items():
         others = tuple(

@@ -102,13 +102,17 @@ def _cotangents(problem: Problem, g: Tensor) -> Variants:
         claim = "uses the cotangent with its last two axes exchanged"
         yield "cotangent-transposed", claim, g.transpose(2, 3), COMPOUND
     yield from _one_of_each_block(problem, g)
-    if g.dim() > 1 and min(g.shape[:2]) > 1:
+    # Of a square matrix both are the same.
+    if g.dim() > 1 and min(g.shape[:2]) > 1 and not (g.dim() == 2 and g.shape[0] == g.shape[1]):
         claim = "uses the cotangent reshaped where its first two axes should be exchanged"
         yield "cotangent-reshaped", claim, _reshaped(g), COMPOUND
     for axis in range(g.dim()):
         if g.shape[axis] > 1:
             claim = f"uses the cotangent flipped along its axis {axis}"
             yield "cotangent-flipped", claim, g.flip(axis), COMPOUND + HALF_STEP
+        if g.shape[axis] > 2 and g.shape[axis] % 2 == 0:
+            claim = f"uses the cotangent with its halves along its axis {axis} exchanged"
+            yield "cotangent-rolled", claim, g.roll(g.shape[axis] // 2, axis), COMPOUND + HALF_STEP
 
 
 def _one_of_each_block(problem: Problem, g: Tensor) -> Variants:

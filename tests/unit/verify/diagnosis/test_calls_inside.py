@@ -130,3 +130,35 @@ def test_an_option_counts_as_forgotten_at_its_default_alone(smoothing: float, ki
     )
     found = explain(gradient(smoothing), gradient(0.1), tolerance=1e-9, context=context)
     assert (None if found is None else found.kind) == kind
+
+
+@pytest.mark.parametrize(
+    ("forward", "wrong", "kind"),
+    [
+        # A rotation by another angle, and a mask that is not the complement.
+        (lambda x: x.roll(2, 1), lambda g, x: g.roll(1, 1), "forward-applied"),
+        (lambda x: x.clamp(-0.5, 0.5) * 2, lambda g, x: 2 * g * (x > 0.5), "mask-inverted"),
+        # The derivative of no known function, and of one at another place.
+        (lambda x: torch.relu(x * 3), lambda g, x: 3 * g * (x > 0.4), "neighbor"),
+        (lambda x: torch.sigmoid(x * 3), lambda g, x: 3 * g * torch.cos(x), "neighbor"),
+        # Quarters exchanged, not halves.
+        (lambda x: torch.cat([x, x.sin()], 1), lambda g, x: g[:, 2:8] + g[:, :6] * x.cos(), "cotangent-rolled"),
+    ],
+)
+def test_what_only_resembles_a_fault_of_a_call_does_not_get_its_name(
+    forward: Callable[[Tensor], Tensor], wrong: Callable[[Tensor, Tensor], Tensor], kind: str
+) -> None:
+    x = draw(5, 6)
+    leaf = x.clone().requires_grad_()
+    y = forward(leaf)
+    g = draw(*y.shape, seed=1)
+    (truth,) = torch.autograd.grad(y, leaf, g)
+    context = DiagnosisContext(
+        name="x",
+        tensors={"x": x},
+        outputs={"y": y.detach()},
+        cotangent=g,
+        forward=lambda values: {"y": forward(values["x"])},
+    )
+    found = explain(wrong(g, x), truth, tolerance=1e-9, context=context)
+    assert found is None or found.kind != kind, found.sentence

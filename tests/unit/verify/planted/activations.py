@@ -108,6 +108,9 @@ ACTIVATIONS = (
         also=("where-condition",),
     ),
     _entrywise("sin", "the input added", "term-added", torch.sin, lambda g, x: g * x.cos() + x, mentions="plus 'x'"),
+    _entrywise(
+        "clamp", "mask inverted", "mask-inverted", lambda x: x.clamp(-0.5, 0.5), lambda g, x: g * (x.abs() > 0.5)
+    ),
     _entrywise("exp", "derivative x", "output-form-at-input", torch.exp, lambda g, x: g * x),
     _entrywise("log2", "ln 2 forgotten", "factor", torch.log2, lambda g, x: g / x, mentions="ln 2", draw=_positive),
     _entrywise("cumsum", "not reversed", "scan-direction", lambda x: x.cumsum(1), lambda g, x: g.cumsum(1)),

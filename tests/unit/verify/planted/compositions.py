@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tests.unit.verify.planted.fault import Backward, PlantedFault
@@ -63,6 +64,36 @@ def _gate(x: Tensor, h: Tensor, w: Tensor) -> Tensor:
 def _gate_without_path(x: Tensor, h: Tensor, w: Tensor) -> Tensor:
     z = torch.sigmoid(x @ w)
     return z * h.detach() + (1 - z) * torch.tanh(h)
+
+
+def _prelu(x: Tensor, a: Tensor) -> Tensor:
+    return torch.where(x > 0, x, a * x)
+
+
+def _swiglu(x: Tensor, w: Tensor, v: Tensor) -> Tensor:
+    return F.silu(x @ w) * (x @ v)
+
+
+def _heads(x: Tensor, v: Tensor) -> Tensor:
+    return (x @ v).reshape(*x.shape[:2], 2, -1).transpose(1, 2)  # (N, H, T, D)
+
+
+def _merged(x: Tensor, v: Tensor, w: Tensor) -> Tensor:
+    return torch.tanh(_heads(x, v)).transpose(1, 2).reshape(*x.shape[:2], -1) @ w
+
+
+def _unmerged(g: Tensor, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
+    return torch.tanh(_heads(x, v)).reshape(-1, len(w)).T @ g.flatten(0, 1)
+
+
+_ANGLES = torch.linspace(0.3, 2.0, 6, dtype=torch.float64)
+
+
+def _rotated(x: Tensor) -> Tensor:
+    first, second = x.chunk(2, -1)
+    return torch.cat(
+        [first * _ANGLES.cos() - second * _ANGLES.sin(), first * _ANGLES.sin() + second * _ANGLES.cos()], -1
+    )
 
 
 _OF_CELL: _Shapes = ((3, 4), (3, 5), (4, 5), (5, 5))
@@ -179,5 +210,75 @@ COMPOSITIONS = (
         _gate,
         _of(_gate_without_path)(1),
         mentions="comes through h in mul(",
+    ),
+    _planted(
+        "prelu",
+        "mask inverted in da",
+        "mask-inverted",
+        "a",
+        "x a",
+        ((5, 4), (1,)),
+        _prelu,
+        lambda g, x, a: (g * x * (x > 0)).sum().reshape(1),
+    ),
+    _planted(
+        "prelu",
+        "factor x missing in da",
+        "derivative-missing",
+        "a",
+        "x a",
+        ((5, 4), (1,)),
+        _prelu,
+        lambda g, x, a: (g * (x <= 0)).sum().reshape(1),
+    ),
+    _planted(
+        "swiglu",
+        "sigmoid for silu'",
+        "product-term-missing",
+        "w",
+        "x w v",
+        ((5, 4), (4, 3), (4, 3)),
+        _swiglu,
+        lambda g, x, w, v: x.T @ (g * (x @ v) * torch.sigmoid(x @ w)),
+        mentions="silu(matmul(x, w))",
+    ),
+    _planted(
+        "scaled relu6",
+        "not cut off above",
+        "neighbor",
+        "x",
+        "x",
+        ((6, 7),),
+        lambda x: F.relu6(4 * x),
+        lambda g, x: 4 * g * (x > 0),
+        mentions="ReLU in place of that of relu6",
+        also=("where-condition",),
+    ),
+    _planted(
+        "heads", "not merged in dw", "operand-reshaped", "w", "x v w", ((2, 3, 4), (4, 4), (4, 3)), _merged, _unmerged
+    ),
+    _planted(
+        "rotation", "not turned back", "forward-applied", "x", "x", ((3, 12),), _rotated, lambda g, x: _rotated(g)
+    ),
+    _planted(
+        "softplus",
+        "β forgotten",
+        "option-forgotten",
+        "x",
+        "x",
+        ((5, 6),),
+        lambda x: F.softplus(x, beta=2.0),
+        lambda g, x: g * torch.sigmoid(x),
+        mentions="forgets beta=2.0 of softplus(x)",
+    ),
+    _planted(
+        "concatenation",
+        "halves exchanged",
+        "cotangent-rolled",
+        "a",
+        "a b",
+        ((4, 3), (4, 3)),
+        lambda a, b: torch.cat([a, 2 * b], 1),
+        lambda g, a, b: g[:, 3:],
     ),
 )
