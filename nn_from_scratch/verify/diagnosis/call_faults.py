@@ -49,7 +49,12 @@ def _of_arguments(call: Call, label: str, calls: list[Call], varying: list[int])
         word = call.words[i]
         argument = label if len(varying) == 1 else f"{word} in {label}"
         one = SPECIFIC + HALF_STEP
-        yield "path-missing", f"lacks what comes through {argument}, as if it was constant", _scaled(i, 0.0), one
+        yield (
+            "path-missing",
+            f"lacks what comes through {argument}, as if it was constant",
+            _scaled(i, 0.0),
+            one + TIE_BREAK,
+        )
         claim = f"has the wrong sign in what comes through {argument}"
         yield "path-sign", claim, _scaled(i, -1.0), one + TIE_BREAK
         if len(call.tensors) == 1:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.diagnosis.constants import LARGEST_NORM_EPSILON, NORM_EPSILONS
-from nn_from_scratch.verify.diagnosis.families.operation import Fault, Operation, scale_gradient
+from nn_from_scratch.verify.diagnosis.families.operation import Fault, Forward, Operation, scale_gradient, with_gradient
 from nn_from_scratch.verify.diagnosis.problem import Problem
 
 Axes = tuple[int, ...]
@@ -46,14 +46,15 @@ class _Norm:
         if self.groups is not None:
             x = x.reshape(shape[0], self.groups, -1)  # (N, groups, entries of a group)
         if self.factor_of_weight == "outside" and self.weight is not None:
-            x = scale_gradient(x, self._spread(values[self.weight], shape).detach())
+            x = scale_gradient(x, self.spread(values[self.weight], shape).detach())
         if self.outer:
-            x = scale_gradient(x, self._statistics(x)[1].detach() ** self.outer)
-        mean, deviation = self._statistics(x)
+            x = scale_gradient(x, self.statistics(x)[1].detach() ** self.outer)
+        mean, deviation = self.statistics(x)
         normalized = (x - scale_gradient(mean, self.through_mean)) / scale_gradient(deviation, self.through_deviation)
         return self._affine(values, normalized, x, shape)
 
-    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation, kept as axes of size one."""
         mean = x.mean(self.axes, keepdim=True) if self.centered else torch.zeros_like(x)
         count = math.prod(x.shape[axis] for axis in self.axes)
         variance = (x - mean).square().sum(self.axes, keepdim=True) / (count - self.unbiased)
@@ -62,7 +63,7 @@ class _Norm:
     def _affine(self, values: Mapping[str, Tensor], normalized: Tensor, x: Tensor, shape: torch.Size) -> Tensor:
         y = normalized.reshape(shape)
         if self.weight is not None:
-            weight = self._spread(values[self.weight], shape)
+            weight = self.spread(values[self.weight], shape)
             if self.factor_of_weight == "x":
                 y = x.reshape(shape)
             elif self.factor_of_weight == "centered":
@@ -70,13 +71,13 @@ class _Norm:
             elif self.factor_of_weight == "output":
                 y = (y * weight).detach()
             elif self.factor_of_weight == "whole output" and self.bias is not None:
-                y = (y * weight + self._spread(values[self.bias], shape)).detach()
+                y = (y * weight + self.spread(values[self.bias], shape)).detach()
             y = y if self.factor_of_weight in ("none", "outside") else y * weight
         if self.bias is not None:
-            y = y + self._spread(values[self.bias], shape)
+            y = y + self.spread(values[self.bias], shape)
         return y
 
-    def _spread(self, weight: Tensor, shape: torch.Size) -> Tensor:
+    def spread(self, weight: Tensor, shape: torch.Size) -> Tensor:
         """A weight for the last axes of a layer norm, or for the channels of the others."""
         axes = self.axes if self.weight_axes is None else self.weight_axes
         last = tuple(range(len(shape) - len(axes), len(shape)))
@@ -187,7 +188,7 @@ def _faults(norm: _Norm, shape: torch.Size, *, of_x: bool) -> Iterator[Fault]:
         table = (*(_THROUGH_MEAN if norm.centered else ()), *_OF_X, *(_OF_WEIGHTED if norm.weight else ()))
     for kind, claim, changes in table:
         yield Fault(kind, claim.format(weight=norm.weight), replace(norm, **changes))
-    # The statistics of another norm.
+    # The statistics, or the terms of the gradient alone, of another norm.
     for count in range(1, shape[1] + 1) if norm.groups is not None else ():
         if shape[1] % count == 0 and count != norm.groups:
             claim = f"takes the means over {count} groups of channels, where there are {norm.groups}"
@@ -196,3 +197,21 @@ def _faults(norm: _Norm, shape: torch.Size, *, of_x: bool) -> Iterator[Fault]:
         if groups is None and norm.groups is None and centered == norm.centered and axes != norm.axes:
             wrong = replace(norm, axes=axes, weight_axes=norm.axes)
             yield Fault("wrong-axis", f"takes the means over the axes {axes}, as {label} does", wrong)
+            if of_x:
+                claim = f"takes the means of its terms over the axes {axes}, where they should run over {norm.axes}"
+                yield Fault("wrong-axis", claim, _with_terms_over(norm, axes))
+
+
+def _with_terms_over(norm: _Norm, axes: Axes) -> Forward:
+    """A surrogate with the right statistics, whose gradient takes its means over other axes."""
+
+    def forward(values: Mapping[str, Tensor], g: Tensor) -> Tensor:
+        x = values[norm.x]
+        mean, deviation = norm.statistics(x)
+        normalized = (x - mean) / deviation
+        d = g if norm.weight is None else g * norm.spread(values[norm.weight], x.shape)
+        terms = normalized * (d * normalized).mean(axes, keepdim=True)
+        terms = terms + d.mean(axes, keepdim=True) if norm.centered else terms
+        return with_gradient(x, (d - terms) / deviation, g)
+
+    return forward

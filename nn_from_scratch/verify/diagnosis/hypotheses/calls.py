@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from nn_from_scratch.verify.diagnosis.constants import HALF_STEP, PLAIN, RECORDED, SPECIFIC, TIE_BREAK
+from nn_from_scratch.verify.diagnosis.constants import HALF_STEP, PLAIN, RECORDED, SPECIFIC
 from nn_from_scratch.verify.diagnosis.explanation import Explanation, experiment, hypothesis
 from nn_from_scratch.verify.diagnosis.probing import Probes
 from nn_from_scratch.verify.diagnosis.problem import Problem, plain
@@ -53,9 +53,7 @@ def missing_term(problem: Problem) -> Iterator[Explanation]:
     if parts:
         yield from _term_faults(problem, parts)
     elif g is not None and g.shape == shape:
-        yield from _term_faults(
-            problem, {"a skip connection (the cotangent itself)": g}, SPECIFIC + HALF_STEP + TIE_BREAK
-        )
+        yield from _term_faults(problem, {"a skip connection (the cotangent itself)": g}, SPECIFIC + HALF_STEP)
 
 
 @experiment("terms", simplest=SPECIFIC, scalable=False)

@@ -180,6 +180,21 @@ def reshaped(problem: Problem) -> Iterator[Explanation]:
             yield Explanation("reshaped", claim, COMPOUND, scrambled, details={"order": order})
 
 
+@hypothesis("layout", simplest=SPECIFIC)
+def other_memory_order(problem: Problem) -> Iterator[Explanation]:
+    """The cotangent of a reshaping, reshaped back with the first axis running fastest."""
+    g, shape = problem.cotangent, problem.numeric.shape
+    if g is None or g.numel() != problem.numeric.numel() or not problem.same_shape:
+        return
+    if ((g.reshape(shape) - problem.numeric).abs() <= problem.truth.allowed).all():
+        entries = g.permute(*reversed(range(g.dim()))).reshape(-1)
+        value = entries.reshape(tuple(reversed(shape))).permute(*reversed(range(len(shape))))
+        claim = (
+            "has the cotangent's entries reshaped in Fortran order, the first axis fastest, not in the forward's order"
+        )
+        yield Explanation("reshaped", claim, SPECIFIC, problem.known(value))
+
+
 @hypothesis("layout", simplest=FITTED, scalable=False)
 def reordered(problem: Problem) -> Iterator[Explanation]:
     """Slices along one axis in another order, or in the place of others: an inverse permutation, gates exchanged."""

@@ -121,18 +121,20 @@ WRONG = [
     _class(classes.SoftmaxDiagonal, X, of="x", says="only the diagonal of softmax's Jacobian"),
     _class(classes.SoftmaxCrossEntropyNotAveraged, ROWS, LABELS, of="x", says="too large by a factor of 5"),
     _class(classes.SoftmaxCrossEntropyWithoutTarget, ROWS, LABELS, of="x", says="without the target subtracted"),
-    _class(classes.EmbeddingOverwritten, INDEX, of="W"),
+    _class(classes.EmbeddingOverwritten, INDEX, of="W", says="only the last cotangent"),
     _class(classes.BatchNormOfConstants, ROWS, of="x", says="the mean and the deviation for constants"),
     _class(classes.BatchNormWithoutVariance, ROWS, of="x", says="that comes through the deviation"),
     _class(classes.MaxPoolSpread, IMAGE, of="x", says="not to the maximum alone"),
     _class(classes.MeanPoolNotDivided, IMAGE, of="x", says="too large by a factor of 4"),
-    _class(classes.FlattenInOtherOrder, IMAGE, of="x"),
+    _class(classes.FlattenInOtherOrder, IMAGE, of="x", says="Fortran order"),
     _class(classes.NetworkWithoutActivation, X, of="x layers.0.W layers.0.b"),
     _pair(functions.affine_forward, functions.affine_backward_without_sum, *AFFINE, of="b", says="which is here N"),
     _pair(
         functions.relu_forward, functions.relu_backward_of_output, X, of="x", says="does not depend on the cotangent"
     ),
-    _pair(functions.layernorm_forward, functions.layernorm_backward_over_samples, *NORM, of="x"),
+    _pair(
+        functions.layernorm_forward, functions.layernorm_backward_over_samples, *NORM, of="x", says="means of its terms"
+    ),
     _pair(
         functions.layernorm_forward,
         functions.layernorm_backward_without_scale,
@@ -140,12 +142,16 @@ WRONG = [
         of="x",
         says="lacks the factor 'gamma'",
     ),
-    _pair(functions.conv_forward, functions.conv_backward_overwriting, *CONVOLUTION, of="x"),
+    _pair(
+        functions.conv_forward, functions.conv_backward_overwriting, *CONVOLUTION, of="x", says="only the last of the"
+    ),
     _pair(
         functions.conv_forward, functions.conv_backward_flipped, *CONVOLUTION, of="w", says="is flipped along axis 2"
     ),
     _pair(functions.dropout_forward, functions.dropout_backward_unscaled, X, of="x", says="a factor of 1.66667"),
-    _pair(functions.rnn_step_forward, functions.rnn_step_backward_exchanged, *STEP, of="x h"),
+    _pair(
+        functions.rnn_step_forward, functions.rnn_step_backward_exchanged, *STEP, of="x h", says="in the wrong order"
+    ),
     _pair(
         functions.attention_forward, functions.attention_backward_unscaled, *HEAD, of="q k", says="the square root of"
     ),
@@ -155,7 +161,7 @@ WRONG = [
     _class(layers.UpsampleNearestAveraged, TORCH_IMAGE, of="x", says="too small by a factor of 4"),
     _class(layers.GlobalAverageNotDivided, TORCH_IMAGE, of="x", says="too large by a factor of 36"),
     _class(layers.ResidualWithoutShortcut, T, of="x", says="a skip connection"),
-    _class(layers.ShiftWithoutTanh, TORCH_ROWS, of="shift"),
+    _class(layers.ShiftWithoutTanh, TORCH_ROWS, of="shift", says="the derivative of tanh("),
     _function(layers.SwishHalf, T, of="x", says="lacks the term s(x)"),
     _function(layers.PolynomialWithoutHalf, T, of="x", says="too large by a factor of 2"),
     _function(layers.MatrixProductMeanBias, *PRODUCT, of="b", says="too small by a factor of 5"),

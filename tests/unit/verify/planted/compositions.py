@@ -281,4 +281,15 @@ COMPOSITIONS = (
         lambda a, b: torch.cat([a, 2 * b], 1),
         lambda g, a, b: g[:, 3:],
     ),
+    _planted(
+        "flatten",
+        "in another order",
+        "reshaped",
+        "x",
+        "x",
+        ((2, 3, 4),),
+        lambda x: x.flatten(1),
+        lambda g, x: g.T.reshape(4, 3, 2).permute(2, 1, 0),
+        mentions="Fortran order",
+    ),
 )

@@ -114,6 +114,12 @@ def _as_instance_norm(g: Tensor, x: Tensor) -> Tensor:
         return torch.autograd.grad(F.group_norm(leaf, 4), leaf, g)[0]
 
 
+def _over_samples(g: Tensor, x: Tensor) -> Tensor:
+    normalized = _layer_norm(x)
+    deviation = (x.var(-1, correction=0, keepdim=True) + EPS).sqrt()
+    return (g - g.mean(0, keepdim=True) - normalized * (g * normalized).mean(0, keepdim=True)) / deviation
+
+
 _UNNORMALIZED = _batch_backward(dgamma=lambda g, x: (g * x).sum(_BATCH))
 _AVERAGED = _batch_backward(dbeta=lambda g: g.mean(_BATCH))
 _NEGATED = _batch_backward(dbeta=lambda g: -g.sum(_BATCH))
@@ -159,6 +165,7 @@ NORMALIZATIONS = (
         lambda g, x: _dx(g, x, (-1,), mean_term=0),
         ("offset",),
     ),
+    _single("layer_norm", "means over the samples", "wrong-axis", _layer_norm, _over_samples),
     _single("layer_norm", "ε left out", "epsilon-missing", _layer_norm, lambda g, x: _dx(g, x, (-1,), eps=0.0)),
     _single("rms_norm", "root mean square constant", "deviation-term-missing", _rms_norm, _constant_root),
 )
