@@ -43,6 +43,7 @@ _SINGLE: dict[str, Any] = {
     "checks": None,
     "fragile": "fail",
     "strict": False,
+    "time_limit": 60.0,
 }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nn_from_scratch.cli.own_modules import PROTECTED, OwnModulesFirst, shadowing
 from nn_from_scratch.errors import ArgumentError, SubjectError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
+_PACKAGE = Path(__file__).resolve().parents[1]
 _INPUT = re.compile(r"(?P<shape>scalar|\d+(,\d+)*)(:(?P<dtype>[a-z]+\d*)(<(?P<below>\d+))?)?")
 
 
@@ -60,7 +62,7 @@ def make_subject(target: object, positional: Sequence[object], named: Mapping[st
         return target
     try:
         return target(*positional, **named)
-    except (Exception, SystemExit) as error:  # user code; its sys.exit(0) must not end as our success
+    except BaseException as error:  # user code; its sys.exit(0) must not end as our success
         given = ", ".join([*map(repr, positional), *(f"{name}={value!r}" for name, value in named.items())])
         hint = "; --arg VALUE or --arg NAME=VALUE hands it an argument" if isinstance(error, TypeError) else ""
         raise SubjectError(f"{target.__name__}({given}) raises {_own_words(error)}{hint}") from error
@@ -198,9 +200,10 @@ def _defined(path: Path) -> list[str]:
 def _import_module(name: str) -> ModuleType:
     if "" not in sys.path:
         sys.path.insert(0, "")  # the current folder, as under `python -m`
+    _keep_own_modules(Path())
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # user code; its sys.exit(0) must not end as our success
+    except BaseException as error:  # user code; its sys.exit(0) must not end as our success
         raise SubjectError(f"module {name!r} cannot be imported: {_own_words(error)}") from error
 
 
@@ -208,14 +211,17 @@ def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ArgumentError(f"target names the file {str(path)!r}, which does not exist")
     root, name = _root_of(path.resolve())
+    _keep_own_modules(root)
     if name != path.stem:  # in a package, whose relative imports need its name
         with _importable(root, Path.cwd()):
             return _run(path, lambda: importlib.import_module(name))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # A file may be called as a module that others need: then it is imported, but does not take that module's place.
+    name = f"verified_{path.stem}" if path.stem in PROTECTED else path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ArgumentError(f"target names the file {str(path)!r}, which is not Python source")
     loader, module = spec.loader, importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     with _importable(root, Path.cwd()):
         _run(path, lambda: loader.exec_module(module))
     return module
@@ -245,8 +251,15 @@ def _importable(*folders: Path) -> Iterator[None]:
 def _run(path: Path, imported: Callable[[], Made]) -> Made:
     try:
         return imported()
-    except (Exception, SystemExit) as error:  # user code; its sys.exit(0) must not end as our success
+    except BaseException as error:  # user code; its sys.exit(0) must not end as our success
         raise SubjectError(f"file {str(path)!r} cannot be imported: {_own_words(error)}") from error
+
+
+def _keep_own_modules(folder: Path) -> None:
+    sys.meta_path.insert(0, OwnModulesFirst(folder))
+    names = shadowing(folder)
+    if names and folder.resolve() != _PACKAGE.parent:  # a clone of this project holds its own package
+        sys.stderr.write(f"nn-from-scratch: not taken from the target's folder: {', '.join(names)}\n")
 
 
 def _own_words(error: BaseException) -> str:

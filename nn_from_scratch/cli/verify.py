@@ -6,11 +6,13 @@ import argparse
 import shlex
 import sys
 from ast import literal_eval
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nn_from_scratch.cli import expect_output_files
+from nn_from_scratch.cli import expect_output_files, report_error
 from nn_from_scratch.cli.campaign import add_campaign_options, run_campaign
+from nn_from_scratch.cli.contained import Answer, OnStep, OverdueError, run_contained
 from nn_from_scratch.errors import ArgumentError, SubjectError
 
 if TYPE_CHECKING:
@@ -94,6 +96,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="count what the backward does not take, such as an empty batch, as well"
     )
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="that importing the target, making it, and each check may take (default: 60)",
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results to this file as well")
     parser.add_argument("--markdown", type=Path, metavar="PATH", help="write the report as Markdown to this file")
     parser.add_argument("--html", type=Path, metavar="PATH", help="write the report as one page to this file")
@@ -111,11 +120,35 @@ def run(args: argparse.Namespace) -> int:
     checks = None if args.checks is None else [name.strip() for name in args.checks.split(",") if name.strip()]
     if not args.input:
         raise ArgumentError("--input is missing: give one for each input of the subject, as in --input 4,3")
+    if not args.time_limit > 0:
+        raise ArgumentError(f"time-limit is {args.time_limit:g}, but a positive number of seconds is expected")
+    work = partial(_verify, args, positional, named, checks)
+    try:
+        answer = run_contained(work, limit=args.time_limit)
+    except OverdueError as error:
+        sys.stdout.write(f"{args.target}: UNDECIDED\n  {error}\n")
+        return 3
+    if answer.error:
+        return report_error(answer.error)
+    sys.stdout.write(answer.text)
+    return answer.status
 
+
+def _verify(
+    args: argparse.Namespace,
+    positional: list[object],
+    named: dict[str, object],
+    checks: list[str] | None,
+    on_step: OnStep,
+) -> Answer:
+    """What is done in a process of its own."""
+    on_step("importing torch")
     from nn_from_scratch.cli.target import arrange_call, draw_inputs, load_target, make_subject
     from nn_from_scratch.verify import check
 
+    on_step(f"importing {args.target}")
     target = load_target(args.target)
+    on_step(f"making {args.target}")
     subject = make_subject(target, positional, named)
     inputs: list[object] = draw_inputs(args.input, subject, seed=args.seed, numpy=args.numpy)
     keywords: dict[str, object] = {}
@@ -133,15 +166,17 @@ def run(args: argparse.Namespace) -> int:
             strict=args.strict,
             keywords=keywords or None,
             differentiable=listed and [name.strip() for name in listed],
+            time_limit=args.time_limit,
+            on_check=lambda name: on_step(f"in the check {name}"),
         )
     except SubjectError as error:
         # A forward mostly raises because it was handed other inputs than it takes.
         given = " ".join(f"--input {text}" for text in args.input)
         raise SubjectError(f"{error} (called with {given})") from error
-    sys.stdout.write(f"{report}\n")
+    on_step("writing the report")
     if args.json or args.markdown or args.html:
         _write(args, report)
-    return 0 if report.passed else 1 if report.failed else 3
+    return Answer(0 if report.passed else 1 if report.failed else 3, f"{report}\n")
 
 
 def _write(args: argparse.Namespace, report: Report) -> None:
@@ -162,6 +197,7 @@ def _command(args: argparse.Namespace) -> str:
     words += [f"--checks={args.checks}"] if args.checks is not None else []
     words += [f"--fragile={args.fragile}"] if args.fragile != "fail" else []
     words += ["--strict"] if args.strict else []
+    words += [f"--time-limit={args.time_limit:g}"] if args.time_limit != 60 else []
     return shlex.join(words)
 
 

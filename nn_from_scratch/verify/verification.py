@@ -63,6 +63,7 @@ def check(
     factor: float = constants.FACTOR,
     fragile: Fragile = "fail",
     strict: bool = False,
+    on_check: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Report:
     """Check a hand-written backward against its own forward, and against what a backward must keep.
@@ -80,6 +81,7 @@ def check(
         fragile: Whether a gradient that is right at the given inputs and silently wrong elsewhere, at an input shown to
             be valid, is a failure ("fail") or is only reported ("report").
         strict: Whether a limit, such as an empty batch at which the backward raises, is a failure too.
+        on_check: Called with the name of each check before it runs.
         options: What else is to be said of the subject: `keywords=`, `parameters=`, `mapping=`, `names=`,
             `differentiable=`, `cache=`, `form=`, `name=` (see `protocol.SubjectOptions`); and options of single checks,
             such as `reference=`, `batch=`, `resolution=` or `entry_seconds=`.
@@ -135,6 +137,8 @@ def check(
         ready = GuardedSubject(plain, context, random.drawn())
         results: list[CheckResult] = []
         for name, function in selected.items():
+            if on_check is not None:
+                on_check(name)
             results += _results_of(name, function, ready, context, thread, time_limit)
         for place, result in enumerate(results):
             if result.verdict in (Verdict.WRONG, Verdict.FRAGILE) and result.snippet is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
+from nn_from_scratch.verify.context import TimeLimitReached
 
 _REAL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -104,13 +106,15 @@ def wrap_errors(name: str, stage: str) -> Iterator[None]:
     """Context manager that turns whatever a subject raises into a `SubjectError` that names it.
 
     Raises:
-        SubjectError: the body raised an exception or called `sys.exit`; what it raised becomes the cause.
+        SubjectError: the body raised whatever it may be, `SystemExit` included; what it raised becomes the cause.
     """
     try:
         yield
-    except SubjectError:
+    except (SubjectError, TimeLimitReached):
         raise
-    except (Exception, SystemExit) as error:  # a subject may raise anything; sys.exit(0) must not end as a success
+    except BaseException as error:  # a subject may raise anything; sys.exit(0) must not end as a success
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # somebody pressed Ctrl-C: a check with a time limit runs in another thread, where that never arrives
         text = " ".join(str(error).split())
         raise SubjectError(f"{stage} of {name} raised {type(error).__name__}{': ' + text if text else ''}") from error
 
