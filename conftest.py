@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +13,10 @@ pytest_plugins = ["pytester"]
 # The workers of xdist already fill the processors: a pool of threads in each would have them wait for one another.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts what runs in the background, or under nohup, with Ctrl-C ignored; some tests are about what it does.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # derandomize: the same examples in every run, so a red run is red for everybody.
 settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, database=None)

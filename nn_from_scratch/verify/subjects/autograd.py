@@ -24,6 +24,7 @@ from nn_from_scratch.verify.subjects.call_arguments import (
 from nn_from_scratch.verify.subjects.captured_tensors import captured_leaves, graph_clock, name_captured
 from nn_from_scratch.verify.subjects.methods import find_methods, is_plain_object, own_methods
 from nn_from_scratch.verify.subjects.recognition import Form, plain_name
+from nn_from_scratch.verify.subjects.silent_outputs import silent_results
 from nn_from_scratch.verify.subjects.structure import add_gradients, name_outputs, snapshot, wrap_errors
 
 Answer = TypeVar("Answer")
@@ -139,17 +140,21 @@ class AutogradSubject:
         """The outputs without the silent ones."""
         return {name: y for name, y in outputs.items() if name not in self.silent}
 
-    def without_silent(self, run: AutogradRun) -> AutogradSubject:
-        """The same subject without the outputs that do not require grad beside others that do.
+    def without_silent(self, run: AutogradRun, declared: Sequence[Tensor]) -> AutogradSubject:
+        """The same subject without the outputs that are declared to carry no gradient, beside others that do.
 
-        Such an output is marked as not differentiable, or is detached on purpose: nobody takes a gradient through it.
+        Args:
+            run: a pass of this subject.
+            declared: the tensors that `silent_results` collected in it.
         """
-        floating = {name: y.requires_grad for name, y in run.raw.items() if y.is_floating_point() or y.is_complex()}
-        silent = frozenset(name for name, requires_grad in floating.items() if not requires_grad)
+        floating = {name: y for name, y in run.raw.items() if y.is_floating_point() or y.is_complex()}
+        silent = frozenset(
+            name for name, y in floating.items() if not y.requires_grad and any(y is tensor for tensor in declared)
+        )
         if not silent or len(silent) == len(floating):
             return self
         names = ", ".join(name for name in floating if name in silent)
-        note = f"not looked at: {names} (autograd carries no gradient through it, as it does not require grad)"
+        note = f"not looked at: {names} (marked as not differentiable, or a statistic that carries no gradient)"
         return replace(self, silent=silent, notes=(*self.notes, note))
 
     def forward(self, values: Values) -> Mapping[str, Tensor]:
@@ -310,7 +315,8 @@ def adapt_function(
             )
     probe = AutogradSubject(TorchCall(function, arguments, {}, name), target, name, "autograd")
     clock = graph_clock()
-    first = probe.run({})
+    with silent_results() as silent:
+        first = probe.run({})
     leaves, older = captured_leaves(first.raw.values(), first.leaves.values(), clock)
     found = [leaf for leaf in leaves if not any(leaf is tensor for tensor in given.values())]
     taken = {operand.name for operand in arguments.operands} | given.keys()
@@ -321,6 +327,6 @@ def adapt_function(
     if older:
         notes.append("a captured tensor that is not a leaf (computed before the call) is held constant")
     call = TorchCall(function, arguments, given | captured, name)
-    subject = AutogradSubject(call, target, name, "autograd", tuple(notes)).without_silent(first)
+    subject = AutogradSubject(call, target, name, "autograd", tuple(notes)).without_silent(first, silent)
     first.release()
     return subject

@@ -24,6 +24,7 @@ from nn_from_scratch.verify.subjects.call_arguments import (
     unused_name,
 )
 from nn_from_scratch.verify.subjects.recognition import Form
+from nn_from_scratch.verify.subjects.silent_outputs import silent_results
 from nn_from_scratch.verify.subjects.structure import wrap_errors
 
 _COPYING = ("__deepcopy__", "__getstate__", "__setstate__", "__reduce__", "__reduce_ex__")
@@ -124,7 +125,8 @@ def adapt_module(module: nn.Module, arguments: Arguments, *, name: str) -> Autog
             arguments.call(module, private_values(arguments.operands, {}))
         notes += ("its weights are made in the first forward: what is checked is a copy that was called once",)
     subject = AutogradSubject(ModuleCall(module, arguments, name), module, name, "torch module", notes)
-    first = subject.run({})
-    subject = subject.without_silent(first)
+    with silent_results() as silent:
+        first = subject.run({})
+    subject = subject.without_silent(first, silent)
     first.release()
     return subject

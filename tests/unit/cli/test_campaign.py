@@ -138,7 +138,7 @@ def test_a_campaign_says_whether_what_is_fragile_fails(
     text = capsys.readouterr().out
     assert text.splitlines()[-1] == "2 cases: 1 correct, 1 fragile"
     page = (here / "report.md").read_text(encoding="utf-8")
-    assert ("failed" if status else "passed") in page.splitlines()[2]
+    assert ("failed" if status else "passed") in page.splitlines()[4]
     assert "with a strided (every second entry) cotangent" in page
 
 

@@ -126,7 +126,7 @@ def test_every_form_of_subject_gets_every_check(project: pytest.Pytester) -> Non
     project.makepyfile(TEST.format(catalogue="CATALOGUE", gpu=False))
     result = project.runpytest_subprocess("--nnfs-report=report.json")
     found = verdicts()
-    wrong = {name for name, verdict in found.items() if verdict == "wrong"}
+    wrong = {name for name, verdict in found.items() if verdict in ("wrong", "fragile")}
     # The planted fault, and nothing else: by the verifier and against the reference, the value being right.
     assert wrong == {
         "Doubled-steep-float64-gradient",
@@ -136,7 +136,7 @@ def test_every_form_of_subject_gets_every_check(project: pytest.Pytester) -> Non
         "Doubled-steep-float32-input_gradient",
     }
     assert result.parseoutcomes()["failed"] == len(wrong)
-    assert {"correct", "wrong"} == set(found.values())
+    assert {"correct", "wrong", "fragile"} == set(found.values())
     assert found.keys() > {
         "Scaled-flat-float32-value",
         "Scaled-steep-low_precision",

@@ -137,6 +137,15 @@ def test_outputs_that_carry_no_gradient_are_left_out_and_named(subject: Any) -> 
     assert any("not looked at: y1" in note for note in report.notes)
 
 
+def test_an_output_that_was_detached_on_the_way_is_not_taken_for_a_statistic() -> None:
+    report = check(lambda x: (x.sin(), x.cos().detach()), X, checks="gradient")
+    assert report.verdict is Verdict.WRONG
+
+
+def test_a_marked_output_inside_of_a_function_is_left_out_too() -> None:
+    assert check(lambda x: Statistics.apply(x), X).passed
+
+
 def test_a_function_none_of_whose_outputs_carries_a_gradient_is_looked_at() -> None:
     assert not check(lambda x: x.detach() ** 2, X.clone().requires_grad_(), checks="gradient").passed
 
