@@ -64,7 +64,7 @@ class Gradcheck:
         # To be exempted from what does not apply is no exemption: the test passes, which it strictly must not.
         in_vain = isinstance(case, Trial) and case.exemption is not None and not _applies(report)
         if not report.passed and not in_vain:
-            pytest.fail(str(report), pytrace=False)
+            pytest.fail(str(report))  # which shows the line of the test that called this, and none of ours
         return report
 
     def _check(self, case: GradcheckCase, chosen: dict[str, Any], options: dict[str, Any]) -> Report:

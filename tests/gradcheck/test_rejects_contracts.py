@@ -127,6 +127,21 @@ class Coupled:
         return dy
 
 
+class FirstSize:
+    """A loss whose number of entries is that of the first batch."""
+
+    n: int | None = None
+
+    def forward(self, p: np.ndarray, t: np.ndarray) -> Any:
+        self.n = self.n or p.size
+        self.e = p - t
+        return (self.e**2).mean()
+
+    def backward(self) -> np.ndarray:
+        gradient: np.ndarray = 2 * self.e / self.n
+        return gradient
+
+
 class HalfAdds:
     """Adds to one gradient and overwrites the other."""
 
@@ -245,6 +260,7 @@ PLANTED = [
     Planted("no_aliasing", "a gradient is a saved tensor", lambda: SavedGradient),
     Planted("two_forwards", "state on the module", Stateful),
     Planted("backward_twice", "used up", lambda: UsedUp),
+    Planted("used_before", "size of the first batch", FirstSize, (ARRAY, ARRAY + 1)),
     Planted("accumulation", "engine module overwrites", Overwrites),
     Planted("accumulation", "layer adds to one of two", HalfAdds, (ARRAY,)),
     Planted("frozen_slots", "one gradient from another", lambda: Product, (X, X + 5)),
@@ -262,6 +278,15 @@ PLANTED = [
         "special_values",
         "slope 3 at zero",
         lambda: function(torch.relu, lambda g, x: g * torch.where(x == 0, 3.0, (x > 0).to(x))),
+    ),
+    Planted(
+        "constant_inputs",
+        "a mask's empty row",
+        lambda: function(
+            lambda x, m: (x * m).sum(-1) / m.sum(-1).clamp(min=1),
+            lambda g, x, m: (g[:, None] * m / m.sum(-1, keepdim=True), None),
+        ),
+        (X.clone().requires_grad_(), draw(4, 5) > 0),
     ),
     Planted(
         "low_precision",

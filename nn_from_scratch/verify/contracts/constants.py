@@ -34,6 +34,9 @@ SMALL_CHANGE = 0.01
 COEFFICIENTS = (0.75, -1.5)
 # Exponent of the power of two by which a cotangent is scaled, exactly. Measured: with 6, a threshold of 1e-3 is missed.
 SCALE_EXPONENT = 12
+# Roundings of the largest entry by which a gradient may differ between two cotangents. Derived: a backward that
+# computes with the cotangent beside numbers of size 1, as that of a matrix exponential, rounds so many times more.
+ROUNDINGS_OF_ANOTHER_SCALE = 2.0**SCALE_EXPONENT
 # Entries of each output that are made infinite. A budget: three backward passes an entry.
 PROBED_ENTRIES = 4
 # Share of the largest derivative above which an entry depends on an output. Derived: above the rounding of float32
@@ -49,6 +52,9 @@ MOST_FROZEN = 8
 THRESHOLDS = (0.0, 1.0, -1.0, 0.5, -0.5, 3.0, -3.0, 6.0)
 # Mean magnitudes of an input. Derived: exp(-40) is below a rounding of 1 in float64, and exp(2000) overflows.
 SATURATING_SIZES = (40.0, 2000.0)
+# How far rows of shares may be from adding up to one, absolutely. Derived: above a rounding of float32, 1e-7, and below
+# what a row of other numbers is off.
+SHARES_OF_ONE = 1e-5
 # Share of the entries that are set to zero. A choice: zeros and other numbers meet in rows of a few entries.
 ZEROED_SHARE = 0.25
 

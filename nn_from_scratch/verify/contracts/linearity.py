@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.contracts import constants
-from nn_from_scratch.verify.contracts.baseline_pass import largest_entry
+from nn_from_scratch.verify.contracts.baseline_pass import largest_entry, rounding
 from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract
 from nn_from_scratch.verify.results import CheckResult
 
@@ -26,14 +26,20 @@ def linear_cotangent(collector: ComparisonCollector) -> list[CheckResult]:
     both = collector.vjp({name: a * u[name] + b * v[name] for name in u})
     expected = {name: a * gradient + b * vjp_v[name] for name, gradient in collector.filled(vjp_u).items()}
     when = "from a·VJP(u) + b·VJP(v) for the cotangent a·u + b·v"
-    collector.gradients(both, expected, times=constants.COMBINED, when=when)
+
+    def allowed(name: str) -> float:
+        """What another cotangent may do to the rounding inside: it decides what is scaled by which size."""
+        further = collector.context.factor * constants.ROUNDINGS_OF_ANOTHER_SCALE * rounding(base.gradients[name])
+        return constants.COMBINED * base.allowed(name) + further
+
+    collector.gradients(both, expected, allowed=allowed, when=when)
     for scale in (2.0**constants.SCALE_EXPONENT, 2.0**-constants.SCALE_EXPONENT):
         if any(c.dtype == torch.float16 for c in u.values()):
             break  # its range is too small for that
         scaled = collector.vjp({name: c * scale for name, c in u.items()})
         back = {name: None if g is None else g / scale for name, g in scaled.items()}
         when = f"when the cotangent is scaled by {scale:g} (and scaled back)"
-        collector.gradients(back, vjp_u, times=constants.COMBINED, when=when)
+        collector.gradients(back, vjp_u, allowed=allowed, when=when)
     zero = collector.vjp({name: torch.zeros_like(c) for name, c in u.items()})
     when = "from zero for a cotangent of zeros"
     collector.gradients(zero, dict.fromkeys(zero), times=constants.ZERO_SHARE, when=when)

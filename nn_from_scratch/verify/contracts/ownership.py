@@ -23,13 +23,14 @@ def unmodified(collector: ComparisonCollector) -> list[CheckResult]:
     values = starting_values(collector.subject)
     run = collector.subject.run(values)
     _compare_handed(collector, run.handed, values, "forward")
+    held = {name: snapshot(tensor) for name, tensor in run.handed.items()}
     before = {name: snapshot(y) for name, y in run.outputs.items()}
     cotangents = draw_cotangents(run.outputs, collector.context, "unmodified")
     kept = {name: snapshot(c) for name, c in cotangents.items()}
     addresses = {name: c.data_ptr() for name, c in cotangents.items()}
     run.backward(cotangents)
     if not collector.results:
-        _compare_handed(collector, run.handed, values, "backward")
+        _compare_handed(collector, run.handed, held, "backward")
     for name, y in run.outputs.items():
         if not bitwise_equal(y, before[name]):
             collector.wrong(f"backward modifies the output {name}", name)
@@ -47,10 +48,15 @@ def unmodified(collector: ComparisonCollector) -> list[CheckResult]:
 def _compare_handed(
     collector: ComparisonCollector, handed: Mapping[str, Tensor], values: Mapping[str, Tensor], stage: str
 ) -> None:
+    differentiable = {operand.name for operand in collector.differentiable}
     for name, tensor in handed.items():
         if not bitwise_equal(tensor, values[name]):
             changed = _changed_entries(tensor, values[name])
-            collector.wrong(f"{stage} modifies {name} in place ({changed} of {values[name].numel()} entries)", name)
+            what = f"{stage} modifies {name} in place ({changed} of {values[name].numel()} entries)"
+            if name in differentiable or stage == "backward":
+                collector.wrong(what, name)
+            else:
+                collector.limit(f"{what}, which has no gradient: a statistic that is kept up to date, say")
         elif not same_layout(tensor, values[name]):
             collector.wrong(f"{stage} changes the strides of {name} in place", name)
         else:

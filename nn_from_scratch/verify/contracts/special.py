@@ -60,12 +60,30 @@ def special_values(collector: ComparisonCollector) -> list[CheckResult]:
     elsewhere = Elsewhere(collector)
     for operand in operands:
         for where, value in _special(operand, collector.context):
-            elsewhere.look({operand.name: value}, f"for {operand.name} {where}", special=True)
+            alike = of_same_kind(operand.value, value)
+            elsewhere.look({operand.name: alike}, f"for {operand.name} {where}", special=True)
         size = float(operand.value.abs().mean()) or 1.0
         for largest in constants.SATURATING_SIZES:
             where = f"for {operand.name} with entries of size {largest:g}"
-            elsewhere.look({operand.name: operand.value * (largest / size)}, where, special=True, extreme=True)
+            larger = of_same_kind(operand.value, operand.value * (largest / size))
+            elsewhere.look({operand.name: larger}, where, special=True, extreme=True)
     return elsewhere.close("the forward is not finite at any special value")
+
+
+def of_same_kind(given: Tensor, value: Tensor) -> Tensor:
+    """Another value, with what is evident of the given one: that might be what the subject is meant for.
+
+    A square matrix that is symmetric stays symmetric, numbers that are not negative stay so, shares of one (in rows
+    that add up to one) stay shares.
+    """
+    if given.dim() >= 2 and given.shape[-1] > 1 and given.shape[-2] == given.shape[-1] and torch.equal(given, given.mT):
+        value = value.triu() + value.triu(1).mT
+    if bool((given >= 0).all()):
+        value = value.abs()
+        total = given.sum(-1, keepdim=True) if given.dim() else given
+        if given.dim() and given.shape[-1] > 1 and bool(((total - 1).abs() <= constants.SHARES_OF_ONE).all()):
+            value = value / value.sum(-1, keepdim=True).where(value.sum(-1, keepdim=True) > 0, 1)
+    return value
 
 
 def _special(operand: Operand, context: CheckContext) -> Iterator[tuple[str, Tensor]]:

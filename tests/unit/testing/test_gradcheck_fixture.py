@@ -132,7 +132,7 @@ def test_outcomes_and_summary_are_the_same_however_pytest_runs(project: pytest.P
 
 def test_the_failure_shows_the_report_and_no_traceback_of_ours(project: pytest.Pytester) -> None:
     result = project.runpytest_subprocess("-k", "doubled")
-    result.stdout.fnmatch_lines(["*to reproduce:*"])
+    result.stdout.fnmatch_lines([">*gradcheck(Doubled.apply, (4, 3), checks=*", "*to reproduce:*"])
     result.stdout.no_fnmatch_line("*testing/gradcheck.py*")
 
 

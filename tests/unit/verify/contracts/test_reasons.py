@@ -219,6 +219,25 @@ def test_a_cotangent_of_nan_may_be_refused_or_swallowed() -> None:
     assert reasons and all("raised ValueError: diverged" in reason for reason in reasons)
 
 
+def test_a_statistic_that_a_forward_keeps_up_to_date_is_a_limit() -> None:
+    mean, variance = torch.zeros(5, dtype=torch.float64), torch.ones(5, dtype=torch.float64)
+
+    def normalized(x: Tensor, m: Tensor, v: Tensor) -> Tensor:
+        return F.batch_norm(x, m, v, training=True)
+
+    found = limits("unmodified", normalized, X.clone().requires_grad_(), mean, variance)
+    assert [reason.split(" (")[0] for reason in found] == [f"forward modifies {name} in place" for name in "mv"]
+    assert run("unmodified", normalized, X.clone().requires_grad_(), mean, variance).verdict is Verdict.CORRECT
+    spoiled = function(lambda x, m: x.sin() * m.detach().abs_(), lambda g, x, m: (g * x.cos() * m.abs(), None))
+    both = run("unmodified", spoiled, X, X + 0)
+    assert (both.verdict, both.tensor) == (Verdict.WRONG, "m"), "a tensor that has a gradient"
+
+
+def test_the_rounding_of_a_large_cotangent_is_not_a_backward_that_is_not_linear() -> None:
+    for seed in range(3):
+        assert run("linear_cotangent", torch.matrix_exp, 2 * draw(5, 5, seed=seed)).verdict is Verdict.CORRECT
+
+
 def test_a_reference_with_other_outputs_is_named_with_both() -> None:
     result = run("reference_value", lambda x: (x.sin(), x.cos()), X, reference=torch.sin)
     assert result.verdict is Verdict.WRONG

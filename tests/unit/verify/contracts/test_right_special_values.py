@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nn_from_scratch.verify import check
+from nn_from_scratch.verify.contracts.special import of_same_kind
 from nn_from_scratch.verify.results import CheckResult, Verdict
 from tests.functions import draw, function
 
@@ -100,6 +101,25 @@ def test_a_forward_that_the_reference_contradicts_there_is_not_evidence() -> Non
         return torch.where(x == 0, 7.0, x.sin())
 
     assert Verdict.FRAGILE not in {r.verdict for r in look(wrong_at_zero, X, reference=other_at_zero)}
+
+
+def of_symmetric(a: Tensor, b: Tensor) -> Tensor:
+    """The backward takes the matrix for a symmetric one."""
+    quadratic = function(lambda a, b: (b * (a @ b)).sum(0), lambda g, a, b: ((b * g) @ b.mT, 2 * (a @ b) * g))
+    return quadratic(a, b)  # type: ignore[no-any-return]
+
+
+def test_what_is_evident_of_an_input_is_kept() -> None:
+    a = draw(4, 4)
+    assert {r.verdict for r in look(of_symmetric, a @ a.mT, draw(4, 2))} == {Verdict.CORRECT}
+    assert Verdict.FRAGILE not in {r.verdict for r in look(torch.log, draw(4, 5).abs() + 0.1)}
+    given = draw(3, 3) + draw(3, 3).mT
+    kept = of_same_kind(given, draw(3, 3, seed=1))
+    assert torch.equal(kept, kept.mT)
+    shares = of_same_kind(draw(4, 5).softmax(-1), draw(4, 5, seed=1))
+    assert bool((shares >= 0).all()) and torch.allclose(shares.sum(-1), torch.ones(4, dtype=torch.float64))
+    other = draw(4, 5, seed=1)
+    assert torch.equal(of_same_kind(draw(4, 5), other), other)
 
 
 def test_all_checks_of_a_norm_at_ordinary_values_pass() -> None:
