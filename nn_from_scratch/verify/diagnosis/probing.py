@@ -17,7 +17,7 @@ from nn_from_scratch.verify.diagnosis.constants import OUTPUT_ERROR
 from nn_from_scratch.verify.diagnosis.families import FAMILIES, Operation
 from nn_from_scratch.verify.diagnosis.families.operation import gradient_of, output_of
 from nn_from_scratch.verify.diagnosis.problem import Cotangents, GradientAt, Problem, plain
-from nn_from_scratch.verify.diagnosis.replay import Call, Replay, Surrogate
+from nn_from_scratch.verify.diagnosis.replay import Call, Forward, Replay, Surrogate
 
 
 class Probes:
@@ -37,28 +37,37 @@ class Probes:
 
     @cached_property
     def _replayed(self) -> tuple[Replay | None, list[Call]]:
-        """The forward with autograd, if its gradient is the true one; and its calls."""
+        """The forward with autograd, if its gradient is the true one, or an operation in its place; and its calls."""
         problem, context = self.problem, self.problem.context
-        if context.forward is None or context.name not in context.tensors or context.name is None:
+        if context.name not in context.tensors or context.name is None:
             return None, []
-        replay = Replay(context.forward, context.tensors)
-        gradient, calls = replay.gradient(context.name, context.cotangents)
-        if gradient is None or gradient.shape != problem.numeric.shape:
-            return None, []
-        near = (gradient - problem.numeric).abs() <= problem.truth.allowed
-        return (replay, calls) if bool(near.all()) else (None, [])
+        forwards = [] if context.forward is None else [context.forward]
+        forwards += [self._as_forward(operation) for operation in self.operations if operation.sure is None]
+        for forward in forwards:
+            replay = Replay(forward, context.tensors)
+            gradient, calls = replay.gradient(context.name, context.cotangents)
+            if gradient is None or gradient.shape != problem.numeric.shape:
+                continue
+            if bool(((gradient - problem.numeric).abs() <= problem.truth.allowed).all()):
+                return replay, calls
+        return None, []
+
+    def _as_forward(self, operation: Operation) -> Forward:
+        """An operation, as the forward of a subject with a single output."""
+        ((name, g),) = self.problem.context.cotangents.items()
+        return lambda values: {name: operation.forward(values, plain(g))}
 
     @property
     def calls(self) -> list[Call]:
         """What the forward calls, in order, where it can be run with autograd; empty elsewhere."""
         return self._replayed[1]
 
-    def with_derivative(self, index: int, surrogate: Surrogate) -> Tensor | None:
-        """The gradient if one call of the forward had another derivative."""
+    def with_derivative(self, index: int, surrogate: Surrogate, *, instead: bool = False) -> Tensor | None:
+        """The gradient if one call of the forward had another derivative, or `instead` also another value."""
         replay, context = self._replayed[0], self.problem.context
         if replay is None or context.name is None:
             return None
-        return replay.gradient(context.name, context.cotangents, at=index, surrogate=surrogate)[0]
+        return replay.gradient(context.name, context.cotangents, at=index, surrogate=surrogate, instead=instead)[0]
 
     def output_at(self, values: Mapping[str, Tensor]) -> Tensor | None:
         """The only output for other values of some tensors, or None where none can be had."""

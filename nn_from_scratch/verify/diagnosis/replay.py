@@ -115,6 +115,7 @@ class _Recorder(TorchFunctionMode):
     names: dict[int, str] = field(default_factory=dict)
     at: int | None = None
     surrogate: Surrogate | None = None
+    instead: bool = False
     calls: list[Call] = field(default_factory=list)
     kept: list[object] = field(default_factory=list)
     shadows: dict[int, Tensor] = field(default_factory=dict)
@@ -149,7 +150,7 @@ class _Recorder(TorchFunctionMode):
             self.calls.append(Call(func, args, keywords, tensors, label, description, words, out))
             if self.surrogate is not None and self.at == len(self.calls) - 1:
                 other = self.surrogate(self.calls[-1])
-                out = out.detach() + (other - other.detach())
+                out = other if self.instead else out.detach() + (other - other.detach())
             return self._remember(out, args, description if len(description) <= SHORT_DESCRIPTION else f"{label}(…)")
 
     def _remember(self, out: Tensor, args: tuple[Any, ...], name: str) -> Tensor:
@@ -189,6 +190,7 @@ class Replay:
         *,
         at: int | None = None,
         surrogate: Surrogate | None = None,
+        instead: bool = False,
     ) -> tuple[Tensor | None, list[Call]]:
         """The gradient of one tensor, float64 on the CPU, and the calls of the forward.
 
@@ -197,6 +199,7 @@ class Replay:
             cotangents: One for each output, by name.
             changed: Tensors in place of others, by name.
             at: Which call has another derivative, that of the `surrogate`.
+            instead: Whether it also has another value, that of the surrogate.
 
         Returns:
             No gradient where the forward does not let autograd through, or raises.
@@ -206,7 +209,7 @@ class Replay:
             leaves = {key: _leaf(value) for key, value in values.items()}
             # Copies, which the forward may write into.
             handed = {key: leaf.clone() if leaf.requires_grad else leaf for key, leaf in leaves.items()}
-            recorder = _Recorder({id(value): key for key, value in handed.items()}, at, surrogate)
+            recorder = _Recorder({id(value): key for key, value in handed.items()}, at, surrogate, instead)
             try:
                 with recorder:
                     outputs = self.forward(handed)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.verify.diagnosis.call_faults import faults_of, neighbors_of
-from nn_from_scratch.verify.diagnosis.constants import COMPOUND, HALF_STEP, MOST_CALLS, SPECIFIC
+from nn_from_scratch.verify.diagnosis.constants import COMPOUND, HALF_STEP, MOST_CALLS, SPECIFIC, TIE_BREAK
 from nn_from_scratch.verify.diagnosis.explanation import Explanation, experiment
 from nn_from_scratch.verify.diagnosis.probing import Probes
 from nn_from_scratch.verify.diagnosis.problem import Problem
@@ -48,6 +48,20 @@ def wrong_function(problem: Problem, probes: Probes) -> Iterator[Explanation]:
                 yield Explanation(kind, claim, level, prediction, details=details)
 
 
+@experiment("path", simplest=COMPOUND + HALF_STEP, scalable=False)
+def call_left_out(problem: Problem, probes: Probes) -> Iterator[Explanation]:
+    """The right gradient of a forward without one of its calls, such as a division by a temperature."""
+    for index, call, label in _labeled(probes):
+        for i, tensor in enumerate(call.tensors):
+            if not tensor.requires_grad or tensor.shape != call.output.shape or len(probes.calls) < 2:
+                continue
+            gradient = _with(problem, probes, index, lambda call, i=i: call.tensors[i], instead=True)  # type: ignore[misc]
+            if gradient is not None:
+                claim = f"is that of the forward without {label}, with {call.words[i]} in its place"
+                level, prediction = COMPOUND + HALF_STEP + TIE_BREAK, problem.truth.replaced(gradient)
+                yield Explanation("call-left-out", claim, level, prediction, details={"call": call.describe})
+
+
 def _labeled(probes: Probes) -> Iterator[tuple[int, Call, str]]:
     """The calls with their places and labels, from the output on: the last of some in a row is closest to the user."""
     calls = probes.calls
@@ -59,9 +73,13 @@ def _labeled(probes: Probes) -> Iterator[tuple[int, Call, str]]:
         yield index, calls[index], label
 
 
-def _with(problem: Problem, probes: Probes, index: int, surrogate: Surrogate) -> Tensor | None:
-    gradient = None if probes.exhausted else probes.with_derivative(index, surrogate)
-    return None if gradient is None or gradient.shape != problem.numeric.shape else gradient
+def _with(
+    problem: Problem, probes: Probes, index: int, surrogate: Surrogate, *, instead: bool = False
+) -> Tensor | None:
+    gradient = None if probes.exhausted else probes.with_derivative(index, surrogate, instead=instead)
+    if gradient is None or gradient.shape != problem.numeric.shape or not bool(gradient.isfinite().all()):
+        return None
+    return gradient
 
 
 @experiment("path", simplest=SPECIFIC + HALF_STEP)

@@ -127,7 +127,7 @@ WRONG = [
     _class(classes.MaxPoolSpread, IMAGE, of="x", says="not to the maximum alone"),
     _class(classes.MeanPoolNotDivided, IMAGE, of="x", says="too large by a factor of 4"),
     _class(classes.FlattenInOtherOrder, IMAGE, of="x", says="Fortran order"),
-    _class(classes.NetworkWithoutActivation, X, of="x layers.0.W layers.0.b"),
+    _class(classes.NetworkWithoutActivation, X, of="x layers.0.W layers.0.b", says="the derivative of relu("),
     _pair(functions.affine_forward, functions.affine_backward_without_sum, *AFFINE, of="b", says="which is here N"),
     _pair(
         functions.relu_forward, functions.relu_backward_of_output, X, of="x", says="does not depend on the cotangent"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -132,6 +134,11 @@ def test_an_option_counts_as_forgotten_at_its_default_alone(smoothing: float, ki
     assert (None if found is None else found.kind) == kind
 
 
+def _through(forward: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Tensor:
+    leaf = x.clone().requires_grad_()
+    return torch.autograd.grad(forward(leaf), leaf, g)[0]
+
+
 @pytest.mark.parametrize(
     ("forward", "wrong", "kind"),
     [
@@ -141,6 +148,8 @@ def test_an_option_counts_as_forgotten_at_its_default_alone(smoothing: float, ki
         # The derivative of no known function, and of one at another place.
         (lambda x: torch.relu(x * 3), lambda g, x: 3 * g * (x > 0.4), "neighbor"),
         (lambda x: torch.sigmoid(x * 3), lambda g, x: 3 * g * torch.cos(x), "neighbor"),
+        # Another temperature, not none.
+        (lambda x: (x / 3).softmax(1), lambda g, x: _through(lambda t: (t / 2).softmax(1), x, g), "call-left-out"),
         # Quarters exchanged, not halves.
         (lambda x: torch.cat([x, x.sin()], 1), lambda g, x: g[:, 2:8] + g[:, :6] * x.cos(), "cotangent-rolled"),
     ],
@@ -162,3 +171,30 @@ def test_what_only_resembles_a_fault_of_a_call_does_not_get_its_name(
     )
     found = explain(wrong(g, x), truth, tolerance=1e-9, context=context)
     assert found is None or found.kind != kind, found.sentence
+
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def _of_arrays(spoil: Callable[[Array], Array]) -> str | None:
+    """The kind of the diagnosis for dh of a recurrent cell on arrays, whose slope 1 - y² is spoiled there."""
+
+    def forward(x: Array, h: Array, v: Array, w: Array) -> tuple[Array, tuple[Array, ...]]:
+        return np.tanh(x @ v + h @ w), (x, h, v, w)
+
+    def backward(g: Array, cache: tuple[Array, ...]) -> tuple[Array, ...]:
+        x, h, v, w = cache
+        slope = 1 - np.tanh(x @ v + h @ w) ** 2
+        inner = g * slope
+        return inner @ v.T, (g * spoil(slope)) @ w.T, x.T @ inner, h.T @ inner
+
+    arrays = [value.numpy() for value in TENSORS.values()]
+    report = check((forward, backward), *arrays, checks="gradient")
+    (wrong,) = (result for result in report.results if result.verdict is Verdict.WRONG)
+    kind = wrong.details.get("diagnosis_kind")
+    return None if kind is None else str(kind)
+
+
+def test_a_composition_on_arrays_is_run_in_their_place() -> None:
+    assert _of_arrays(np.ones_like) == "derivative-missing"
+    assert _of_arrays(lambda slope: slope**0.7) is None

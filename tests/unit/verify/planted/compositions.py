@@ -292,4 +292,15 @@ COMPOSITIONS = (
         lambda g, x: g.T.reshape(4, 3, 2).permute(2, 1, 0),
         mentions="Fortran order",
     ),
+    _planted(
+        "tempered softmax",
+        "temperature forgotten",
+        "call-left-out",
+        "x",
+        "x",
+        ((4, 5),),
+        lambda x: (x / 3).softmax(1),
+        lambda g, x: _gradients(lambda x: x.softmax(1), g, x)[0],
+        mentions="without div(x)",
+    ),
 )
