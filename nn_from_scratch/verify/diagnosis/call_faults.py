@@ -120,6 +120,19 @@ def neighbors_of(call: Call, label: str) -> Iterator[_Candidate]:
         yield "neighbor", claim, _times(slope), COMPOUND + HALF_STEP
 
 
+def _from_cotangent(call: Call) -> Tensor:
+    """The derivative at the cotangent that arrives, times that cotangent."""
+
+    def formula(g: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = g.detach().clone().requires_grad_()
+            return g * torch.autograd.grad(call.again(leaf).sum(), leaf)[0]
+
+    x = call.tensors[0].view_as(call.tensors[0])
+    x.register_hook(formula)  # type: ignore[no-untyped-call]
+    return x
+
+
 def _times(slope: Callable[[Call, Tensor], Tensor]) -> Surrogate:
     """The cotangent times a slope, of the call and its input, for functions of one entry."""
     return lambda call: call.tensors[0] * slope(call, call.tensors[0].detach()).detach()
@@ -144,6 +157,8 @@ def _of_one_entry(call: Call, label: str) -> Iterator[_Candidate]:
     level = COMPOUND
     claim = f"has the mask of {label} inverted: 1 - m where m should be"
     yield "mask-inverted", claim, _times(complement), level
+    claim = f"takes the derivative, or the mask, of {label} from the cotangent, where it should be taken from the input"
+    yield "mask-from-cotangent", claim, _from_cotangent, level
     if call.name in SIGMOID_LIKE:
         claim = f"has the factor s(x) of {label} = x·s(x) alone, and lacks the term x·s'(x)"
         yield "product-term-missing", claim, _times(lambda call, x: call.again(x) / x), level

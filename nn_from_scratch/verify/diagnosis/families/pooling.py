@@ -99,6 +99,11 @@ def _average_pooling(name: str, windows: Windows) -> Operation:
     def maximum(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
         return windows.of(v[name], -torch.inf).amax(2).reshape(g.shape)
 
+    def tiled(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
+        flat = g.reshape(*windows.image[:2], -1, g.shape[-1])  # (N, C, H or 1, W)
+        gradient = flat.repeat(1, 1, *windows.kernel) / math.prod(windows.kernel)
+        return with_gradient(v[name], gradient[..., : windows.image[2], : windows.image[3]].reshape(windows.shape), g)
+
     def by_inside(v: Mapping[str, Tensor], g: Tensor) -> Tensor:
         counts = windows.of(torch.ones_like(v[name]), 0.0).sum(2)
         return (windows.of(v[name], 0.0).sum(2) / counts).reshape(g.shape)
@@ -113,6 +118,9 @@ def _average_pooling(name: str, windows: Windows) -> Operation:
         faults.append(Fault("pool-fixed-entry", f"{claim}, not to all", entry(place, 1.0)))
         claim = f"{claim} alone, with the share 1/{count} that each entry should get"
         faults.append(Fault("pool-fixed-entry", claim, entry(place, 1 / count), SPECIFIC - TIE_BREAK))
+    if windows.kernel == windows.stride and not any(windows.padding):
+        claim = "has the whole cotangent repeated side by side, where each of its entries should be repeated"
+        faults.append(Fault("blocks-interleaved", claim, tiled))
     if any(windows.padding):
         claim = "divides by the entries of each window inside of the image, where it should divide by all of them"
         faults.append(Fault("pool-count", claim, by_inside))

@@ -125,6 +125,13 @@ def _one_of_each_block(problem: Problem, g: Tensor) -> Variants:
     if not blocks or 0 in steps:
         return
     size = "×".join(str(step) for _, step in blocks)
+    mixed = g
+    for axis, step in blocks:
+        # Entry i of block h is read at i·H + h, where it stands at h·s + i.
+        parts = mixed.unflatten(axis, (step, -1))  # type: ignore[no-untyped-call]
+        mixed = parts.transpose(axis, axis + 1).flatten(axis, axis + 1)
+    claim = f"sums the cotangent over entries that lie apart, where it should sum over blocks of {size} neighbors"
+    yield "blocks-interleaved", claim, mixed, SPECIFIC
     for word, last in (("first", False), ("last", True)):
         kept = torch.zeros_like(g)
         index = tuple(slice(step - 1 if last else 0, None, step) for step in steps)

@@ -99,6 +99,8 @@ def _twice(x: Tensor) -> Tensor:
         # A term that is not the input, but looks like it in most entries.
         (torch.sin, lambda g, v: g * v["x"].cos() + v["x"].clamp(max=1), "term-added"),
         (torch.sin, lambda g, v: g * v["x"].cos() + v["x"].roll(1, 0), "term-added"),
+        # Blocks interleaved along one axis alone.
+        (_twice, lambda g, v: g.reshape(4, 3, 2, 5, 6, 2).sum((2, 5)), "blocks-interleaved"),
         # Two of the four entries, and one of them from another block.
         (_twice, lambda g, v: g[:, :, ::2, ::2] + g[:, :, 1::2, ::2], "cotangent-subsampled"),
         (_twice, lambda g, v: g[:, :, ::2, ::2].roll(1, 2), "cotangent-subsampled"),

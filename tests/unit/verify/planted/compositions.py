@@ -212,6 +212,17 @@ COMPOSITIONS = (
         mentions="comes through h in mul(",
     ),
     _planted(
+        "linear_relu",
+        "mask from the cotangent in dx",
+        "mask-from-cotangent",
+        "x",
+        "x w b",
+        ((8, 4), (4, 6), (6,)),
+        _fused,
+        lambda g, x, w, b: (g * (g > 0)) @ w.T,
+        mentions="of relu(",
+    ),
+    _planted(
         "prelu",
         "mask inverted in da",
         "mask-inverted",

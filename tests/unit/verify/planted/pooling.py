@@ -107,6 +107,23 @@ POOLING = (
     ),
     _upsampling("the last of four entries, times four", lambda g, x: 4 * g[:, :, 1::2, 1::2], mentions="factor of 4"),
     of_one_input(
+        "upsample",
+        "sum over entries that lie apart",
+        "blocks-interleaved",
+        lambda x: x.repeat_interleave(2, 2),
+        lambda g, x: g.reshape(2, 3, 2, 4, 3).sum(2),
+        (2, 3, 4, 3),
+    ),
+    of_one_input(
+        "avg_pool2d",
+        "tiled",
+        "blocks-interleaved",
+        lambda x: F.avg_pool2d(x, 2),
+        lambda g, x: g.repeat(1, 1, 2, 2) / 4,
+        (2, 3, 6, 6),
+        also=("slice",),
+    ),
+    of_one_input(
         "avg_pool2d",
         "padding not counted",
         "pool-count",
