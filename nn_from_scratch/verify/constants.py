@@ -13,7 +13,7 @@ SMALLEST_DRAW = 0.5
 
 TIME_LIMIT = 60.0  # Seconds that one check may take by default: what a person waits for one test.
 GRACE = 0.5  # Seconds that a check which looks at its deadline by itself gets to say what it has found.
-# Seconds that a call gets to return after the last check: an import in torch takes two or three on a busy machine.
+# Seconds that calls which were given up get to return, all together: an import takes two or three on a busy machine.
 PATIENCE = 5.0
 ENDING_SECONDS = 60.0  # Seconds that the end of a process may take: what a person waits for a command to end.
 ENDING_POLL = 0.01  # Seconds between looks at whether it has ended: not noticed by a person.

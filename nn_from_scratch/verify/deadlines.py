@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextvars
+import functools
 import os
 import signal
 import sys
@@ -41,6 +42,7 @@ class LimitedThread:
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._latest: Future[Any] | None = None
+        self._patience = constants.PATIENCE
 
     @property
     def busy(self) -> bool:
@@ -60,7 +62,7 @@ class LimitedThread:
         """
         if limit is None:
             return task()
-        if self.busy:
+        if self._still_busy():
             raise TimeLimitReached("a call of the subject in an earlier check has not returned yet")
         future: Future[T] = Future()
         context = contextvars.copy_context()
@@ -85,17 +87,34 @@ class LimitedThread:
         return future.result()
 
     def close(self) -> None:
-        """End the thread, for which a process that ends at once would otherwise not wait.
-
-        A call that is merely slow gets some time more, as what it has put in place (parameters of a module, say) is
-        taken back when it returns.
-        """
+        """End the thread, for which a process that ends at once would otherwise not wait."""
         self._tasks.put(None)
         if self._thread is None:
             return
-        self._thread.join(constants.PATIENCE if self.busy else constants.GRACE)
+        if not self._still_busy():
+            self._thread.join(constants.GRACE)
         if self._thread.is_alive():
             _leave_behind(self._thread)
+
+    def _still_busy(self) -> bool:
+        """Whether a task that was given up has not ended, nor ends in the little time that is left for that.
+
+        A call that is merely slow (it imports something, say) does not spoil what comes next; and what it has put in
+        place, such as the parameters of a module, is taken back when it returns. One that hangs is waited for once.
+        """
+        if self._latest is not None and self.busy:
+            began = time.monotonic()
+            wait([self._latest], timeout=self._patience)
+            self._patience = max(0.0, self._patience - (time.monotonic() - began))
+        return self.busy
+
+
+@functools.cache
+def prepare() -> None:
+    """Let torch import what it imports in its first backward, which takes seconds on a busy machine."""
+    with torch.inference_mode(False), torch.enable_grad():
+        x = torch.ones(1, requires_grad=True, device="cpu")
+        torch.autograd.grad([2 * x], [x], [torch.ones(1, device="cpu")])
 
 
 def _serve(tasks: SimpleQueue[Callable[[], None] | None]) -> None:

@@ -17,7 +17,7 @@ from nn_from_scratch.errors import ArgumentError, NNFromScratchError, SubjectErr
 from nn_from_scratch.verify import constants
 from nn_from_scratch.verify.context import CheckContext, Level, TimeLimitReached
 from nn_from_scratch.verify.contracts import CONTRACTS
-from nn_from_scratch.verify.deadlines import LimitedThread, threads_for
+from nn_from_scratch.verify.deadlines import LimitedThread, prepare, threads_for
 from nn_from_scratch.verify.derivative.complexstep import COMPLEX_STEP, check_complex_step
 from nn_from_scratch.verify.derivative.gradients import GRADIENT, check_gradient
 from nn_from_scratch.verify.guarded import GuardedSubject
@@ -111,6 +111,7 @@ def check(
     context = CheckContext(seed=seed, level=level, factor=factor, options=options)
     given = {name: value for name, value in {**of_subject, **options}.items() if value is not None}
     call = Call(subject=subject, inputs=inputs, arguments=given)
+    prepare()
     # What somebody looks for in anomaly mode is not in the verifier's own passes, some of which hand over NaN.
     with (
         threads_for(inputs),

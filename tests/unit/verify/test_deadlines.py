@@ -107,6 +107,33 @@ def test_a_task_that_is_given_up_runs_to_its_end() -> None:
     worker.close()
 
 
+def test_a_task_that_is_slow_once_does_not_spoil_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "PATIENCE", 30.0)
+    worker = LimitedThread()
+    go = threading.Event()
+    with pytest.raises(TimeLimitReached):
+        worker.run(go.wait, limit=0.01)
+    threading.Timer(0.1, go.set).start()
+    assert worker.run(lambda: 3, limit=5) == 3
+    worker.close()
+
+
+def test_what_torch_imports_in_its_first_backward_is_no_part_of_a_limit() -> None:
+    code = "\n".join(
+        [
+            "import sys, torch",
+            "from nn_from_scratch.verify.deadlines import prepare",
+            "prepare()",
+            "before = set(sys.modules)",
+            "x = torch.ones(1, requires_grad=True)",
+            "torch.autograd.grad([x.exp()], [x], [torch.ones(1)])",
+            "print(len(set(sys.modules) - before))",
+        ]
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(found.stdout) == 0
+
+
 def test_what_a_task_raises_reaches_the_caller() -> None:
     def fails() -> None:
         raise KeyError("inside")
