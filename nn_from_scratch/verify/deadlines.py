@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -53,7 +53,7 @@ class LimitedThread:
         """Run a task and give its value.
 
         Args:
-            task: What to run. It sees the caller's context variables, gradient mode and default device, no autocast.
+            task: What to run. It sees the caller's context variables and gradient mode, neither autocast nor device.
             limit: Seconds to wait; None to run it in the caller's thread, for as long as it takes.
 
         Raises:
@@ -66,11 +66,11 @@ class LimitedThread:
             raise TimeLimitReached("a call of the subject in an earlier check has not returned yet")
         future: Future[T] = Future()
         context = contextvars.copy_context()
-        mode, device = torch.is_grad_enabled(), torch.get_default_device()
+        mode = torch.is_grad_enabled()
 
         def perform() -> None:
             try:
-                with torch.set_grad_enabled(mode), nullcontext() if device.type == "cpu" else device:
+                with torch.set_grad_enabled(mode):
                     future.set_result(context.run(task))
             except BaseException as error:
                 if not future.done():

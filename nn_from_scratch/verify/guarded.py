@@ -7,7 +7,7 @@ numbers; and what comes back can be calculated with.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -61,12 +61,21 @@ class GuardedSubject:
         context: The circumstances of the check that is running, with its deadline.
         random: What the subject draws random numbers from.
         draw: Which numbers: another one stands for other ones.
+        placed: Is entered around each call, and puts what the subject makes on the caller's default device.
     """
 
-    def __init__(self, subject: Subject, context: CheckContext, random: Sequence[RandomSource] = ()) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        context: CheckContext,
+        random: Sequence[RandomSource] = (),
+        *,
+        placed: AbstractContextManager[object] | None = None,
+    ) -> None:
         self._subject = subject
         self.context = context
         self.random = random
+        self.placed = placed if placed is not None else nullcontext()
         self.draw = 0
         self.name, self.form, self.target, self.notes = subject.name, subject.form, subject.target, subject.notes
         self.operands, self.traits = subject.operands, subject.traits
@@ -81,7 +90,8 @@ class GuardedSubject:
         self.context.require_time()
         for source in self.random:
             source.start(stable_seed(self.context.seed, "random numbers", stage, self.draw))
-        yield
+        with self.placed:
+            yield
         self.context.require_time()
 
     def ordinary(self, gradients: Gradients) -> dict[str, Tensor | None]:
@@ -117,7 +127,7 @@ class GuardedSubject:
             return self.ordinary(together)
 
     def rebuilt(self, target: object) -> GuardedSubject:
-        return GuardedSubject(self._subject.rebuilt(target), self.context, self.random)
+        return GuardedSubject(self._subject.rebuilt(target), self.context, self.random, placed=self.placed)
 
 
 def unguarded(run: Run) -> Run:

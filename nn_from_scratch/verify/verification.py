@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import torch
 
-from nn_from_scratch.errors import ArgumentError, NNFromScratchError, SubjectError
+from nn_from_scratch.errors import ArgumentError, NNFromScratchError, ShapeError, SubjectError
 from nn_from_scratch.verify import constants
 from nn_from_scratch.verify.context import CheckContext, Level, TimeLimitReached
 from nn_from_scratch.verify.contracts import CONTRACTS
@@ -112,6 +112,8 @@ def check(
     given = {name: value for name, value in {**of_subject, **options}.items() if value is not None}
     call = Call(subject=subject, inputs=inputs, arguments=given)
     prepare()
+    device = torch.get_default_device()
+    placed = contextlib.nullcontext() if device.type == "cpu" else device
     # What somebody looks for in anomaly mode is not in the verifier's own passes, some of which hand over NaN.
     with (
         threads_for(inputs),
@@ -119,8 +121,13 @@ def check(
         contextlib.closing(LimitedThread()) as thread,
         contextlib.closing(RandomStates(random_sources(subject, (inputs, of_subject.get("keywords"))))) as random,
     ):
+
+        def recognized() -> Subject:
+            with placed:
+                return as_subject(subject, *inputs, **of_subject)
+
         try:
-            plain = thread.run(lambda: as_subject(subject, *inputs, **of_subject), limit=time_limit)
+            plain = thread.run(recognized, limit=time_limit)
         except TimeLimitReached:
             raise SubjectError("the subject's forward did not return in time.") from None
         except NNFromScratchError:
@@ -135,7 +142,7 @@ def check(
                 level=level,
                 seconds=time.monotonic() - began,
             )
-        ready = GuardedSubject(plain, context, random.drawn())
+        ready = GuardedSubject(plain, context, random.drawn(), placed=placed)
         results: list[CheckResult] = []
         for name, function in selected.items():
             if on_check is not None:
@@ -174,10 +181,11 @@ def _results_of(
     def run() -> CheckResult | list[CheckResult]:
         subject.context = timed  # here and not before: a call that is late still looks at its own deadline
         subject.draw = 0
-        found = function(subject, timed)
-        while name == GRADIENT and subject.random and _all_correct(found) and subject.draw < constants.DRAWS - 1:
-            subject.draw += 1
+        with contextlib.nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"):
             found = function(subject, timed)
+            while name == GRADIENT and subject.random and _all_correct(found) and subject.draw < constants.DRAWS - 1:
+                subject.draw += 1
+                found = function(subject, timed)
         return found
 
     try:
@@ -186,6 +194,8 @@ def _results_of(
         found = CheckResult.undecided(name, str(late), details={"time_limit": limit})
     except SubjectError as error:
         found = CheckResult.wrong(name, reason=str(error))
+    except ShapeError as error:
+        found = _own_error(name, error)
     except ArgumentError:
         raise  # an option of this check that makes no sense
     except Exception as error:

@@ -56,6 +56,8 @@ def gradient_form(collector: ComparisonCollector) -> list[CheckResult]:
             if is_ != should:
                 collector.wrong(f"the gradient has {what} {is_}, but {operand.name} has {should}", operand.name)
         collector.agreed()
+    if not collector.compared:
+        return collector.not_applicable("the subject returned no gradient at all")
     return collector.close("the subject returned no gradient at all")
 
 

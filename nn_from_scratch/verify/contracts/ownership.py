@@ -87,6 +87,8 @@ def no_aliasing(collector: ComparisonCollector) -> list[CheckResult]:
     run = subject.run(base.values)
     cotangents = {name: c.clone() for name, c in base.cotangents.items()}
     found = {name: g for name, g in run.backward(cotangents).items() if g is not None}
+    if not found:
+        return collector.not_applicable("the subject returned no gradient")
     remarks: list[str] = []
     inputs = {operand.name for operand in collector.inputs}
     kept = {**run.handed, **{f"the output {name}": y for name, y in run.outputs.items()}}

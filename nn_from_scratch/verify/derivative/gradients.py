@@ -13,7 +13,7 @@ from nn_from_scratch.verify.context import Budget, CheckContext, TimeLimitReache
 from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.derivative.entries import entry_gradient
 from nn_from_scratch.verify.derivative.given_precision import as_exact_as_given
-from nn_from_scratch.verify.derivative.linearization import all_finite, point_at, working_values
+from nn_from_scratch.verify.derivative.linearization import NoGradientError, all_finite, point_at, working_values
 from nn_from_scratch.verify.derivative.measurements import Measurement, best, confirm, measure, measure_all
 from nn_from_scratch.verify.derivative.probes import VariedOperand
 from nn_from_scratch.verify.derivative.special_points import correct, not_finite, report_wrong, undecided, unresolved
@@ -63,6 +63,9 @@ def check_operands(
         return [CheckResult.not_applicable(check, why)]
     try:
         point = point_at(subject, values, context)
+    except NoGradientError as error:
+        make = CheckResult.undecided if check == GRADIENT else CheckResult.not_applicable
+        return [make(check, str(error))]
     except SubjectError as error:
         subject.forward(values)
         return [CheckResult.wrong(check, reason=str(error))]

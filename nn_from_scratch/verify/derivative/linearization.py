@@ -17,6 +17,10 @@ from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.protocol import Subject, starting_values
 
 
+class NoGradientError(SubjectError):
+    """No output of a subject can have a gradient: all are integers or masks."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LinearizationPoint:
     """A subject at fixed values, with everything that does not depend on the operand under test.
@@ -134,7 +138,7 @@ def _linearized(
     returned = subject.forward(values) if run is None else run.outputs
     outputs = {name: y.clone() for name, y in returned.items() if y.is_floating_point() or y.is_complex()}
     if not outputs:
-        raise SubjectError(f"{subject.name} returned no floating-point tensor, which a gradient needs.")
+        raise NoGradientError(f"{subject.name} returned no floating-point tensor, so there is no gradient to verify")
     rows = [{name: _masked(v, outputs[name]) for name, v in row.items()} for row in draw(outputs)]
     gradients = []
     if run is not None:

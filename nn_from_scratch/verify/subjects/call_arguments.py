@@ -125,9 +125,14 @@ class Arguments:
     @staticmethod
     def _tensor(name: str, leaf: object, subject: str) -> Tensor:
         if isinstance(leaf, Tensor):
+            if type(leaf) not in (Tensor, torch.nn.Parameter):
+                # A subclass wraps what its operations return, so that its leaves have no place in the graph.
+                leaf = leaf.detach().as_subclass(Tensor).requires_grad_(leaf.requires_grad)
             return dense(leaf, name, subject)
+        array = np.asarray(leaf)
         try:
-            return torch.from_numpy(np.ascontiguousarray(leaf)).reshape(np.shape(leaf))  # type: ignore[call-overload]
+            native = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))
+            return torch.from_numpy(native).reshape(array.shape)
         except TypeError as error:
             raise SubjectError(f"{name} of {subject} is an array that torch cannot hold: {error}") from error
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.errors import ArgumentError, ShapeError
 from nn_from_scratch.verify import CheckResult, Verdict, check, verification
 from nn_from_scratch.verify.derivative import wrong_gradient
 from tests.functions import function
@@ -16,7 +17,7 @@ DOUBLE = torch.float64
 
 
 def x(*shape: int) -> Tensor:
-    return torch.randn(shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+    return torch.randn(shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(0), device="cpu")
 
 
 def wrong(*found: CheckResult) -> set[str]:
@@ -136,6 +137,58 @@ def test_weights_that_the_first_forward_makes_are_checked_in_a_copy() -> None:
     assert report.passed, str(report)
     assert {"weight", "bias"} <= {result.tensor for result in report.results}
     assert module.has_uninitialized_params()
+
+
+class Marked(torch.Tensor):
+    """A tensor that says something about itself."""
+
+
+def test_a_subclass_of_tensors_is_verified_by_its_values() -> None:
+    assert check(torch.tanh, x(4, 3).as_subclass(Marked)).passed
+    half = function(torch.tanh, lambda g, x: g / 2 * (1 - x.tanh().square()))
+    (result,) = check(half, x(4, 3).as_subclass(Marked), checks="gradient").results
+    assert "too small by a factor of 2" in str(result.diagnosis)
+
+
+@pytest.mark.parametrize("subject", [lambda x: x.argmax(-1), lambda x: x > 0], ids=["integers", "a mask"])
+def test_outputs_that_have_no_gradient_are_not_called_wrong(subject: Callable[[Tensor], Tensor]) -> None:
+    verdicts = {result.check: result.verdict for result in check(subject, x(4, 3)).results}
+    assert verdicts["gradient"] is Verdict.UNDECIDED
+    assert Verdict.WRONG not in verdicts.values()
+
+
+def test_a_subject_without_any_influence_has_nothing_to_own() -> None:
+    assert Verdict.UNDECIDED not in {r.verdict for r in check(lambda x: torch.ones(3), x(3)).results}
+
+
+@pytest.mark.parametrize("limit", [None, 60.0])
+def test_the_default_device_is_for_the_subject_alone(limit: float | None) -> None:
+    seen: set[str] = set()
+
+    def forward(x: Tensor) -> Tensor:
+        seen.add(torch.empty(1).device.type)
+        return x.tanh()
+
+    torch.set_default_device("meta")
+    try:
+        report = check(forward, x(4, 3), time_limit=limit)
+    finally:
+        torch.set_default_device(None)
+    assert report.passed, str(report)
+    assert seen == {"meta"}
+
+
+def test_arrays_of_another_byte_order_are_verified() -> None:
+    pair = (lambda x: (np.sin(x), x), lambda dy, x: dy * np.cos(x))
+    assert check(pair, x(3).numpy().astype(">f8")).passed
+
+
+def test_an_error_of_shapes_inside_of_a_check_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compares(*_: object) -> list[CheckResult]:
+        raise ShapeError("analytic has another shape")
+
+    monkeypatch.setattr(verification, "check_gradient", compares)
+    assert check(torch.sin, x(3), checks="gradient").verdict is Verdict.UNDECIDED
 
 
 def raises(*_: object) -> list[CheckResult]:
