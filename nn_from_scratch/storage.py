@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -10,7 +11,8 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,27 @@ def _strict(value: object) -> object:
     if isinstance(value, dict):
         return {key: _strict(inner) for key, inner in value.items()}
     return [_strict(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Context manager in which no other process of this machine uses the folder, if it asks in the same way.
+
+    Raises:
+        ArgumentError: another process uses it.
+    """
+    from filelock import FileLock, Timeout
+
+    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"nn_from_scratch-folder-{place}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ArgumentError(f"folder {str(folder)!r} is in use by another process; wait, or name another") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_regular_or_new(path: Path) -> bool:

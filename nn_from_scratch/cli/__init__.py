@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"nn-from-scratch {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for name in COMMANDS:
         module = import_module(f"nn_from_scratch.cli.{name}")
         command = commands.add_parser(
@@ -107,6 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser.parse_args(words)
     except SystemExit as request:  # argparse has answered: with help, with the version or with an error
         return int(request.code or 0)
+    if args.command is None:
+        parser.print_help()
+        return 0
     args.command_line = shlex.join(["nn-from-scratch", *words])
     try:
         if args.extra is not None:

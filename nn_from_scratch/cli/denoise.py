@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nn_from_scratch.denoise.data.formats import FORMAT_NAMES, TRANSPARENT, format_of
+from nn_from_scratch.denoise.formats import FORMAT_NAMES, TRANSPARENT, format_of
 from nn_from_scratch.errors import ArgumentError, DataError
 from nn_from_scratch.storage import is_replaceable
 

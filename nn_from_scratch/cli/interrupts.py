@@ -1,4 +1,4 @@
-"""Ctrl-C as a request: the work goes on to a place where it can be saved."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request: the work goes on to a place where it can be saved."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -14,7 +14,9 @@ from types import FrameType
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     """Context manager whose function says whether Ctrl-C was pressed; a second Ctrl-C interrupts as usual.
 
-    Outside the main thread signals cannot be caught, and the function always returns False.
+    A terminal that is closed (SIGHUP) and a system that shuts down (SIGTERM) ask the same; a signal that whoever
+    started this process had ignored, as nohup does, stays so. Outside the main thread signals cannot be caught, and the
+    function always returns False.
     """
     asked = False
 
@@ -24,16 +26,22 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked = True
         # Not sys.stderr: a handler may run in the midst of a write to it, and would break that.
-        os.write(2, b"\nstopping and saving; press Ctrl-C again to stop at once, without saving\n")
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, b"\nstopping and saving; press Ctrl-C again to stop at once, without saving\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = signal.signal(signal.SIGINT, note)
+    asking = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.getsignal(number) for number in asking}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, note)
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from nn_from_scratch.denoise.training import check_device, computing_as, make_op
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.engine.optimizers import Optimizer
 from nn_from_scratch.errors import CheckpointError, DivergenceError, ReplicaError
-from nn_from_scratch.storage import write_results
+from nn_from_scratch.storage import exclusive, write_results
 
 
 @dataclass
@@ -153,7 +153,15 @@ def start_run(
     """
     settings = replace(settings, noise=str(parse_noise(settings.noise)))
     device = check_device(settings.device) if replicas is None else send_settings(replicas, settings)
-    run = new_run(out)
+    if out is None:  # a name of its own, which no other process has
+        return _start(new_run(None), settings, device, json_path, replicas)
+    with exclusive(out):
+        return _start(new_run(out), settings, device, json_path, replicas)
+
+
+def _start(
+    run: RunFolder, settings: RunSettings, device: torch.device, json_path: Path | None, replicas: Replicas | None
+) -> int:
     session: _TrainingSession | None = None
     try:
         with computing_as(settings):
@@ -181,6 +189,11 @@ def resume_run(
         NNFromScratchError: there is no whole run, another setting was asked for than its own, or the training failed.
     """
     run = find_run(folder)
+    with exclusive(run.folder):
+        return _resume(run, explicit, json_path, replicas)
+
+
+def _resume(run: RunFolder, explicit: dict[str, Any], json_path: Path | None, replicas: Replicas | None) -> int:
     model = report_model(dtype=torch.float32)
     checkpoint, progress, stored = run.load(model)
     if "noise" in explicit:

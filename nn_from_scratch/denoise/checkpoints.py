@@ -31,7 +31,7 @@ try:
 except ModuleNotFoundError:
     raise missing("nn_from_scratch.denoise", "safetensors", "denoise") from None
 
-_FORMAT = "nn_from_scratch checkpoint 1"
+_FORMAT = "nn_from_scratch checkpoint 2"
 _KEYS = {"format", "architecture", "sha256", "progress", "information"}
 
 
@@ -91,10 +91,10 @@ def save_checkpoint(
     metadata = {
         "format": _FORMAT,
         "architecture": architecture(model),
-        "sha256": _digest(tensors),
         "progress": json.dumps(progress and progress.to_json()),
         "information": json.dumps(dict(information or {})),
     }
+    metadata["sha256"] = _digest(tensors, metadata)
     try:
         write_atomically(path, save_tensors(tensors, metadata=metadata))
     except OSError as error:
@@ -141,13 +141,13 @@ def read_checkpoint(content: bytes, model: Module, *, name: str) -> Checkpoint:
             f"checkpoint {name} has the format {metadata.get('format')!r}, but {_FORMAT!r} is expected: "
             "it was not written by this project, or by another version of it"
         )
+    if metadata["sha256"] != _digest(tensors, metadata):
+        raise CheckpointError(f"checkpoint {name} is damaged: its content does not have the checksum that was saved")
     if metadata["architecture"] != architecture(model):
         raise CheckpointError(
             f"checkpoint {name} is of another architecture: it holds {metadata['architecture']}, "
             f"but {architecture(model)} is expected"
         )
-    if metadata["sha256"] != _digest(tensors):
-        raise CheckpointError(f"checkpoint {name} is damaged: its tensors do not have the checksum that was saved")
     parameters = _part(tensors, "model.")
     _check_parameters(name, parameters, model)
     for key, tensor in tensors.items():
@@ -188,8 +188,10 @@ def _check_parameters(name: str, found: Mapping[str, Tensor], model: Module) -> 
             )
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """The checksum of everything in a checkpoint but the checksum itself."""
     sha = hashlib.sha256()
+    sha.update(json.dumps({key: metadata[key] for key in sorted(metadata) if key != "sha256"}).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())

@@ -57,7 +57,7 @@ def from_torch(model: torch.nn.Module) -> Module:
     layer in two places is one layer here too.
 
     Raises:
-        ArgumentError: a module has no counterpart here, or an option that ours does not have.
+        ArgumentError: a module has no counterpart here, an option that ours does not have, hooks or parametrizations.
     """
     return _from_torch(model, {})
 
@@ -65,6 +65,17 @@ def from_torch(model: torch.nn.Module) -> Module:
 def _from_torch(theirs: torch.nn.Module, made: dict[int, Module]) -> Module:
     if id(theirs) in made:
         return made[id(theirs)]
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any(getattr(theirs, kind, None) for kind in kinds) or "forward" in vars(theirs):
+        raise ArgumentError(
+            f"{theirs!r} has hooks, or a forward of its own, which would be lost; remove them first (weight_norm, "
+            "spectral_norm and pruning are such hooks)"
+        )
+    if torch.nn.utils.parametrize.is_parametrized(theirs):
+        raise ArgumentError(
+            f"{theirs!r} has parametrizations, which would be lost; "
+            "torch.nn.utils.parametrize.remove_parametrizations makes plain parameters of them"
+        )
     module: Module
     if type(theirs) is torch.nn.Sequential:
         module = Sequential(*(_from_torch(inner, made) for inner in theirs))

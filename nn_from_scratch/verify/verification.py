@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import platform
 import time
 import traceback
@@ -32,7 +33,8 @@ from nn_from_scratch.verify.subjects.recognition import plain_name
 _Check = Callable[[Subject, CheckContext], "CheckResult | list[CheckResult]"]
 
 _FIRST = "reference_value"
-_NUMBERS = ("resolution", "entry_seconds", "nondeterminism")  # options of single checks
+_NUMBERS = ("resolution", "entry_seconds", "naming_seconds", "nondeterminism")  # options of single checks
+_OTHER_OPTIONS = ("batch", "reference")
 REPORT_IT = "please report it to the authors of nn_from_scratch, with the traceback among this result's details"
 
 
@@ -107,6 +109,12 @@ def check(
         value = options.get(name)
         if value is not None and not (isinstance(value, int | float) and value >= 0):
             raise ArgumentError(f"{name}={value!r} should be a number of at least 0.")
+    known = {*_NUMBERS, *_OTHER_OPTIONS, *(field.name for field in fields(SubjectOptions))}
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        meant = f" (did you mean {close[0]}?)" if close else ""
+        raise ArgumentError(f"{unknown[0]} is not an option of check{meant}; there are {', '.join(sorted(known))}.")
     of_subject = {field.name: options.pop(field.name) for field in fields(SubjectOptions) if field.name in options}
     context = CheckContext(seed=seed, level=level, factor=factor, options=options)
     given = {name: value for name, value in {**of_subject, **options}.items() if value is not None}

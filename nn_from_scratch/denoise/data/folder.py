@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from nn_from_scratch.denoise.data.crops import CROP_SIZE, random_stream
-from nn_from_scratch.denoise.data.formats import FORMAT_NAMES, SUFFIXES
 from nn_from_scratch.denoise.data.pictures import picture_size, read_picture
+from nn_from_scratch.denoise.formats import FORMAT_NAMES, SUFFIXES
 from nn_from_scratch.errors import DataError
 
 _NAMED_AT_MOST = 20

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nn_from_scratch.denoise.data.formats import ENCODING, FORMAT_NAMES, FORMATS, TRANSPARENT, format_of
+from nn_from_scratch.denoise.formats import ENCODING, FORMAT_NAMES, FORMATS, TRANSPARENT, format_of
 from nn_from_scratch.errors import ArgumentError, DataError
 from nn_from_scratch.storage import PICTURE_SOFTWARE, write_atomically
 

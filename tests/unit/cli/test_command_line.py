@@ -51,7 +51,6 @@ def test_the_version(command: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((), "the following arguments are required: COMMAND (see nn-from-scratch --help)"),
         (("fly",), "argument COMMAND: invalid choice: 'fly'"),
         (
             ("train", "--epochs", "many"),
@@ -111,3 +110,9 @@ def test_what_no_command_foresees_is_still_one_sentence(
 
     monkeypatch.setattr(train, "new_settings", fail)
     assert command("train") == (status, "", text)
+
+
+def test_the_bare_command_prints_the_help(command: Command) -> None:
+    status, text, error = command()
+    assert (status, error) == (0, "")
+    assert text.startswith("usage: nn-from-scratch") and "commands:" in text

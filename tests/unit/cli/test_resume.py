@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from nn_from_scratch.cli.display import TrainingDisplay
 from nn_from_scratch.denoise.settings import TrainingProgress
+from nn_from_scratch.storage import exclusive
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -39,15 +40,17 @@ def same_bits(one: Path, other: Path) -> bool:
     return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a) and losses[0] == losses[1]
 
 
-def interrupt(monkeypatch: pytest.MonkeyPatch, *, epoch: int, step: int, times: int = 1) -> None:
-    """Press Ctrl-C when a run gets to this step."""
+def interrupt(
+    monkeypatch: pytest.MonkeyPatch, *, epoch: int, step: int, times: int = 1, number: int = signal.SIGINT
+) -> None:
+    """Press Ctrl-C, or send another signal, when a run gets to this step."""
     shown = TrainingDisplay.on_progress
 
     def watched(self: TrainingDisplay, progress: TrainingProgress) -> None:
         shown(self, progress)
         if (progress.epoch, progress.step) == (epoch, step):
             for _ in range(times):
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
 
     monkeypatch.setattr(TrainingDisplay, "on_progress", watched)
 
@@ -68,6 +71,29 @@ def test_after_ctrl_c_a_run_goes_on_to_the_same_bits(
     assert status == 0
     assert f"resuming my run after {saved}" in text
     assert same_bits(Path("my run"), whole)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGHUP is a POSIX signal")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_other_requests_to_end_save_as_well(
+    command: Command, monkeypatch: pytest.MonkeyPatch, pictures: Path, name: str
+) -> None:
+    interrupt(monkeypatch, epoch=0, step=64, number=getattr(signal, name))
+    status, _, error = command("train", "--data", pictures, "--out", "run", *STEPS)
+    assert status == 130
+    assert "interrupted: 0 epochs and 64 steps of epoch 1 saved in run; go on with" in error
+
+
+def test_two_trainings_do_not_write_into_one_folder(command: Command, pictures: Path, finished: Path) -> None:
+    with exclusive(Path("run")):
+        status, _, error = command("train", "--data", pictures, "--out", "run", *STEPS)
+        assert (status, error) == (
+            2,
+            "nn-from-scratch: error: folder 'run' is in use by another process; wait, or name another\n",
+        )
+        assert not Path("run").exists()
+    with exclusive(finished):
+        assert command("train", "--resume", finished)[0] == 2
 
 
 def test_two_ctrl_c_stop_at_once_and_what_was_saved_remains(

@@ -110,7 +110,7 @@ def test_another_kind_of_file_is_refused(model: Module, tmp_path: Path) -> None:
 
 def test_safetensors_of_another_program_are_refused(model: Module, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(save({"weight": torch.zeros(3)}))
-    refuses(tmp_path / "a", model, "has the format None, but 'nn_from_scratch checkpoint 1' is expected")
+    refuses(tmp_path / "a", model, "has the format None, but 'nn_from_scratch checkpoint 2' is expected")
 
 
 def test_another_architecture_is_refused(model: Module, tmp_path: Path) -> None:
@@ -140,7 +140,15 @@ def test_a_flipped_bit_is_noticed(model: Module, saved: Path) -> None:
     content = bytearray(saved.read_bytes())
     content[-100] ^= 1
     saved.write_bytes(content)
-    refuses(saved, model, "is damaged: its tensors do not have the checksum that was saved")
+    refuses(saved, model, "is damaged: its content does not have the checksum that was saved")
+
+
+@pytest.mark.parametrize(
+    ("key", "text"), [("information", '{"noise": "another"}'), ("progress", "null"), ("architecture", "Sequential()")]
+)
+def test_a_changed_header_is_noticed(model: Module, saved: Path, key: str, text: str) -> None:
+    rewrite(saved, metadata=lambda metadata: metadata.update({key: text}))
+    refuses(saved, model, "is damaged: its content does not have the checksum that was saved")
 
 
 def test_missing_and_additional_parameters_are_named(model: Module, saved: Path) -> None:
@@ -151,8 +159,11 @@ def test_missing_and_additional_parameters_are_named(model: Module, saved: Path)
 
     rewrite(saved, tensors=rename, metadata=lambda held: None)
     held = load(saved.read_bytes())
-    digest = checkpoints._digest(held)
-    rewrite(saved, metadata=lambda metadata: metadata.update(sha256=digest))
+
+    def sign(metadata: dict[str, str]) -> None:
+        metadata["sha256"] = checkpoints._digest(held, metadata)
+
+    rewrite(saved, metadata=sign)
     refuses(saved, model, "has other parameters than the model: missing 2.bias; unexpected 9.bias")
 
 

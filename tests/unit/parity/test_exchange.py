@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils.prune import l1_unstructured
 
 import nn_from_scratch as nn
 from nn_from_scratch.engine import layers
@@ -99,6 +102,24 @@ def test_what_has_no_counterpart_is_refused() -> None:
 def test_options_that_are_not_here_are_refused(theirs: torch.nn.Module, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         nn.from_torch(theirs)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.register_forward_hook(lambda module, x, y: 2 * y),
+        lambda layer: layer.register_forward_pre_hook(lambda module, x: None),
+        lambda layer: layer.register_full_backward_hook(lambda module, g, h: None),
+        lambda layer: setattr(layer, "forward", lambda x: x),
+        torch.nn.utils.parametrizations.weight_norm,
+        lambda layer: l1_unstructured(layer, "weight", 0.5),
+    ],
+)
+def test_what_would_be_lost_on_the_way_is_refused(change: Callable[[torch.nn.Linear], object]) -> None:
+    layer = torch.nn.Linear(3, 2)
+    change(layer)
+    with pytest.raises(ArgumentError, match="which would be lost"):
+        nn.from_torch(torch.nn.Sequential(layer))
 
 
 def test_the_models_are_independent() -> None:

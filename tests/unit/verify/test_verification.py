@@ -134,3 +134,8 @@ def test_small_inputs_are_verified_in_one_thread(form: str, shape: tuple[int, ..
     finally:
         torch.set_num_threads(before)
     assert seen == {expected}
+
+
+def test_an_option_that_no_check_has_is_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"resolutoin is not an option of check \(did you mean resolution\?\)"):
+        check(torch.sin, torch.ones(3, dtype=torch.float64), resolutoin=1e-6)
