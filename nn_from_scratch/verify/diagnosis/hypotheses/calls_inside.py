@@ -82,13 +82,16 @@ def _with(
     return gradient
 
 
-@experiment("path", simplest=SPECIFIC + HALF_STEP)
+@experiment("path", simplest=COMPOUND + HALF_STEP)
 def forward_applied(problem: Problem, probes: Probes) -> Iterator[Explanation]:
-    """A linear map, such as a rotation or a permutation, where the cotangent should go through its transpose."""
+    """A linear map, such as a rotation or a permutation, where the cotangent should go through its transpose.
+
+    A factor that is not transposed, or a kernel that is not turned round, says more of a product or a convolution.
+    """
     if problem.unary is None or problem.unary[1].shape != problem.unary[2].shape:
         return
     value = probes.output_at({problem.unary[0]: problem.unary[2]})
     if value is not None and value.shape == problem.numeric.shape:
         claim = "is the forward applied to the cotangent, where its transpose, or inverse, should be"
         prediction = problem.truth.replaced(value)
-        yield Explanation("forward-applied", claim, SPECIFIC + HALF_STEP, prediction)
+        yield Explanation("forward-applied", claim, COMPOUND + HALF_STEP, prediction)

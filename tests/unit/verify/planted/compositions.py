@@ -314,4 +314,14 @@ COMPOSITIONS = (
         lambda g, x: _gradients(lambda x: x.softmax(1), g, x)[0],
         mentions="without div(x)",
     ),
+    _planted(
+        "matmul",
+        "w not transposed in dx",
+        "operand-transposed",
+        "x",
+        "x w",
+        ((5, 4), (4, 4)),
+        lambda x, w: x @ w,
+        lambda g, x, w: g @ w,
+    ),
 )
