@@ -10,7 +10,7 @@ import torch
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.subjects import constants
-from nn_from_scratch.verify.subjects.arrays import as_gradient
+from nn_from_scratch.verify.subjects.arrays import arrays_for, as_gradient, numpy_call
 from nn_from_scratch.verify.subjects.backward_arguments import (
     BackwardCall,
     has_cache,
@@ -20,14 +20,15 @@ from nn_from_scratch.verify.subjects.backward_arguments import (
     required_arguments,
     understand,
 )
-from nn_from_scratch.verify.subjects.call_arguments import Arguments, differentiable_names, role_names
+from nn_from_scratch.verify.subjects.call_arguments import Arguments, differentiable_names, private_values, role_names
 from nn_from_scratch.verify.subjects.gradient_order import gradient_order
+from nn_from_scratch.verify.subjects.layer_fields import gradient_fields, output_field
 from nn_from_scratch.verify.subjects.layer_object import Conventions, LayerSubject
 from nn_from_scratch.verify.subjects.layer_parameters import FoundParameters, Place, forgotten, mapped_parameters
 from nn_from_scratch.verify.subjects.methods import Methods, find_methods, is_plain_object
-from nn_from_scratch.verify.subjects.reachable import found_at, is_parameter
+from nn_from_scratch.verify.subjects.reachable import duplicate, found_at, is_parameter
 from nn_from_scratch.verify.subjects.recognition import Form
-from nn_from_scratch.verify.subjects.structure import leaves
+from nn_from_scratch.verify.subjects.structure import leaves, wrap_errors
 
 
 def _accepts(obj: Any) -> bool:
@@ -81,6 +82,7 @@ def _called(layer: Any, arguments: Arguments, name: str, methods: Methods) -> La
     if methods.forward == "forward" and _carries_a_record(layer, arguments, name, methods):
         conventions = Conventions(replace(methods, forward="__call__"))
     backward = methods.backward_of(layer)
+    conventions = replace(conventions, output=_output_field(layer, arguments, methods, name))
     subject = LayerSubject(layer, arguments, name, conventions)
     run = subject.run({})
     cached = has_cache(backward, run.raw)
@@ -105,6 +107,17 @@ def _called(layer: Any, arguments: Arguments, name: str, methods: Methods) -> La
         if [p.name for p in positional_arguments(backward) or ()][:1] != inputs:
             return replace(subject, conventions=replace(conventions, call=BackwardCall()))
     return subject
+
+
+def _output_field(layer: Any, arguments: Arguments, methods: Methods, name: str) -> str | None:
+    """The attribute in which the forward leaves its output; None if it returns it, or if that is not clear."""
+    with wrap_errors(name, "deepcopy"):
+        copied = duplicate(layer)
+    values = arrays_for(private_values(arguments.operands, {}), arguments.arrays)
+    before = dict(getattr(copied, "__dict__", {}))
+    with numpy_call(name, "forward"):
+        returned = arguments.call(methods.forward_of(copied), values)
+    return output_field(before, copied, list(values.values())) if returned is None else None
 
 
 def _carries_a_record(layer: Any, arguments: Arguments, name: str, methods: Methods) -> bool:
@@ -135,6 +148,11 @@ def _with_order(subject: LayerSubject) -> tuple[LayerSubject, tuple[str, ...]]:
     """The subject with the operands that its backward's gradients belong to, and what is to be said about them."""
     run = subject.run({})
     returned = run.call_backward(run.ones())
+    if returned is None:
+        wanted = differentiable_names(subject.operands)
+        fields = gradient_fields(run.layer, role_names(subject.operands, "input"), wanted)
+        notes = [f"the gradient of {n} is taken from the attribute {field}" for n, field in fields.items()]
+        return replace(subject, conventions=replace(subject.conventions, gradients=fields)), tuple(notes)
     asked = [operand.name for operand in subject.operands if operand.required]
     inputs, wanted = role_names(subject.operands, "input"), differentiable_names(subject.operands)
     backward = subject.conventions.methods.backward_of(subject.target)

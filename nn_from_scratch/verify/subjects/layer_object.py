@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -60,6 +60,8 @@ class LayerRun:
             self._handed = arrays_for(self._inputs, self._subject.array_inputs)
             forward = self._subject.conventions.methods.forward_of(self._layer)
             returned = self._subject.arguments.call(forward, self._handed)
+        if returned is None and self._subject.conventions.output is not None:
+            returned = getattr(self._layer, self._subject.conventions.output, None)
         self._raw, self._cache = split_cache(returned, self._subject.conventions.cached, self._subject.name)
         self._fresh = True
 
@@ -93,7 +95,9 @@ class LayerRun:
         arguments = conventions.call.arguments(dy, self._handed, self._raw, self._cache)
         with numpy_call(subject.name, "backward"):
             returned: Any = conventions.methods.backward_of(self._layer)(*arguments)
-            return returned * dy if conventions.call.pointwise else returned
+        if returned is None and conventions.gradients:
+            return {name: getattr(self._layer, path, None) for name, path in conventions.gradients.items()}
+        return returned * dy if conventions.call.pointwise else returned
 
     def _call(self, cotangents: Cotangents) -> dict[str, Tensor | None]:
         """Call the layer's backward once; the gradients of its inputs."""
@@ -224,6 +228,8 @@ class Conventions:
         cached: whether its forward returns `(y, cache)`.
         order: the operand that each gradient belongs to which the backward returns, None for one that is ignored; None
             where there is one for each input.
+        output: the attribute with the output, where the forward returns nothing.
+        gradients: the attributes with the gradients of inputs, where the backward returns nothing.
         adds: whether its backward adds to the gradients that are there.
         lazy: whether it makes parameters in its first forward.
     """
@@ -232,6 +238,8 @@ class Conventions:
     call: BackwardCall = DY
     cached: bool = False
     order: tuple[str | None, ...] | None = None
+    output: str | None = None
+    gradients: Mapping[str, str] = field(default_factory=dict)
     adds: bool = False
     lazy: bool = False
 
