@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from nn_from_scratch.verify.protocol import Cotangents, Gradients, Subject
 from nn_from_scratch.verify.subjects import constants
 from nn_from_scratch.verify.subjects.structure import describe
 
-Kind = Literal["cotangents", "cotangent", "input", "output", "cache"]
+Kind = Literal["cotangents", "cotangent", "input", "output", "cache", "rate"]
 
 # How people call the gradient that comes in, what a forward keeps, and what a forward returned.
 _COTANGENT = re.compile(
@@ -24,7 +25,8 @@ _COTANGENT = re.compile(
     r"grad|delta|upstream|error|^err$|cotangent|^top_?diff"
 )
 _CACHE = re.compile(r"(?i)cache|saved|ctx|context|memory|tape")
-_RATE = re.compile(r"(?i)^(lr|eta|alpha|step_?size|optimi[sz]er)$|rate")
+_RATE = re.compile(r"(?i)^(lr|eta|step_?size)$|learning_?rate|^rate$")
+_INPUT = re.compile(r"(?i)^x|_x$|inp|data|prev|feature|image|sample")
 _OUTPUT = re.compile(r"(?i)^(y|out|outputs?|result|activations?)$")
 # What of a loss's arguments is compared with, and what is trained.
 _TARGET = re.compile(r"(?i)true|target|label|truth|^gt$|actual|expected|reference|^t$|^ts$")
@@ -44,12 +46,22 @@ class BackwardCall:
     pointwise: bool = False
 
     @property
+    def learns(self) -> bool:
+        """Whether it takes a learning rate, and updates parameters itself."""
+        return any(kind == "rate" for kind, _ in self.roles)
+
+    @property
     def bare(self) -> bool:
         """Whether it takes no cotangent, as that of a loss."""
         return not self.pointwise and not any(kind in ("cotangent", "cotangents") for kind, _ in self.roles)
 
     def arguments(
-        self, cotangent: object, inputs: Mapping[str, object], output: object, cache: object = None
+        self,
+        cotangent: object,
+        inputs: Mapping[str, object],
+        output: object,
+        cache: object = None,
+        rate: float = 1.0,
     ) -> list[object]:
         """What to call it with.
 
@@ -63,9 +75,17 @@ class BackwardCall:
                 given.extend(cotangent)
             elif kind in ("cotangent", "cotangents"):
                 given.append(cotangent)
+            elif kind == "rate":
+                given.append(rate)
             else:
                 given.append(inputs[name] if kind == "input" else output if kind == "output" else cache)
         return given
+
+
+def learning_rate(dtype: torch.dtype) -> float:
+    """A rate at which an update is far larger than the parameter, so that their difference keeps its digits."""
+    largest = math.log2(torch.finfo(dtype).max)
+    return 2.0 ** min(constants.RATE_POWER, int(largest / 4))
 
 
 DY = BackwardCall()
@@ -121,9 +141,8 @@ def understand(
 def _by_role(names: Sequence[str], inputs: Sequence[str], outputs: int, *, cached: bool) -> BackwardCall | None:
     """The arguments of a backward with several, one or more of them cotangents."""
     roles: dict[str, tuple[Kind, str]] = {name: ("input", name) for name in names if name in inputs}
+    roles |= {name: ("rate", "") for name in names if name not in roles and _RATE.search(name)}
     rest = [name for name in names if name not in roles]
-    if any(_RATE.search(name) for name in rest):
-        return None  # it updates the parameters itself
     if cached:
         caches = [name for name in rest if _CACHE.search(name)] or rest[-1:]
         roles |= dict.fromkeys(caches[:1], ("cache", ""))
@@ -133,8 +152,8 @@ def _by_role(names: Sequence[str], inputs: Sequence[str], outputs: int, *, cache
         rest = [name for name in rest if name not in roles]
     unnamed = [name for name in inputs if name not in names]
     likely = [name for name in rest if _COTANGENT.search(name)]
-    if len(rest) == 1 + len(unnamed) and len(likely) == 1 and len(rest) > 1:
-        others = [name for name in rest if name not in likely]
+    others = [name for name in rest if name not in likely]
+    if len(others) == len(unnamed) > 0 and len(likely) == 1 and all(_INPUT.search(name) for name in others):
         roles |= {name: ("input", given) for name, given in zip(others, unnamed, strict=True)}
         rest = likely
     if len(rest) != 1 and len(rest) != outputs:

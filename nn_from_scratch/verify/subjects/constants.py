@@ -9,3 +9,6 @@ CHANGES_OF_A_TENSOR = (0.01, 3.0)
 # of the rounding, where truncation and rounding balance, and a relative difference far above both.
 STEP_POWER = 1 / 3
 CLOSE_DERIVATIVE = 1e-2
+# The learning rate that a backward which updates its parameters is given, as a power of two, which scales exactly: an
+# update is large beside the parameter, also of cotangents of 1e-6, and far from an overflow in float32.
+RATE_POWER = 30

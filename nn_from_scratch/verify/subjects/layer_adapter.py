@@ -20,13 +20,25 @@ from nn_from_scratch.verify.subjects.backward_arguments import (
     required_arguments,
     understand,
 )
-from nn_from_scratch.verify.subjects.call_arguments import Arguments, differentiable_names, private_values, role_names
+from nn_from_scratch.verify.subjects.call_arguments import (
+    Arguments,
+    differentiable_names,
+    private_values,
+    role_names,
+    unused_name,
+)
 from nn_from_scratch.verify.subjects.gradient_order import gradient_order
 from nn_from_scratch.verify.subjects.layer_fields import gradient_fields, output_field
 from nn_from_scratch.verify.subjects.layer_object import Conventions, LayerSubject
-from nn_from_scratch.verify.subjects.layer_parameters import FoundParameters, Place, forgotten, mapped_parameters
+from nn_from_scratch.verify.subjects.layer_parameters import (
+    FoundParameters,
+    Place,
+    equal,
+    forgotten,
+    mapped_parameters,
+)
 from nn_from_scratch.verify.subjects.methods import Methods, find_methods, is_plain_object
-from nn_from_scratch.verify.subjects.reachable import duplicate, found_at, is_parameter
+from nn_from_scratch.verify.subjects.reachable import duplicate, found_at, held_tensors, is_parameter
 from nn_from_scratch.verify.subjects.recognition import Form
 from nn_from_scratch.verify.subjects.structure import leaves, wrap_errors
 
@@ -66,6 +78,8 @@ def adapt_layer(
     if parameters:
         places: Sequence[Place] = mapped_parameters(subject.run({}).warm(), parameters)
         subject = replace(subject, places=places)
+    elif updated := _updated_parameters(subject):
+        subject, notes = _with_updates(subject, updated)
     else:
         subject, notes = _with_parameters(subject, subject.run({}).find_places())
     adds, convention = _convention(subject)
@@ -82,9 +96,16 @@ def _called(layer: Any, arguments: Arguments, name: str, methods: Methods) -> La
     if methods.forward == "forward" and _carries_a_record(layer, arguments, name, methods):
         conventions = Conventions(replace(methods, forward="__call__"))
     backward = methods.backward_of(layer)
-    conventions = replace(conventions, output=_output_field(layer, arguments, methods, name))
     subject = LayerSubject(layer, arguments, name, conventions)
-    run = subject.run({})
+    try:
+        run = subject.run({})
+    except SubjectError:
+        output = _output_field(layer, arguments, methods, name)
+        if output is None:
+            raise
+        conventions = replace(conventions, output=output)
+        subject = replace(subject, conventions=conventions)
+        run = subject.run({})
     cached = has_cache(backward, run.raw)
     outputs = len(run.outputs) - cached
     call = understand(backward, inputs, outputs, cached=cached, derivative=methods.derivative)
@@ -180,6 +201,51 @@ def _with_order(subject: LayerSubject) -> tuple[LayerSubject, tuple[str, ...]]:
     return replace(subject, conventions=replace(held.conventions, order=order), places=by_return), tuple(notes)
 
 
+def _updated_parameters(subject: LayerSubject) -> list[Place]:
+    """What a backward that takes a learning rate changes of what the output depends on."""
+    if not subject.conventions.call.learns:
+        return []
+    untouched = held_tensors(subject.run({}).layer)
+    start = dict(reversed({id(v): (p, v) for p, v in reversed(untouched.items())}.values()))
+    run = subject.run({})
+    run.call_backward(run.ones())
+    after = held_tensors(run.layer)
+    fresh = held_tensors(subject.target)
+    changed = [
+        path
+        for path, value in start.items()
+        if path in fresh and path in after and after[path].shape == value.shape and not equal(after[path], value)
+    ]
+    inputs = role_names(subject.operands, "input")
+    places = [
+        Place(unused_name(".".join(map(str, path)), inputs, "self"), path, None, updated=True) for path in changed
+    ]
+    probe = replace(subject, places=places)
+    return [place for place in places if changes_output(probe, place)]
+
+
+def _with_updates(subject: LayerSubject, places: list[Place]) -> tuple[LayerSubject, tuple[str, ...]]:
+    """The subject with the parameters whose update is their gradient times the rate, and a note that says so."""
+    probe = replace(subject, places=places)
+    run = probe.run({})
+    once, twice, none = (run.backward({n: k * v for n, v in run.ones().items()}) for k in (1, 2, 0))
+    plain: list[Place] = []
+    others: list[Place] = []
+    for place in places:
+        one, two, zero = once[place.name], twice[place.name], none[place.name]
+        assert one is not None and two is not None and zero is not None
+        linear = torch.allclose(two, 2 * one) and not bool(zero.any())
+        (plain if linear else others).append(place)
+    notes = []
+    if plain:
+        names = ", ".join(place.name for place in plain)
+        notes.append(f"backward takes a learning rate: the gradient of {names} is what it subtracts, over the rate")
+    if others:
+        names = ", ".join(place.name for place in others)
+        notes.append(f"not looked at: {names} (backward updates it by another rule than the rate times a gradient)")
+    return replace(subject, places=plain), tuple(notes)
+
+
 def _is_lazy(layer: Any, places: Collection[Place]) -> bool:
     """Whether a layer that was never called lacks one of its parameters."""
     return any(not is_parameter(found_at(layer, place.value_path)) for place in places)
@@ -235,7 +301,7 @@ def changes_output(subject: LayerSubject, place: Place) -> bool:
 def _convention(subject: LayerSubject) -> tuple[bool, tuple[str, ...]]:
     """Whether the backward adds to gradients that are not zero, measured, and a note that says so."""
     places = [place for place in subject.places if place.gradient_path is not None]
-    if not places or any(place.returned for place in subject.places):
+    if not places or any(place.returned or place.updated for place in subject.places):
         return False, ()
     run = subject.run({})
     ones = run.ones()

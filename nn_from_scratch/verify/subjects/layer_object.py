@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from nn_from_scratch.verify.subjects.arrays import (
     match_gradients,
     numpy_call,
 )
-from nn_from_scratch.verify.subjects.backward_arguments import DY, BackwardCall, scaled, split_cache
+from nn_from_scratch.verify.subjects.backward_arguments import DY, BackwardCall, learning_rate, scaled, split_cache
 from nn_from_scratch.verify.subjects.call_arguments import (
     Arguments,
     differentiable_names,
@@ -37,7 +38,7 @@ from nn_from_scratch.verify.subjects.layer_parameters import (
     find_parameters,
 )
 from nn_from_scratch.verify.subjects.methods import Methods
-from nn_from_scratch.verify.subjects.reachable import duplicate, held_tensors, is_copied_by_deepcopy, substitute
+from nn_from_scratch.verify.subjects.reachable import duplicate, held_tensors, substitute
 from nn_from_scratch.verify.subjects.structure import leaves, name_outputs, wrap_errors
 
 _OF_NUMPY = (torch.float16, torch.float32, torch.float64)
@@ -50,6 +51,7 @@ class LayerRun:
         self._subject = subject
         self._layer = layer
         self._inputs = {name: private[name] for name in role_names(subject.operands, "input")}
+        self._parameters = {place.name: private[place.name].clone() for place in subject.places if place.updated}
         self._returned: dict[str, object] = {}
         self._forward()
         self._named = name_outputs(self._raw, subject.name)
@@ -77,7 +79,8 @@ class LayerRun:
 
     @property
     def handed(self) -> Mapping[str, Tensor]:
-        return self._inputs | {place.name: _tensor(place.value(self._layer)) for place in self._subject.places}
+        kept = (place for place in self._subject.places if not place.updated)
+        return self._inputs | {place.name: _tensor(place.value(self._layer)) for place in kept}
 
     def ones(self) -> dict[str, Tensor]:
         """A cotangent of ones for each floating-point output."""
@@ -92,12 +95,27 @@ class LayerRun:
         dy = cotangent_tree(self._raw, self._named, cotangents)
         for given, output in zip(_tensors(dy), _tensors(self._raw), strict=True):
             given.__dict__.update(output.__dict__)  # what a layer has written on its output, such as its creator
-        arguments = conventions.call.arguments(dy, self._handed, self._raw, self._cache)
+        arguments = conventions.call.arguments(dy, self._handed, self._raw, self._cache, self._rate)
         with numpy_call(subject.name, "backward"):
             returned: Any = conventions.methods.backward_of(self._layer)(*arguments)
+        self._undo_updates()
         if returned is None and conventions.gradients:
             return {name: getattr(self._layer, path, None) for name, path in conventions.gradients.items()}
         return returned * dy if conventions.call.pointwise else returned
+
+    @property
+    def _rate(self) -> float:
+        """The learning rate, for a backward that takes one."""
+        dtypes = [y.dtype for y in self.outputs.values() if y.is_floating_point()]
+        return learning_rate(dtypes[0]) if dtypes else 1.0
+
+    def _undo_updates(self) -> None:
+        """Keep what the backward has subtracted from parameters, and put their values back."""
+        for place in self._subject.places:
+            if place.updated:
+                start = self._parameters[place.name]
+                self._returned[place.name] = (start - _tensor(place.value(self._layer)).detach()) / self._rate
+                _put_value(self._layer, place, start, self._subject.name)
 
     def _call(self, cotangents: Cotangents) -> dict[str, Tensor | None]:
         """Call the layer's backward once; the gradients of its inputs."""
@@ -115,14 +133,16 @@ class LayerRun:
             raise SubjectError(
                 f"backward of {subject.name} returned {len(parts)} gradients, but {len(order)} the first time"
             )
-        self._returned = {name: part for name, part in zip(order, parts, strict=True) if name is not None}
+        self._returned |= {name: part for name, part in zip(order, parts, strict=True) if name is not None}
         return {name: as_gradient(self._returned.get(name), name, subject.name) for name in inputs}
 
     def _parameter_gradients(self) -> dict[str, Tensor | None]:
         places, name = self._subject.places, self._subject.name
         return {
             place.name: as_gradient(
-                self._returned.get(place.name) if place.returned else place.gradient(self._layer), place.name, name
+                self._returned.get(place.name) if place.returned or place.updated else place.gradient(self._layer),
+                place.name,
+                name,
             )
             for place in places
         }
@@ -266,12 +286,16 @@ class LayerSubject:
         order, wanted = self.conventions.order, arguments.operands
         if order is not None:
             wanted = tuple(replace(o, differentiable=o.differentiable and o.name in order) for o in wanted)
+        copies = True
         if self.conventions.lazy:
             unaware = replace(self.conventions, lazy=False)
             self._layer = replace(self, conventions=unaware, places=()).run({}).warm()
         else:
             with wrap_errors(self.name, "deepcopy"):
-                self._layer = duplicate(self.target)
+                try:
+                    self._layer = copy.deepcopy(self.target)
+                except RecursionError:  # by a `__getattr__` of its class
+                    self._layer, copies = duplicate(self.target), False
         parameters = {place.name: place.value(self._layer) for place in self.places}
         arrays = bool(parameters) and all(isinstance(value, np.ndarray) for value in parameters.values())
         self.array_inputs = frozenset(role_names(arguments.operands, "input")) if arrays else arguments.arrays
@@ -279,13 +303,13 @@ class LayerSubject:
             *wanted,
             *(parameter_operand(label, _normal(_tensor(value)), self.name) for label, value in parameters.items()),
         )
-        in_fields = self.places and not any(place.returned for place in self.places)
+        in_fields = self.places and not any(place.returned or place.updated for place in self.places)
         how: Literal["returned", "adds", "overwrites"] = "adds" if self.conventions.adds else "overwrites"
         self.traits = Traits(
             parameter_gradients=how if in_fields else "returned",
             devices=not (self.array_inputs or arrays),
             reusable=True,
-            copies=is_copied_by_deepcopy(self.target),
+            copies=copies,
         )
 
     def forward(self, values: Values) -> Mapping[str, Tensor]:

@@ -50,12 +50,14 @@ class Place:
         name: What the verifier calls it.
         gradient_path: Where its gradient is; None where the layer has none.
         returned: Whether the backward returns its gradient.
+        updated: Whether the backward subtracts its gradient, times a rate, from it.
     """
 
     name: str
     value_path: Path
     gradient_path: Path | None
     returned: bool = False
+    updated: bool = False
 
     def value(self, layer: Any) -> Any:
         """The parameter."""
@@ -129,14 +131,14 @@ class Passes:
 
     def is_returned(self, value: Any) -> bool:
         """Whether something is, or equals, a gradient of an input or a cotangent."""
-        return any(_equal(value, x) for x in self.returned)
+        return any(equal(value, x) for x in self.returned)
 
     def changed(self, after: Mapping[tuple[Any, ...], Any]) -> dict[tuple[Any, ...], Any]:
         """What the backward made or changed, without what it returned."""
         return {
             path: value
             for path, value in after.items()
-            if (self.before.get(path) is not value or not _equal(value, self.entries[path]))
+            if (self.before.get(path) is not value or not equal(value, self.entries[path]))
             and not self.is_foreign(value)
             and not self.is_returned(value)
         }
@@ -155,7 +157,8 @@ def entries_of(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else np.array(value)
 
 
-def _equal(a: Any, b: Any) -> bool:
+def equal(a: Any, b: Any) -> bool:
+    """Whether two tensors, or two arrays, are equal entry by entry."""
     if a is b:
         return True
     if isinstance(a, Tensor) and isinstance(b, Tensor):

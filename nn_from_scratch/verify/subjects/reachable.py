@@ -117,15 +117,6 @@ def duplicate(owner: Any) -> Any:
         return memo[id(owner)] if id(owner) in memo else copy.deepcopy(owner, memo)
 
 
-def is_copied_by_deepcopy(owner: object) -> bool:
-    """Whether `copy.deepcopy` takes an object."""
-    try:
-        copy.deepcopy(owner)
-    except Exception:  # whatever the class's own methods raise
-        return False
-    return True
-
-
 def substitute(owner: object, replacements: dict[int, object]) -> int:
     """Replace objects by identity in the attributes, lists, tuples and dictionaries that `owner` reaches.
 

@@ -22,9 +22,11 @@ FORMS: dict[str, Form] = {}
 
 def forward_of(obj: Any) -> Any:
     """What an object calls its forward, or the object itself where it is called instead."""
+    forward = getattr(obj, "forward", None)
+    if callable(forward):
+        return forward
     methods = find_methods(obj)
-    forward = getattr(obj, "forward", None) if methods is None else methods.forward_of(obj)
-    return forward if callable(forward) else obj
+    return obj if methods is None else methods.forward_of(obj)
 
 
 def plain_name(obj: Any) -> str:
@@ -92,7 +94,7 @@ def as_subject(obj: object, *inputs: object, **options: Any) -> Subject:
     if isinstance(obj, Subject):
         return obj
     given = SubjectOptions(**options)
-    methods = find_methods(obj, given.mapping) if is_plain_object(obj) else None
+    methods = find_methods(obj, given.mapping) if given.mapping and is_plain_object(obj) else None
     if given.form is not None:
         form = FORMS.get(given.form)
     elif methods is not None and given.mapping and {"forward", "backward"} & given.mapping.keys():
@@ -109,7 +111,7 @@ def as_subject(obj: object, *inputs: object, **options: Any) -> Subject:
     for option in for_form.keys() - form.options:
         owner = next(known.name for known in FORMS.values() if option in known.options)
         raise SubjectError(f"{option}= is for subjects of the form {owner!r}, but {label} is of the form {form.name!r}")
-    called, skip = form.signature(obj) if methods is None or not given.mapping else (methods.forward_of(obj), 0)
+    called, skip = form.signature(obj) if methods is None else (methods.forward_of(obj), 0)
     arguments = Arguments(
         inputs,
         given.keywords or {},

@@ -280,12 +280,12 @@ def test_a_loss_whose_backward_takes_nothing_is_scaled() -> None:
 
 
 def test_a_backward_with_more_arguments_is_refused() -> None:
-    class Learns(Beside):
-        def backward(self, dy: Any, rate: float) -> Any:  # type: ignore[override]
+    class Clips(Beside):
+        def backward(self, dy: Any, largest: float) -> Any:  # type: ignore[override]
             return dy @ self.W.T
 
-    with pytest.raises(SubjectError, match="backward of Learns takes 2 arguments"):
-        as_subject(Learns(), X)
+    with pytest.raises(SubjectError, match="backward of Clips takes 2 arguments"):
+        as_subject(Clips(), X)
 
 
 class HeldInLists(Lists):
