@@ -86,6 +86,10 @@ class Batch:
         return y.index_select(axis, entries.to(y.device))
 
 
+class _MixedSamples(Exception):  # noqa: N818  it says what a forward does, and is no error
+    """The outputs have one part for each sample, which depends on the others."""
+
+
 def rows(x: Tensor, samples: slice | Tensor, dimension: int) -> Tensor:
     """Some entries along a dimension."""
     if isinstance(samples, slice):
@@ -96,8 +100,10 @@ def rows(x: Tensor, samples: slice | Tensor, dimension: int) -> Tensor:
 def find_batch(collector: ComparisonCollector) -> Batch | None:
     """The batch of a subject; None if its forward treats no dimension as independent samples.
 
-    Tried are dimension 0 of all inputs that have the first differentiable one's size there, and of some of them; with
-    the option `batch`, what that names. A hypothesis holds if the outputs of the first sample and of the others, and of
+    Tried are dimension 0 of the first differentiable input, and of some and all that have its size there; with the
+    option `batch`, what that names. Where the first one alone can be cut and the outputs mix its samples, nothing else
+    is tried: statistics for as many channels as there are samples must not be cut, and not every kernel looks at
+    sizes that do not fit. A hypothesis holds if the outputs of the first sample and of the others, and of
     all in reverse order, make up those of all. A single sample gets a second one for that.
     """
     for dimensions in _hypotheses(collector):
@@ -111,6 +117,8 @@ def find_batch(collector: ComparisonCollector) -> Batch | None:
                 relations = _relations_of_two(collector, dimensions)
             else:
                 relations = _relations(collector, dimensions, size, values, collector.base.outputs)
+        except _MixedSamples:
+            return None
         except (SubjectError, IndexError):
             continue
         if relations:
@@ -160,8 +168,8 @@ def stacked_inputs(collector: ComparisonCollector) -> Iterator[dict[str, Tensor]
     base = collector.base
     other = changed_values(collector.subject, collector.context, base.values)
     first = next((operand for operand in collector.inputs if operand.differentiable and operand.value.dim()), None)
-    if other is None or first is None:
-        return
+    if other is None or first is None or any(not o.value.is_floating_point() for o in collector.inputs):
+        return  # integers may say places in what would be stacked
     shape = first.value.shape
     axis = min(len(shape) - 1, 1)
     same = [operand.name for operand in collector.inputs if operand.value.shape == shape]
@@ -201,11 +209,14 @@ def _hypotheses(collector: ComparisonCollector) -> Iterator[dict[str, int]]:
     first = next((operand for operand in inputs if operand.differentiable), None)
     if first is None:
         return
-    others = [o.name for o in inputs if o is not first and o.value.shape[0] == first.value.shape[0]]
-    others = others[: constants.MOST_SHARING]
-    for count in range(len(others), -1, -1):
-        for some in itertools.combinations(others, count):
-            yield dict.fromkeys((first.name, *some), 0)
+    others = [o for o in inputs if o is not first and o.value.shape[0] == first.value.shape[0]][
+        : constants.MOST_SHARING
+    ]
+    some = [chosen for count in range(len(others) + 1) for chosen in itertools.combinations(others, count)]
+    # Few statistics and weights, but integers together with what they say places in.
+    some.sort(key=lambda chosen: sum(1 if o.value.is_floating_point() else -1 for o in chosen))
+    for chosen in some:
+        yield dict.fromkeys((first.name, *(operand.name for operand in chosen)), 0)
 
 
 def _relations_of_two(collector: ComparisonCollector, dimensions: Mapping[str, int]) -> dict[str, Relation] | None:
@@ -252,7 +263,9 @@ def _relation(
     axes = [axis for axis in range(y.dim()) if y.shape[axis] != first.shape[axis]]
     if len(axes) == 1 and y.shape[axes[0]] == size * first.shape[axes[0]]:
         if first.dtype == rest.dtype == y.dtype and _joined_shape(first, rest, axes[0]) == y.shape:
-            return axes[0] if _equal(collector, name, torch.cat([first, rest], axes[0]), y) else None
+            if _equal(collector, name, torch.cat([first, rest], axes[0]), y):
+                return axes[0]
+            raise _MixedSamples
         return None
     if axes or rest.shape != y.shape or not y.is_floating_point():
         return None

@@ -126,3 +126,39 @@ def test_what_the_user_says_is_a_batch_is_valid_with_other_numbers_of_samples() 
 )
 def test_two_samples_that_give_the_same_are_not_taken_for_a_mean(subject: Any) -> None:
     assert look(subject, draw(1, 2, 1)).counts["fragile"] == 0
+
+
+def test_statistics_are_not_cut_where_the_samples_are_mixed() -> None:
+    # As many channels as samples: cut to one, a kernel that looks at no sizes would read what is not there.
+    sizes: set[int] = set()
+
+    def normalized(x: Tensor, mean: Tensor) -> Tensor:
+        sizes.add(mean.shape[0])
+        return x - x.mean(0) * mean[: x.shape[1]]
+
+    assert batched(look(normalized, draw(5, 5), draw(5))) is None
+    assert sizes == {5}
+
+
+def test_places_are_cut_together_with_what_they_are_in() -> None:
+    sizes: set[tuple[int, int]] = set()
+
+    def picked(x: Tensor, index: Tensor) -> Tensor:
+        sizes.add((x.shape[0], index.shape[0]))
+        return x.gather(1, index[: x.shape[0], None])
+
+    assert batched(look(picked, X, INDEX)) == ["index", "x"]
+    assert {rows - places for rows, places in sizes} == {0}
+
+
+def test_an_empty_batch_is_tried_where_somebody_wrote_the_backward() -> None:
+    sizes: list[int] = []
+
+    def square(x: Tensor) -> Tensor:
+        sizes.append(x.shape[0])
+        return x.square()
+
+    report = look(square, X)
+    assert 0 not in sizes and report.results[0].details["N = 0"] == "the backward is PyTorch's own"
+    look(function(square, lambda g, x: 2 * x * g), X)
+    assert 0 in sizes
