@@ -34,9 +34,10 @@ TIME_LIMIT = 30.0  # Seconds that one check may take here.
 CHUNK_LIMIT = 600.0  # Seconds for a chunk, after which its process is ended.
 CHUNK = 10  # Expressions that a process gets at a time.
 FAULT = 1e-4  # The relative error that is planted.
-# The least share of a value that a gradient, times its input, has where a fault is planted: below it, the fault changes
-# the value by less than some thousand roundings of it.
-LEAST_SHARE = 1e-8
+# Relative steps of a plain central difference in the entry of the largest gradient. A fault is planted where one of
+# them is off by less than this share of it: where rounding and curvature leave it visible.
+VISIBLE_STEPS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+VISIBLE_SHARE = 0.02
 LARGEST = 1e12  # The largest value that an expression may have: a power of it is still a number.
 LONGEST = 500  # Characters of an expression.
 MOST_ENTRIES = 200  # Of an intermediate result.
@@ -74,9 +75,10 @@ torch.stack([{0}, {0}.square()], {d}) | {0}.tril() | {0}.diagonal(0, 0, -1) | {0
 F.pad({0}, (1, 2)) | {0}.unfold({d}, 2, 1) | {0}.index_select({d}, {i}) | {0}.reshape(-1, 1) | {0}.diff(dim={d})
 {0}.scatter_add({d}, {0}.argsort({d}), {0}) | {0}.take({i}) | {0}[{i}] | {0}.movedim(0, -1)
 """.replace("\n", " | ").split(" | ")
+# Below the usual eps of the norms, PyTorch's gradient of the cosine does not see that they are clamped.
 LAYERS = """
 {0} @ {0}.transpose(-1, -2) | F.linear({0}, {w}) | F.linear({0}, {w}, {b}) | {0} @ {v} | {0} * {v} | {0} + {b}
-F.layer_norm({0}, {0}.shape[-1:], {v}, {b2}) | F.cross_entropy({0}, {t}) | F.cosine_similarity({0}, {v}, -1)
+F.layer_norm({0}, {0}.shape[-1:], {v}, {b2}) | F.cross_entropy({0}, {t}) | F.cosine_similarity({0}, {v}, -1, 1e-99)
 torch.einsum("...i,ji->...j", {0}, {w}) | F.nll_loss({0}.log_softmax(-1), {t}, reduction="none")
 F.conv1d({0}.unsqueeze(1), {k}, padding=1) | F.avg_pool1d({0}, 2) | F.max_pool1d({0}, 2) | F.prelu({0}, {s})
 """.replace("\n", " | ").split(" | ")
@@ -237,20 +239,35 @@ def outcomes_of(expression: Expression, checks: str | None = None) -> Iterator[O
         return Outcome(**known, verdict=report.verdict.value, findings=_findings(report))
 
     yield outcome(expression.function, "", checks)
-    if expression.dtype == "float64" and share_of_value(expression) >= LEAST_SHARE:
+    if expression.dtype == "float64" and is_visible(expression):
         for planted, change in FAULTS.items():
             yield outcome(planted_fault(expression, change), planted, "gradient")
 
 
-def share_of_value(expression: Expression) -> float:
-    """The largest of the first input's gradient times that input, by the largest value; 0 if one is no number."""
-    inputs = [t.clone().requires_grad_(t.is_floating_point()) for t in expression.inputs.values()]
-    value = expression.function(*inputs)
-    outputs = value if isinstance(value, tuple) else (value,)
-    weights = [torch.arange(1.0, 1 + y.numel()).cos().reshape(y.shape).to(y) for y in outputs]
-    (gradient,) = torch.autograd.grad(outputs, inputs[:1], weights)
-    share = (gradient * inputs[0]).abs().max() / max(y.detach().abs().max() for y in outputs)
-    return float(share) if bool(share.isfinite()) else 0.0
+def is_visible(expression: Expression) -> bool:
+    """Whether a plain central difference tells the largest entry of the first gradient from one with a fault."""
+    first, *rest = [t.clone() for t in expression.inputs.values()]
+
+    def weighted(x: Tensor) -> Tensor:
+        value = expression.function(x, *rest)
+        outputs = value if isinstance(value, tuple) else (value,)
+        weights = [torch.arange(1.0, 1 + y.numel(), dtype=y.dtype).cos() for y in outputs]
+        return torch.stack([weight @ y.flatten() for weight, y in zip(weights, outputs, strict=True)]).sum()
+
+    x = first.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(weighted(x), x)
+    place = int(gradient.abs().argmax())
+    right, size = float(gradient.flatten()[place]), float(first.abs().mean())
+    for step in VISIBLE_STEPS:
+        move = torch.zeros_like(first).flatten()
+        move[place] = step * size
+        try:
+            ahead, behind = (float(weighted(first + sign * move.reshape(first.shape))) for sign in (1, -1))
+        except RuntimeError:
+            continue  # the number of entries depends on the values
+        if step * size and abs((ahead - behind) / (2 * step * size) - right) < VISIBLE_SHARE * FAULT * abs(right):
+            return True
+    return False
 
 
 def _every_entry(gradient: Tensor) -> Tensor:

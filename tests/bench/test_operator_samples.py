@@ -117,6 +117,20 @@ def test_complex_outputs_are_told_apart() -> None:
     assert outcome.kind in ("", "undecided (complex)")
 
 
+def test_a_fault_of_torch_is_told_as_that_and_is_one() -> None:
+    outcome = Outcome("native_group_norm", "float64", 0, verdict="wrong", gradient="correct", gradcheck="fails")
+    assert outcome.kind == "fault of torch" and "pytorch#183980" in outcome.line()
+    x = draw(1, 6, 3).requires_grad_()
+    y, mean, deviation = torch.ops.aten.native_group_norm(x, None, None, 1, 6, 3, 2, 1e-5)
+    (alone,) = torch.autograd.grad(mean.sum(), x, retain_graph=True, allow_unused=True)
+    assert alone is None
+    (beside,) = torch.autograd.grad((y, mean, deviation), x, (0 * y, torch.ones_like(mean), 0 * deviation))
+    torch.testing.assert_close(beside, torch.full_like(x, 1 / 9))
+    a = draw(1).requires_grad_()
+    (kept,) = torch.autograd.grad(torch.as_strided_scatter(a, draw(), (), (), 0).sum(), a)
+    assert kept.item() == 1
+
+
 def test_samples_are_taken_evenly_and_only_where_something_is_differentiated() -> None:
     samples = [Sample(leaf(1 + size)) for size in range(7)]
     samples.insert(1, Sample(draw(9)))
