@@ -112,8 +112,10 @@ def _reached(holder: object) -> Iterator[object]:
 
 def _beside_numpy(thing: object) -> bool:
     """Whether a function, or the class of an object, is defined in a module that has imported NumPy."""
-    module = sys.modules.get(str(getattr(thing, "__module__", None)))  # an object has that of its class
-    return module is not None and any(value is np for value in tuple(vars(module).values()))
+    name = str(getattr(thing, "__module__", None))  # an object has that of its class
+    module = sys.modules.get(name)
+    # PyTorch draws from its own generators; its modules are large, and would take longer to look through than a check.
+    return module is not None and not name.startswith("torch") and id(np) in map(id, tuple(vars(module).values()))
 
 
 def _of_torch(name: str, generator: torch.Generator) -> RandomSource:
