@@ -115,7 +115,7 @@ def _methods_of(obj: Any) -> str:
 
 def _composed(obj: Any) -> list[tuple[str, str]]:
     """The methods of which one is called after the other, such as `upsample` and `revert_upsample`, if only two are."""
-    methods = set(own_methods(obj))
+    methods = dict.fromkeys(own_methods(obj))  # a module of torch has some sixty, each of which is looked up often
     found = [
         (name, other)
         for name in methods
