@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -81,6 +82,8 @@ class CheckContext:
         deadline: When the check must be over, on `time.monotonic`; None for never.
         random: The subject draws random numbers, the same ones in every forward.
         naming: What the search for the names of all faults that a check finds may take.
+        measured: What rounding the inputs was found to do to a subject: the same for all checks of one verification,
+            as the seed is.
     """
 
     seed: int = 0
@@ -90,6 +93,9 @@ class CheckContext:
     deadline: float | None = None
     random: bool = False
     naming: Budget = field(default_factory=Budget)
+    measured: WeakKeyDictionary[object, Mapping[str, float]] = field(
+        default_factory=WeakKeyDictionary, repr=False, compare=False
+    )
 
     def generator(self, *names: object) -> torch.Generator:
         """A CPU generator seeded from the seed and the names."""

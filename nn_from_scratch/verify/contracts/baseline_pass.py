@@ -102,7 +102,13 @@ def baseline_pass(
     outputs = {name: y.detach().clone() for name, y in run.outputs.items()}
     cotangents = draw_cotangents(outputs, context, "baseline", *names)
     done = Pass(values=held, cotangents=cotangents, outputs=outputs, gradients=gradients_of(run, cotangents))
-    return BaselinePass(**vars(done), noise=rounding_noise(subject, done, context), factor=context.factor)
+    usual = not names and not values
+    noise = context.measured.get(subject) if usual else None
+    if noise is None:
+        noise = rounding_noise(subject, done, context)
+        if usual:
+            context.measured[subject] = noise
+    return BaselinePass(**vars(done), noise=noise, factor=context.factor)
 
 
 def rounding_noise(
