@@ -9,9 +9,9 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.contracts import constants
-from nn_from_scratch.verify.contracts.baseline_pass import baseline_pass, is_finite
+from nn_from_scratch.verify.contracts.baseline_pass import baseline_pass, gradients_of, is_finite
 from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract
-from nn_from_scratch.verify.contracts.samples import Batch, find_batch, more_samples
+from nn_from_scratch.verify.contracts.samples import Batch, equal_outputs, find_batch, more_samples
 from nn_from_scratch.verify.contracts.validity import is_hand_written
 from nn_from_scratch.verify.protocol import Gradients, Values
 from nn_from_scratch.verify.results import CheckResult
@@ -41,6 +41,9 @@ def batch_consistency(collector: ComparisonCollector) -> list[CheckResult]:
     collector.details["batched"] = sorted(batch.dimensions)
     _by_sample(collector, batch)
     _reordered(collector, batch)
+    if collector.results and not batch.holds_nearby(collector, collector.base.values):
+        collector.results.clear()
+        return collector.not_applicable(NO_BATCH)
     _empty(collector, batch)
     return collector.close("no gradient was compared")
 
@@ -57,12 +60,19 @@ def _by_sample(collector: ComparisonCollector, batch: Batch) -> None:
     base = collector.base
     count = min(batch.size, constants.MOST_SAMPLES)
 
-    def vjp(samples: slice) -> dict[str, Tensor | None]:
-        return collector.vjp(batch.cotangents_of(base.cotangents, samples), batch.select(base.values, samples))
+    def vjp(samples: slice) -> dict[str, Tensor | None] | None:
+        """The gradients for some samples; None if their outputs are not their part of the whole ones."""
+        run = collector.subject.run(batch.select(base.values, samples))
+        for name, y in batch.outputs_of(base.outputs, samples).items():
+            if not equal_outputs(collector, name, run.outputs[name], y):
+                return None
+        return gradients_of(run, batch.cotangents_of(base.cotangents, samples))
 
     # Of a batch of all samples the gradients are known.
     together = base.gradients if count == batch.size else vjp(slice(0, count))
-    singles = [vjp(slice(i, i + 1)) for i in range(count)]
+    singles = [single for i in range(count) if (single := vjp(slice(i, i + 1))) is not None]
+    if together is None or len(singles) < count:
+        return
     joined: dict[str, Tensor | None] = {}
     for name in together:
         parts = [g for single in singles if (g := single[name]) is not None]

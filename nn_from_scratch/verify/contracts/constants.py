@@ -46,6 +46,10 @@ DEPENDENCE = 1e-6
 MOST_SAMPLES = 8
 # Inputs beside the first one that may share its samples. A budget: every choice among them is tried, 2^3.
 MOST_SHARING = 3
+# How many allowances the outputs for different samples must be apart. Derived: a relation then holds to three digits.
+TELLING = 1e3
+# Relative distance at which what outputs do with samples is looked at again. Derived: far above rounding, below values.
+DISTANCE_OF_RELATIONS = 1e-3
 MOST_FROZEN = 8
 
 # Special values: kinks of relu, hardtanh, softshrink, hardshrink, hardswish and relu6 with their usual arguments.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.contracts import constants
-from nn_from_scratch.verify.contracts.baseline_pass import changed_values, is_finite, largest_entry
+from nn_from_scratch.verify.contracts.baseline_pass import is_finite, largest_entry
 from nn_from_scratch.verify.contracts.collector import ComparisonCollector
 from nn_from_scratch.verify.protocol import Values
 
@@ -57,6 +57,19 @@ class Batch:
                 found[name] = cotangent * (count / self.size if relation == "mean" else 1.0)
         return found
 
+    def holds_nearby(self, collector: ComparisonCollector, values: Values) -> bool:
+        """Whether the outputs are related to the samples in the same way at values close by."""
+        moved = dict(values)
+        for operand in collector.differentiable:
+            x = values[operand.name]
+            step = collector.context.signed(x.shape, "nearby samples", operand.name, dtype=x.dtype, device=x.device)
+            moved[operand.name] = x * (1 + constants.DISTANCE_OF_RELATIONS * step)
+        try:
+            outputs = collector.subject.forward(moved)
+            return _relations(collector, self.dimensions, self.size, moved, outputs) == self.relations
+        except (SubjectError, _MixedSamples):
+            return False
+
     def makes_up(self, collector: ComparisonCollector, more: Values) -> bool:
         """Whether the outputs for twice as many samples are made up of those for each half."""
         subject = collector.subject
@@ -74,7 +87,7 @@ class Batch:
                 expected = torch.cat([half, behind[name]], relation)
             else:
                 expected = (half + behind[name]) / (2 if relation == "mean" else 1)
-            if not _equal(collector, name, y, expected):
+            if not equal_outputs(collector, name, y, expected):
                 return False
         return True
 
@@ -153,10 +166,31 @@ def stated_batch(collector: ComparisonCollector) -> dict[str, int] | None:
 def more_samples(collector: ComparisonCollector, dimensions: Mapping[str, int]) -> dict[str, Tensor] | None:
     """The values with as many other samples behind the given ones; None if the forward is finite at no others."""
     values = collector.base.values
-    other = changed_values(collector.subject, collector.context, values)
+    other = _other_values(collector, dimensions)
     if other is None:
         return None
     return {n: torch.cat([x, other[n]], dimensions[n]) if n in dimensions else x for n, x in values.items()}
+
+
+def _other_values(collector: ComparisonCollector, names: Collection[str]) -> dict[str, Tensor] | None:
+    """Other values of some inputs, at which the forward is finite too; None if it is not.
+
+    Each entry is smaller by a factor of its own: in another order they would be the same numbers, in which coincidences
+    pass for a rule.
+    """
+    values, context = collector.base.values, collector.context
+    differentiable = {operand.name for operand in collector.differentiable}
+
+    def shrunk(name: str, x: Tensor) -> Tensor:
+        u = torch.rand(x.shape, generator=context.generator("other samples", name), dtype=torch.float64)
+        return x * (1 + u).to(x) / 2 if name in differentiable else x
+
+    other = {name: shrunk(name, values[name]) for name in names}
+    try:
+        outputs = collector.subject.forward({**values, **other})
+    except SubjectError:
+        return None
+    return {**values, **other} if is_finite(outputs) else None
 
 
 def stacked_inputs(collector: ComparisonCollector) -> Iterator[dict[str, Tensor]]:
@@ -166,14 +200,16 @@ def stacked_inputs(collector: ComparisonCollector) -> Iterator[dict[str, Tensor]
     first one, or in front of a single one.
     """
     base = collector.base
-    other = changed_values(collector.subject, collector.context, base.values)
     first = next((operand for operand in collector.inputs if operand.differentiable and operand.value.dim()), None)
-    if other is None or first is None or any(not o.value.is_floating_point() for o in collector.inputs):
+    if first is None or any(not o.value.is_floating_point() for o in collector.inputs):
         return  # integers may say places in what would be stacked
     shape = first.value.shape
     axis = min(len(shape) - 1, 1)
     same = [operand.name for operand in collector.inputs if operand.value.shape == shape]
     for names in (same, [first.name]) if len(same) > 1 else (same,):
+        other = _other_values(collector, names)
+        if other is None:
+            continue
         stacked = {name: torch.stack([base.values[name], other[name]], dim=axis) for name in names}
         try:
             whole = collector.subject.forward({**base.values, **stacked})
@@ -190,13 +226,13 @@ def stacked_inputs(collector: ComparisonCollector) -> Iterator[dict[str, Tensor]
 
 def _is_stack(collector: ComparisonCollector, name: str, whole: Tensor, one: Tensor, two: Tensor | None) -> bool:
     """Whether an output is that of two inputs stacked along an axis, or their sum or mean."""
-    if two is None or one.shape != two.shape or one.dtype != two.dtype:
+    if two is None or one.shape != two.shape or one.dtype != two.dtype or not _tells(collector, name, one, two):
         return False
     if whole.shape == one.shape:
         total = one + two if one.is_floating_point() else one
-        return any(_equal(collector, name, whole, each) for each in (total, total / 2))
+        return any(equal_outputs(collector, name, whole, each) for each in (total, total / 2))
     axes = (axis for axis in range(one.dim() + 1) if whole.shape == (*one.shape[:axis], 2, *one.shape[axis:]))
-    return any(_equal(collector, name, whole, torch.stack([one, two], axis)) for axis in axes)
+    return any(equal_outputs(collector, name, whole, torch.stack([one, two], axis)) for axis in axes)
 
 
 def _hypotheses(collector: ComparisonCollector) -> Iterator[dict[str, int]]:
@@ -252,7 +288,7 @@ def _relations(
     backwards = torch.arange(size - 1, -1, -1)
     expected = {**outputs, **Batch(dimensions, size, relations).outputs_of(outputs, backwards)}
     found = forward(backwards)
-    return relations if all(_equal(collector, name, found[name], y) for name, y in expected.items()) else None
+    return relations if all(equal_outputs(collector, name, found[name], y) for name, y in expected.items()) else None
 
 
 def _relation(
@@ -263,26 +299,38 @@ def _relation(
     axes = [axis for axis in range(y.dim()) if y.shape[axis] != first.shape[axis]]
     if len(axes) == 1 and y.shape[axes[0]] == size * first.shape[axes[0]]:
         if first.dtype == rest.dtype == y.dtype and _joined_shape(first, rest, axes[0]) == y.shape:
-            if _equal(collector, name, torch.cat([first, rest], axes[0]), y):
-                return axes[0]
-            raise _MixedSamples
+            if not equal_outputs(collector, name, torch.cat([first, rest], axes[0]), y):
+                raise _MixedSamples
+            tells = _tells(collector, name, first, rest.narrow(axes[0], 0, first.shape[axes[0]]))
+            return axes[0] if tells else None
         return None
     if axes or rest.shape != y.shape or not y.is_floating_point():
         return None
-    if size == 2 and _equal(collector, name, first, rest):
+    if size == 2 and equal_outputs(collector, name, first, rest):
         return None  # the mean of two equal values is either of them
     for how in _REDUCTIONS:
         total = first + rest if how == "sum" else (first + (size - 1) * rest) / size
-        if _equal(collector, name, total, y):
+        tells = all(
+            _tells(collector, name, one, other)
+            for one, other in (((first, 0.0), (rest, 0.0)) if how == "sum" else ((first, rest),))
+        )
+        if tells and equal_outputs(collector, name, total, y):
             return how
     return None
+
+
+def _tells(collector: ComparisonCollector, name: str, one: Tensor, other: Tensor | float) -> bool:
+    """Whether two outputs are apart by far more than rounding: equal or vanishing ones fit every relation."""
+    if not one.is_floating_point():
+        return True
+    return largest_entry(one - other) > constants.TELLING * collector.base.output_allowed(name)
 
 
 def _joined_shape(first: Tensor, rest: Tensor, axis: int) -> tuple[int, ...]:
     return (*rest.shape[:axis], first.shape[axis] + rest.shape[axis], *rest.shape[axis + 1 :])
 
 
-def _equal(collector: ComparisonCollector, name: str, found: Tensor, expected: Tensor) -> bool:
+def equal_outputs(collector: ComparisonCollector, name: str, found: Tensor, expected: Tensor) -> bool:
     """Equality up to the baseline's rounding, which for a sum is that of as many terms."""
     if found.shape != expected.shape:
         return False

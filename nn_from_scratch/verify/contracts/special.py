@@ -34,7 +34,7 @@ def other_shapes(collector: ComparisonCollector) -> list[CheckResult]:
     if dimensions:
         size = values[next(iter(dimensions))].shape[dimensions[next(iter(dimensions))]]
         one = {name: rows(values[name], slice(0, 1), dimension) for name, dimension in dimensions.items()}
-        if size > 1:
+        if size > 1 and (batch is None or batch.holds_nearby(collector, values)):
             elsewhere.look(one, "for one sample")
         more = more_samples(collector, dimensions)
         if more is not None and (batch is None or batch.makes_up(collector, more)):

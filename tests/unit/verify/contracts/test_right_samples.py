@@ -44,7 +44,7 @@ SHARED: list[tuple[str, Callable[..., Any], tuple[Tensor, ...], list[str]]] = [
     ("a mask of samples", lambda x, m: x * m[:, None], (X, torch.tensor([1, 0, 1, 1])), ["m", "x"]),
     ("a mask of columns", lambda x, m: x * m, (draw(4, 4), torch.tensor([1, 0, 1, 1])), ["x"]),
     ("one sample", lambda x, w: x @ w, (X[:1], draw(5, 3)), ["x"]),
-    ("several outputs", lambda x: (x.sin(), x.square().mean(), x.argmax(1)), (X,), ["x"]),
+    ("several outputs", lambda x: (x.sin(), x.square().mean(), x.argmax(1), x > 0), (X,), ["x"]),
 ]
 
 
@@ -71,6 +71,11 @@ MIXED: list[tuple[str, Callable[..., Any], tuple[Tensor, ...]]] = [
     ("weights of classes", F.cross_entropy, (draw(4, 4).requires_grad_(), torch.tensor([0, 1, 3, 2]), draw(4).abs())),
     ("sequence first", lambda x: x.cumsum(0), (X,)),
     ("distances", F.pdist, (X,)),
+    ("a value that is cut off", lambda x: x.median(0).values.clamp(min=9.0), (draw(5),)),
+    ("a value that hardly moves", lambda x: torch.sigmoid(x.sum()), (1e-5 * draw(4, 1).float(),)),
+    ("a sum of what has no width", lambda x, v, w: F.silu((x @ v) @ w), (1e5 * draw(4, 4), draw(4), draw(4, seed=1))),
+    ("entries that are selected", lambda x: torch.cat([x[x > 0], x[x > 0].flip(0)]), (X[:1],)),
+    ("normalized single entries", lambda x: F.layer_norm(x.reshape(-1, 1), (1,)), (draw(1, 3),)),
 ]
 
 
