@@ -95,13 +95,26 @@ class LayerRun:
         dy = cotangent_tree(self._raw, self._named, cotangents)
         for given, output in zip(_tensors(dy), _tensors(self._raw), strict=True):
             given.__dict__.update(output.__dict__)  # what a layer has written on its output, such as its creator
+        passed_on = self._layers_before()
         arguments = conventions.call.arguments(dy, self._handed, self._raw, self._cache, self._rate)
         with numpy_call(subject.name, "backward"):
             returned: Any = conventions.methods.backward_of(self._layer)(*arguments)
         self._undo_updates()
+        if returned is None and passed_on:
+            found = tuple(passed_on.get(name) for name in self._handed)
+            returned = found[0] if len(found) == 1 else found
         if returned is None and conventions.gradients:
             return {name: getattr(self._layer, path, None) for name, path in conventions.gradients.items()}
         return returned * dy if conventions.call.pointwise else returned
+
+    def _layers_before(self) -> dict[str, object]:
+        """What the backward hands on for each input to the layer that made it, where layers know those before them."""
+        passed_on: dict[str, object] = {}
+        if any("creator" in vars(output) for output in _tensors(self._raw)):
+            for name, x in self._handed.items():
+                if isinstance(x, Tensor):
+                    x.__dict__["creator"] = _Predecessor(name, passed_on)
+        return passed_on
 
     @property
     def _rate(self) -> float:
@@ -188,6 +201,19 @@ class LayerRun:
         self._layer, self._raw, self._cache, self._returned = None, None, None, {}
         self._inputs, self._handed = {}, {}
         self._named, self.outputs = {}, {}
+
+
+@dataclass
+class _Predecessor:
+    """Stands for the layer that made an input: a backward that hands its gradient on, not back, gives it here."""
+
+    name: str
+    passed_on: dict[str, Any]
+
+    def backward(self, gradient: Any) -> None:
+        """Keep the gradient of the input, or add it to the one that came before."""
+        held = self.passed_on.get(self.name)
+        self.passed_on[self.name] = gradient if held is None else held + gradient
 
 
 def _tensors(tree: object) -> list[Tensor]:

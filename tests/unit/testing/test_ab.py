@@ -40,6 +40,7 @@ def _no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(pytester: pytest.Pytester, test: str, *arguments: str) -> pytest.RunResult:
     pytester.makepyfile(CLOCK + test)
+    pytester.makeini("[pytest]\nnnfs_benchmark_timer = true\n")
     return pytester.runpytest_inprocess("-p", "no:randomly", *arguments)
 
 

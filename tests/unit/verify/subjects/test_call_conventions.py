@@ -403,6 +403,19 @@ def test_a_cotangent_carries_what_the_layer_wrote_on_its_output() -> None:
         ReportModule.factor = 1.0
 
 
+class HandsOn(ReportModule):
+    """Gives its gradient to the layer that made its input, and returns none."""
+
+    def backward(self, gradwrtoutput: Any) -> None:
+        super().backward(gradwrtoutput)
+
+
+def test_a_gradient_that_is_handed_on_to_the_layer_before_is_that_of_the_input() -> None:
+    assert gradients(HandsOn(), TENSOR) == {"x": Verdict.CORRECT, "w": Verdict.CORRECT}
+    HandsOn.factor = 2.0
+    assert gradients(HandsOn(), TENSOR) == {"x": Verdict.CORRECT, "w": Verdict.WRONG}
+
+
 # Refusals.
 
 
