@@ -73,7 +73,12 @@ def write_json(path: Path, values: object) -> None:
     Raises:
         OSError: it cannot be written; the old file, if any, is as it was.
     """
-    write_atomically(path, (json.dumps(_strict(values), indent=2, allow_nan=False) + "\n").encode())
+    write_atomically(path, json_text(values).encode())
+
+
+def json_text(values: object) -> str:
+    """JSON values, indented; a number that is not finite, which JSON does not have, as null."""
+    return json.dumps(_strict(values), indent=2, allow_nan=False) + "\n"
 
 
 def write_results(path: Path, values: Mapping[str, object]) -> None:

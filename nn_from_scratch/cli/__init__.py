@@ -24,6 +24,8 @@ from nn_from_scratch.storage import is_regular_or_new, is_replaceable
 #: The commands, in the order in which the help lists them.
 COMMANDS = ("train", "denoise", "verify", "mutate", "bench", "reproduce")
 
+#: What `verify --json -` gives as its path.
+STANDARD_OUTPUT = Path("-")
 _INPUTS = ("campaign", "results", "equivalents")  # options and arguments that name a file to read
 
 _EPILOG = """\
@@ -34,7 +36,7 @@ examples:
   nn-from-scratch denoise photo.jpg           write photo_denoised.png, with the network that comes with the package
   nn-from-scratch denoise photo.jpg --model runs/2026-01-31_12-00-00
   nn-from-scratch verify layers.py:MyGELU --input 4,16     prove a backward pass right, or say what is wrong with it
-  nn-from-scratch mutate mykernels:MyGELU --tests tests    would these tests notice a wrong backward? which not?
+  nn-from-scratch mutate mykernels:MyGELU --tests tests    would these tests notice a wrong backward?
   nn-from-scratch bench compare --base origin/main         has anything become slower since then?
   nn-from-scratch reproduce --quick           the tables and figures of the report, beside what it published
 
@@ -136,7 +138,7 @@ def expect_output_files(args: argparse.Namespace) -> None:
     named: dict[Path, str] = {}
     for name in ("json", "markdown", "html"):
         path: Path | None = getattr(args, name, None)
-        if path is None:
+        if path is None or (name == "json" and path == STANDARD_OUTPUT and args.command == "verify"):
             continue
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise ArgumentError(f"{name} is {str(path)!r}, but a file in an existing folder is expected")

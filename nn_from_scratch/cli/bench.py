@@ -91,7 +91,13 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch (default: 1, as train)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="threads that torch computes with (default: 1, as `train` has)",
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results to this file as well")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of orders and intervals (default: 0)")
 

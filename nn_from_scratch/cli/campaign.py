@@ -74,7 +74,7 @@ def run_campaign(args: argparse.Namespace) -> int:
         if not cases:
             raise ArgumentError(f"only is {args.only!r}, but the id of no case in {str(args.campaign)!r} fits it")
     from nn_from_scratch.cli.campaign_report import VerificationCampaign
-    from nn_from_scratch.cli.display import ProgressLine, say
+    from nn_from_scratch.cli.display import ProgressLine, counted, say
     from nn_from_scratch.report.results_file import publish
     from nn_from_scratch.storage import write_json
 
@@ -88,11 +88,11 @@ def run_campaign(args: argparse.Namespace) -> int:
             bad = sum(not found.passed for found in campaign.results.values())
             progress.show(done, len(cases), f"{done}/{len(cases)} cases  {bad} not passed")
 
-        say(progress.console, f"{len(cases)} cases; what comes is kept in {args.folder}")
+        say(progress.console, f"{counted(len(cases), 'case')}; results are kept in {args.folder}")
         try:
             _run(campaign, args.folder, jobs=min(args.jobs, len(cases)), resume=args.resume, on_result=on_result)
         except KeyboardInterrupt:
-            sys.stderr.write(f"nn-from-scratch: {len(campaign.results)} cases are kept; go on with --resume\n")
+            sys.stderr.write(f"nn-from-scratch: {counted(len(campaign.results), 'result')} kept; go on with --resume\n")
             raise
     sys.stdout.write(campaign.to_text())
     if args.json is not None:

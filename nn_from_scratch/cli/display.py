@@ -156,3 +156,8 @@ def show_scores(console: Console, scores: Sequence[Score], *, images: int) -> No
         table.add_row(score.name, f"{score.psnr:.2f} dB", f"{score.pooled_psnr:.2f} dB", f"{score.ssim:.4f}")
     console.print(table)
     sys.stdout.flush()
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, as in "1 case" and "2 cases"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

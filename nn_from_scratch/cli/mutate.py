@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     """Mutate; give the exit status."""
     _check(args)
     require("nn-from-scratch mutate", "test", "pytest")
-    from nn_from_scratch.cli.display import ProgressLine, print_table, say
+    from nn_from_scratch.cli.display import ProgressLine, counted, print_table, say
     from nn_from_scratch.mutation.coordinator import MutationCampaign
     from nn_from_scratch.mutation.equivalents import check_equivalents, load_equivalents
     from nn_from_scratch.mutation.functions import find_functions
@@ -122,7 +122,10 @@ def run(args: argparse.Namespace) -> int:
     with ProgressLine() as progress:
 
         def on_start(mutants: int, tests: int) -> None:
-            say(progress.console, f"{mutants} mutants, {tests} tests; what comes is kept in {args.folder}")
+            say(
+                progress.console,
+                f"{counted(mutants, 'mutant')}, {counted(tests, 'test')}; results are kept in {args.folder}",
+            )
             progress.begin()
 
         def on_result(result: MutantResult, done: int, total: int) -> None:
@@ -132,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
                 done, total, f"{done}/{total} runs{f' {result.group}' if result.group else ''}  {survived} not killed"
             )
 
-        say(progress.console, f"{len(functions)} functions; running the tests once without a mutant")
+        say(progress.console, f"{counted(len(functions), 'function')}; running the tests once without a mutant")
         campaign.run(
             resume=args.resume,
             only=lambda mutant: args.only is None or fnmatchcase(mutant.id, args.only),

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nn_from_scratch.cli import expect_output_files, report_error
+from nn_from_scratch.cli import STANDARD_OUTPUT, expect_output_files, report_error
 from nn_from_scratch.cli.campaign import add_campaign_options, run_campaign
 from nn_from_scratch.cli.contained import Answer, OnStep, OverdueError, run_contained
 from nn_from_scratch.errors import ArgumentError, SubjectError
@@ -103,7 +103,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="that importing the target, making it, and each check may take (default: 60)",
     )
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the results to this file as well")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="PATH",
+        help="write the results to this file as well; - prints them in the place of the report (docs/results.md)",
+    )
     parser.add_argument("--markdown", type=Path, metavar="PATH", help="write the report as Markdown to this file")
     parser.add_argument("--html", type=Path, metavar="PATH", help="write the report as one page to this file")
     add_campaign_options(parser)
@@ -174,9 +179,18 @@ def _verify(
         given = " ".join(f"--input {text}" for text in args.input)
         raise SubjectError(f"{error} (called with {given})") from error
     on_step("writing the report")
+    text = f"{report}\n"
+    if args.json == STANDARD_OUTPUT:
+        from nn_from_scratch.report.results_file import envelope
+        from nn_from_scratch.report.verification_document import summarize_verifications
+        from nn_from_scratch.storage import json_text
+
+        results = summarize_verifications([report.to_dict()])
+        text = json_text(envelope("verification", results, commands=[_command(args)]))
+        args.json = None
     if args.json or args.markdown or args.html:
         _write(args, report)
-    return Answer(0 if report.passed else 1 if report.failed else 3, f"{report}\n")
+    return Answer(0 if report.passed else 1 if report.failed else 3, text)
 
 
 def _write(args: argparse.Namespace, report: Report) -> None:

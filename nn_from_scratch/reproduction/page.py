@@ -113,7 +113,7 @@ def _parity(part: Mapping[str, Any], *again: Block) -> Section:
                 lambda width: draw_parity(part, width),
                 caption="Largest absolute difference of our gradient and torch's, as it propagates from the loss "
                 "(right) to the first layer (left). See that in both precisions it keeps the size of rounding all the "
-                "way; the table has what that explains.",
+                "way; the table says how much rounding explains.",
                 alt="Largest difference of the gradient that each layer propagates, in float64 and float32.",
             ),
             Table(

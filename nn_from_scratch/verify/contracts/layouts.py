@@ -61,7 +61,9 @@ def cotangent_layouts(collector: ComparisonCollector) -> list[CheckResult]:
     base = collector.base
     for output, cotangent in base.cotangents.items():
         for layout, variant in _variants(cotangent):
-            _compare_cotangent(collector, base, {**base.cotangents, output: variant}, f"a {layout} cotangent")
+            _compare_cotangent(
+                collector, base, {**base.cotangents, output: variant}, f"{_with_article(layout)} cotangent"
+            )
         if cotangent.numel() > 1:
             constant = cotangent.flatten()[0].expand(cotangent.shape)
             plain = {**base.cotangents, output: constant.contiguous()}
@@ -94,7 +96,7 @@ def input_layouts(collector: ComparisonCollector) -> list[CheckResult]:
     base = collector.base
     for name in (operand.name for operand in collector.inputs):
         for layout, variant in _variants(base.values[name]):
-            _compare_input(collector, base, name, variant, f"a {layout}")
+            _compare_input(collector, base, name, variant, _with_article(layout))
         for expanded, plain in _expanded(collector, name):
             _compare_input(collector, plain, name, expanded, "an expanded")
     return collector.close("no input has more than one entry, and so more than one layout")
@@ -132,3 +134,7 @@ def _expanded(collector: ComparisonCollector, name: str) -> Iterator[tuple[Tenso
         return
     if is_finite(plain.outputs) and is_finite(plain.gradients):
         yield expanded, plain
+
+
+def _with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"

@@ -74,7 +74,7 @@ def test_the_example_of_the_documentation_finds_its_fault(
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     assert main(["verify", "--campaign", str(example), "--jobs", "0", *files]) == 1
     text = capsys.readouterr().out
-    assert text.splitlines()[0] == "8 cases; what comes is kept in .nnfs_campaign"
+    assert text.splitlines()[0] == "8 cases; results are kept in .nnfs_campaign"
     assert text.splitlines()[-1] == "8 cases: 7 correct, 1 wrong"
     assert "\nwrong: Mean/wide: gradient of x: wrong; 64 of 64 entries differ" in text
     report = read_results(Path("report.json"))["results"]

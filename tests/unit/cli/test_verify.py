@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,16 @@ def test_code_that_exits_with_success_is_not_taken_for_a_correct_one(tmp_path: P
     path = tmp_path / "exiting.py"
     path.write_text(source, encoding="utf-8")
     assert main(["verify", f"{path}:f", "--input", "3", "--checks", "gradient"]) == status
+
+
+@pytest.mark.parametrize(("name", "status", "verdict"), [("Right", 0, "correct"), ("Flipped", 1, "wrong")])
+def test_json_to_the_standard_output_is_one_document(
+    file: str, capsys: pytest.CaptureFixture[str], name: str, status: int, verdict: str
+) -> None:
+    assert main(["verify", f"{file}:{name}", "--input", "4,3", "--checks", "gradient", "--json", "-"]) == status
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == "nn_from_scratch/results"
+    assert found["results"]["verifications"][0]["verdict"] == verdict
 
 
 def test_an_import_error_is_shown_in_its_own_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
