@@ -115,9 +115,9 @@ def environment(*, torch: bool = False) -> dict[str, str]:
         torch: whether torch is imported for it; without, what only torch knows (threads, GPU, precision) is left out
             unless torch is there already.
     """
+    revision = _revision()  # this package's: what is verified or measured may have another
     found = {
-        "nn_from_scratch": __version__,
-        "revision": _revision() or "none (not run from a git checkout)",
+        "nn_from_scratch": __version__ if revision is None else f"{__version__} (revision {revision})",
         "python": platform.python_version(),
         "torch": _version("torch"),
         "numpy": _version("numpy"),

@@ -120,18 +120,38 @@ def _sentence(results: Mapping[str, Any]) -> str:
 
 def _subjects(verifications: Sequence[Mapping[str, Any]], commands: Sequence[str]) -> Table:
     rows: list[tuple[CellValue, ...]] = []
+    tests = _are_tests(verifications)
     for entry in verifications:
         checks = entry["counts"]
         margin = None if entry["worst_margin"] is None else float(entry["worst_margin"])
         row: list[CellValue] = [entry["verdict"], entry["subject"], margin, *(checks[name] for name in _SEVERITY)]
         row += [entry["seed"], entry["level"], float(entry["seconds"])]
-        rows.append((*row, Code(_again(entry, commands))))
+        rows.append((*_test_of(entry, tests), *row, Code(_again(entry, commands))))
     numbers = (name.replace("_", " ") for name in _SEVERITY)
     return Table(
         "One line for each subject; the margin is |difference| / allowed, above 1 is wrong; time in seconds.",
-        ("verdict", "subject", "worst margin", *numbers, "seed", "level", "time in s", "reproduce"),
+        (
+            *(("test",) if tests else ()),
+            "verdict",
+            "subject",
+            "worst margin",
+            *numbers,
+            "seed",
+            "level",
+            "time in s",
+            "reproduce",
+        ),
         tuple(rows),
     )
+
+
+def _are_tests(verifications: Sequence[Mapping[str, Any]]) -> bool:
+    return any("test" in entry for entry in verifications)
+
+
+def _test_of(entry: Mapping[str, Any], tests: bool) -> tuple[CellValue, ...]:
+    """The column with the test's name, where there is one."""
+    return (entry.get("test"),) if tests else ()
 
 
 def _again(entry: Mapping[str, Any], commands: Sequence[str]) -> str:
@@ -144,10 +164,12 @@ def _again(entry: Mapping[str, Any], commands: Sequence[str]) -> str:
 
 def _checks(verifications: Sequence[Mapping[str, Any]]) -> Table:
     rows: list[tuple[CellValue, ...]] = []
+    tests = _are_tests(verifications)
     for severity in _SEVERITY:
         for entry in verifications:
             rows += [
                 (
+                    *_test_of(entry, tests),
                     severity.replace("_", " "),
                     entry["subject"],
                     result["check"],
@@ -161,13 +183,14 @@ def _checks(verifications: Sequence[Mapping[str, Any]]) -> Table:
             ]
     return Table(
         "One line for each check and tensor; the resolution is the smallest relative error that could have been seen.",
-        ("verdict", "subject", "check", "tensor", "margin", "resolution", "remark"),
+        (*(("test",) if tests else ()), "verdict", "subject", "check", "tensor", "margin", "resolution", "remark"),
         tuple(rows),
     )
 
 
 def _finding(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[Block]:
-    parts = [f"{entry['subject']}: {result['label']} is {result['verdict']}."]
+    where = f"{entry['test']}: " if "test" in entry else ""
+    parts = [f"{where}{entry['subject']}: {result['label']} is {result['verdict']}."]
     if result["diagnosis"]:
         parts.append(f"Diagnosis: {_sentence_of(result['diagnosis'])}")
     if result["reason"]:
@@ -175,9 +198,10 @@ def _finding(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[Block]
     mismatch = result["mismatch"]
     if mismatch is not None:
         ours, theirs = mismatch.get("sides", ("found", "expected"))
+        worst = "" if mismatch["index"] is None else f"Worst entry {mismatch['index']}: "
         parts.append(
-            f"Worst entry {mismatch['index']}: {ours} {float(mismatch['analytic']):.9g}, {theirs} "
-            f"{float(mismatch['numeric']):.9g}, allowed ±{float(mismatch['allowed']):.1g}."
+            f"{worst}{ours} {float(mismatch['analytic']):.9g}, {theirs} {float(mismatch['numeric']):.9g}, "
+            f"allowed ±{float(mismatch['allowed']):.1g}."
         )
     if result["also_at"]:
         parts.append(f"Also at {result['also_at']}.")

@@ -58,6 +58,13 @@ def test_findings_are_sentences_with_their_numbers() -> None:
     assert "Right: " not in text
 
 
+def test_a_finding_names_its_test_and_no_entry_that_there_is_not() -> None:
+    mismatch = {"index": None, "analytic": 0.5, "numeric": 0.25, "allowed": 1e-13, "sides": ["analytic", "numeric"]}
+    text = markdown(entry("Wrong", result("wrong", mismatch=mismatch), test="tests/test_a.py::test_b"))
+    assert "test_b: Wrong: gradient of x is wrong. analytic 0.5, numeric 0.25" in text.replace("\\", "")
+    assert "None" not in text.partition("Findings")[2].partition("Checks")[0]
+
+
 def test_a_fragile_subject_fails_the_page_unless_it_is_only_reported() -> None:
     finding = result("fragile", check="input_layouts", reason="the gradient differs for a strided x")
     remark = result("limit", check="batch_consistency", tensor=None, reason="at N = 0 it raises")
@@ -83,6 +90,8 @@ def test_each_subject_names_what_verifies_it_again() -> None:
     document = verification_document(summarize_verifications(session), commands=("python -m pytest",))
     (table,) = document.sections[0].blocks
     assert isinstance(table, Table)
+    assert table.header[0] == "test"
+    assert [row[0] for row in table.rows] == ["tests/test_a.py::test_a[1 2]", "tests/test_a.py::test_b"]
     assert [row[-1] for row in table.rows] == [
         "python -m pytest 'tests/test_a.py::test_a[1 2]' --nnfs-seed=3",
         "python -m pytest tests/test_a.py::test_b --nnfs-seed=3 --nnfs-level=full",
