@@ -33,14 +33,15 @@ from nn_from_scratch.verify.subjects.layer_object import Conventions, LayerSubje
 from nn_from_scratch.verify.subjects.layer_parameters import (
     FoundParameters,
     Place,
-    equal,
     forgotten,
     mapped_parameters,
+    numbers_with_gradients,
 )
 from nn_from_scratch.verify.subjects.methods import Methods, find_methods, is_plain_object
 from nn_from_scratch.verify.subjects.reachable import duplicate, found_at, held_tensors, is_parameter
 from nn_from_scratch.verify.subjects.recognition import Form
 from nn_from_scratch.verify.subjects.structure import leaves, wrap_errors
+from nn_from_scratch.verify.subjects.traces import equal
 
 
 def _accepts(obj: Any) -> bool:
@@ -81,7 +82,12 @@ def adapt_layer(
     elif updated := _updated_parameters(subject):
         subject, notes = _with_updates(subject, updated)
     else:
-        subject, notes = _with_parameters(subject, subject.run({}).find_places())
+        run = subject.run({})
+        found = run.find_places()
+        numbers = numbers_with_gradients(run.layer)
+        subject, notes = _with_parameters(subject, found)
+        if numbers:
+            notes += (f"not looked at: {', '.join(numbers)} (a Python float; make it an array to have it checked)",)
     adds, convention = _convention(subject)
     if subject.conventions.call.bare:
         notes = ("the backward takes no cotangent: it is taken for that of cotangent 1", *notes)

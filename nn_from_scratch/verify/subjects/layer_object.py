@@ -32,14 +32,13 @@ from nn_from_scratch.verify.subjects.call_arguments import (
 )
 from nn_from_scratch.verify.subjects.layer_parameters import (
     FoundParameters,
-    Passes,
     Place,
-    entries_of,
     find_parameters,
 )
 from nn_from_scratch.verify.subjects.methods import Methods
 from nn_from_scratch.verify.subjects.reachable import duplicate, held_tensors, substitute
 from nn_from_scratch.verify.subjects.structure import leaves, name_outputs, wrap_errors
+from nn_from_scratch.verify.subjects.traces import Passes, entries_of
 
 _OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 
@@ -246,7 +245,7 @@ def _cast(value: Any, dtype: torch.dtype | None, device: torch.device | None) ->
 def _put_gradient(layer: Any, place: Place, new: object) -> None:
     """Replace a gradient wherever the layer holds it, or put it in its place where the layer has none yet."""
     current = place.gradient(layer)
-    if current is not None:
+    if isinstance(current, Tensor | np.ndarray):  # a number may be held elsewhere for another reason
         substitute(layer, {id(current): new})
     if place.gradient(layer) is not new:
         place.set_gradient(layer, new)

@@ -22,6 +22,7 @@ from nn_from_scratch.verify.subjects.reachable import (
     walk,
 )
 from nn_from_scratch.verify.subjects.structure import describe
+from nn_from_scratch.verify.subjects.traces import Passes
 
 # What stands before or after the name of a parameter in the name of its gradient.
 _PREFIXES = ("d", "d_", "grad_", "grad", "g", "gradient_", "dL_d", "dLd", "dloss_d", "delta_")
@@ -110,63 +111,6 @@ def mapped_parameters(layer: object, mapping: Mapping[str, str]) -> list[Place]:
 
 
 @dataclass(frozen=True)
-class Passes:
-    """What some passes through a layer left behind.
-
-    Attributes:
-        before: The tensors that it held after a forward, by path.
-        entries: Copies of their entries.
-        foreign: What was handed to it; what lies in the memory of these is no parameter.
-        returned: The gradients that the backward returned, or the cotangents.
-    """
-
-    before: Mapping[tuple[Any, ...], Any]
-    entries: Mapping[tuple[Any, ...], Any]
-    foreign: Collection[Any]
-    returned: Collection[Any]
-
-    def is_foreign(self, value: Any) -> bool:
-        """Whether something lies in the memory of what was handed over."""
-        return _memory(value) in {_memory(x) for x in self.foreign}
-
-    def is_returned(self, value: Any) -> bool:
-        """Whether something is, or equals, a gradient of an input or a cotangent."""
-        return any(equal(value, x) for x in self.returned)
-
-    def changed(self, after: Mapping[tuple[Any, ...], Any]) -> dict[tuple[Any, ...], Any]:
-        """What the backward made or changed, without what it returned."""
-        return {
-            path: value
-            for path, value in after.items()
-            if (self.before.get(path) is not value or not equal(value, self.entries[path]))
-            and not self.is_foreign(value)
-            and not self.is_returned(value)
-        }
-
-
-def _memory(value: Any) -> int:
-    if isinstance(value, Tensor):
-        return value.untyped_storage().data_ptr() if value.numel() else id(value)
-    while isinstance(value, np.ndarray) and isinstance(value.base, np.ndarray):
-        value = value.base
-    return int(value.__array_interface__["data"][0]) if isinstance(value, np.ndarray) and value.size else id(value)
-
-
-def entries_of(value: Any) -> Any:
-    """A copy of a tensor or array."""
-    return value.detach().clone() if isinstance(value, Tensor) else np.array(value)
-
-
-def equal(a: Any, b: Any) -> bool:
-    """Whether two tensors, or two arrays, are equal entry by entry."""
-    if a is b:
-        return True
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return a.shape == b.shape and a.dtype == b.dtype and bool((a == b).all())
-    return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.array_equal(a, b)
-
-
-@dataclass(frozen=True)
 class FoundParameters:
     """The parameters of a layer.
 
@@ -225,7 +169,7 @@ def find_parameters(layer: object, passes: Passes, inputs: Collection[str] = ())
             gradients = [place.gradient_path]
         for path in gradients:
             gradient = found_at(layer, path)
-            if is_parameter(gradient) and gradient is not value and id(gradient) not in taken:
+            if _is_gradient(gradient, value) and gradient is not value and id(gradient) not in taken:
                 taken.add(id(gradient))
                 found[id(value)] = replace(place, gradient_path=paths.get(id(gradient), path))
                 break
@@ -250,6 +194,21 @@ def forgotten(place: Place, others: Collection[Place]) -> bool:
     *path, last = parts_of(place.value_path)
     beside = any(list(parts_of(other.value_path)[:-1]) == path for other in others)
     return beside and _LIKE_A_PARAMETER.match(str(last)) is not None
+
+
+def _is_gradient(found: object, value: Any) -> bool:
+    """Whether something can be the gradient of a parameter: a tensor or array or, where that has no axes, a number."""
+    return is_parameter(found) or (isinstance(found, float | np.floating) and not value.shape)
+
+
+def numbers_with_gradients(layer: object) -> list[str]:
+    """The Python floats among a layer's attributes that have a gradient beside them, which nothing can be put into."""
+    held = getattr(layer, "__dict__", {})
+    return [
+        name
+        for name, value in held.items()
+        if type(value) is float and any(_is_gradient(held.get(g), np.zeros(())) for g in _gradient_names(name))
+    ]
 
 
 def _size(value: Any) -> int:

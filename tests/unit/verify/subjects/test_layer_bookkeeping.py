@@ -424,3 +424,38 @@ def test_a_copy_of_looked_up_attributes_is_whole() -> None:
     first, second, again = twin.value
     assert first is again and first is not second and first is not owner.value[0]
     assert torch.equal(first.weight, W0) and first.weight is not owner.value[0].weight
+
+
+class Slope:
+    """One parameter without axes, whose gradient is a number."""
+
+    factor = 1.0
+
+    def __init__(self) -> None:
+        self.alpha: Any = np.array(0.25)
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return np.where(x > 0, x, self.alpha * x)
+
+    def backward(self, dy: Any) -> Any:
+        self.dalpha = self.factor * (dy * np.where(self.x > 0, 0, self.x)).sum()
+        return dy * np.where(self.x > 0, 1, self.alpha)
+
+
+def test_a_number_is_the_gradient_of_a_parameter_without_axes() -> None:
+    report = check(Slope(), X.numpy())
+    assert report.passed and {r.tensor for r in report.results if r.check == "gradient"} == {"x", "alpha"}, str(report)
+
+    class Wrong(Slope):
+        factor = 2.0
+
+    found = {r.tensor: r.verdict for r in check(Wrong(), X.numpy(), checks="gradient").results}
+    assert found == {"x": Verdict.CORRECT, "alpha": Verdict.WRONG}
+
+
+def test_a_python_float_with_a_gradient_is_named_as_not_looked_at() -> None:
+    layer = Slope()
+    layer.alpha = 0.25
+    notes = check(layer, X.numpy(), checks="gradient").notes
+    assert "not looked at: alpha (a Python float; make it an array to have it checked)" in notes
