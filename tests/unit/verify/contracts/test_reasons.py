@@ -238,6 +238,19 @@ def test_the_rounding_of_a_large_cotangent_is_not_a_backward_that_is_not_linear(
         assert run("linear_cotangent", torch.matrix_exp, 2 * draw(5, 5, seed=seed)).verdict is Verdict.CORRECT
 
 
+def test_what_is_left_of_products_that_cancel_is_as_exact_as_these() -> None:
+    x = torch.tensor([[40.0, 20.0, 0.0], [3000.0, 2983.0, 1.0]], dtype=torch.float64)
+    for seed in range(3):
+        assert run("linear_cotangent", lambda x: x.softmax(-1), x - seed).verdict is Verdict.CORRECT
+    scaled = function(lambda x: x.softmax(-1), lambda g, x: softmax_vjp(g * (1 + 1e-3 * (g.abs() > 1)), x))
+    assert run("linear_cotangent", scaled, X).verdict is Verdict.WRONG
+
+
+def softmax_vjp(g: Tensor, x: Tensor) -> Tensor:
+    y = x.softmax(-1)
+    return y * (g - (g * y).sum(-1, keepdim=True))
+
+
 def test_a_reference_with_other_outputs_is_named_with_both() -> None:
     result = run("reference_value", lambda x: (x.sin(), x.cos()), X, reference=torch.sin)
     assert result.verdict is Verdict.WRONG
