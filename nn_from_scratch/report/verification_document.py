@@ -58,7 +58,9 @@ def verification_document(results: Mapping[str, Any], *, commands: Sequence[str]
         if len(findings) > _MOST_TOLD:
             blocks.append(Text(f"{len(findings) - _MOST_TOLD} more findings stand in the table of checks alone."))
         sections.append(Section("Findings", tuple(blocks)))
-    sections.append(Section("Checks", (_checks(verifications),)))
+    left_out = dict.fromkeys(entry["not_looked_at"] for entry in verifications if "not_looked_at" in entry)
+    remarks = [Text(f"Not looked at by any check: {words}.") for words in left_out]
+    sections.append(Section("Checks", (_checks(verifications), *remarks)))
     return Document(
         title=f"Verification of {verifications[0]['subject']}" if len(verifications) == 1 else "Verification",
         verdict=Conclusion(_status(results), _sentence(results)),

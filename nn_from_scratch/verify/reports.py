@@ -14,6 +14,11 @@ from nn_from_scratch.verify.results import CheckResult, Verdict, plain_data
 
 Fragile = Literal["fail", "report"]
 
+#: What no check looks at, so that nobody takes a correct verdict for more than it is.
+NOT_LOOKED_AT = (
+    "second derivatives, forward mode, vmap, torch.compile, autocast, and the gradients of complex and sparse tensors"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -109,6 +114,7 @@ class Report:
             "failed": self.failed,
             "counts": self.counts,
             "worst_margin": self.worst_margin,
+            "not_looked_at": NOT_LOOKED_AT,
         }
         results = [result.to_dict() for result in self.results]
         found = [finding.to_dict() for finding in self.findings]
@@ -145,6 +151,7 @@ def report_text(report: Report) -> str:
                 reasons.setdefault(result.label, []).append(result.reason or "")
         lines += [f"  {verdict}: {label}: {'; '.join(each)}" for label, each in reasons.items()]
     lines += [f"  note: {note}" for note in report.notes]
+    lines.append(f"  not looked at by any check: {NOT_LOOKED_AT}")
     environment = ", ".join(f"{key} {value}" for key, value in report.environment.items())
     lines.append(f"  seed {report.seed}, level {report.level}; {environment}")
     snippet = next((finding.result.snippet for finding in report.findings if finding.result.snippet), None)

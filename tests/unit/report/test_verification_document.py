@@ -35,6 +35,11 @@ def markdown(*entries: dict[str, Any], commands: tuple[str, ...] = ("verify it",
     return to_markdown(verification_document(summarize_verifications(entries), commands=commands))
 
 
+def test_what_no_check_looks_at_is_said_once() -> None:
+    entries = (entry(name, result("correct"), not_looked_at="second derivatives") for name in "ab")
+    assert markdown(*entries).count("Not looked at by any check: second derivatives.") == 1
+
+
 def test_nothing_verified_is_no_pass() -> None:
     text = markdown()
     assert "undecided**: Nothing was verified." in text

@@ -136,6 +136,12 @@ def test_small_inputs_are_verified_in_one_thread(form: str, shape: tuple[int, ..
     assert seen == {expected}
 
 
+def test_a_report_says_what_no_check_looks_at() -> None:
+    report = check(torch.sin, torch.ones(3, dtype=torch.float64), checks="gradient")
+    assert "not looked at by any check: second derivatives, forward mode, vmap" in str(report)
+    assert "second derivatives" in report.to_dict()["not_looked_at"]
+
+
 def test_an_option_that_no_check_has_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"resolutoin is not an option of check \(did you mean resolution\?\)"):
         check(torch.sin, torch.ones(3, dtype=torch.float64), resolutoin=1e-6)
