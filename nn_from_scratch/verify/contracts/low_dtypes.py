@@ -142,6 +142,9 @@ def _compare(collector: ComparisonCollector, dtype: torch.dtype, right: Pass, lo
             continue
         if largest_entry(gradient) > constants.RANGE_SHARE * info.max:
             continue  # it does not fit, and says so by being infinite
+        if not is_finite({operand: found}) and not is_hand_written(collector.subject):
+            collector.limit(f"in {name} PyTorch's own backward gives no finite gradient of {operand}")
+            continue
         allowed, off = bounds.plain(operand), largest_entry(found.double() - gradient)
         if not off <= allowed:
             allowed = bounds.inside(operand)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+from torch import Tensor
+
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.protocol import Subject, SubjectOptions
-from nn_from_scratch.verify.subjects.call_arguments import Arguments, argument_names
+from nn_from_scratch.verify.subjects.call_arguments import Arguments, argument_names, differentiable_names
 from nn_from_scratch.verify.subjects.methods import find_methods, is_plain_object, own_methods
 from nn_from_scratch.verify.subjects.structure import describe
 
@@ -112,15 +115,36 @@ def as_subject(obj: object, *inputs: object, **options: Any) -> Subject:
         owner = next(known.name for known in FORMS.values() if option in known.options)
         raise SubjectError(f"{option}= is for subjects of the form {owner!r}, but {label} is of the form {form.name!r}")
     called, skip = form.signature(obj) if methods is None else (methods.forward_of(obj), 0)
-    arguments = Arguments(
-        inputs,
-        given.keywords or {},
-        names=given.names if given.names is not None else argument_names(called, len(inputs), skip=skip),
-        differentiable=given.differentiable,
-        subject=label,
-    )
-    subject: Any = form.adapt(obj, arguments, name=label, **for_form)
-    subject.notes = (*subject.notes, *(f"{name} {what}; it is held constant" for name, what in arguments.held.items()))
+
+    def arguments_with(differentiable: Collection[str] | None) -> Arguments:
+        return Arguments(
+            inputs,
+            given.keywords or {},
+            names=given.names if given.names is not None else argument_names(called, len(inputs), skip=skip),
+            differentiable=differentiable,
+            subject=label,
+        )
+
+    arguments, refused = arguments_with(given.differentiable), ""
+    try:
+        subject: Any = form.adapt(obj, arguments, name=label, **for_form)
+    except SubjectError:
+        asked = given.differentiable is not None or any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
+        names = differentiable_names(arguments.operands)
+        if asked or len(names) < 2 or form.name not in ("autograd", "torch module"):
+            raise
+        # The losses of torch refuse to differentiate their targets, which nobody asked for.
+        for refused in reversed(names):
+            arguments = arguments_with([name for name in names if name != refused])
+            with contextlib.suppress(SubjectError):
+                subject = form.adapt(obj, arguments, name=label, **for_form)
+                break
+        else:
+            raise
+    held = [f"{name} {what}; it is held constant" for name, what in arguments.held.items()]
+    if refused:
+        held.append(f"{refused} is held constant: the forward refuses to be differentiated by it")
+    subject.notes = (*subject.notes, *held)
     return cast(Subject, subject)
 
 

@@ -100,3 +100,9 @@ FRAGILE: dict[str, tuple[Any, tuple[Any, ...]]] = {
 def test_what_rounding_does_not_explain_is_fragile(name: str) -> None:
     subject, inputs = FRAGILE[name]
     assert Verdict.FRAGILE in {result.verdict for result in look(subject, *inputs)}
+
+
+def test_a_gradient_of_pytorchs_own_that_is_not_finite_in_few_digits_is_a_limit() -> None:
+    layer = torch.nn.utils.parametrizations.orthogonal(torch.nn.Linear(4, 4, dtype=torch.float64))
+    report = check(layer, torch.randn(5, 4, dtype=torch.float64), checks="low_precision")
+    assert not report.failed, str(report)

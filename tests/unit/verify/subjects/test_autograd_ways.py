@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify import Verdict, check
 from nn_from_scratch.verify.subjects.torch_module import own_copy
 
@@ -234,3 +235,14 @@ def test_what_is_frozen_and_leaves_no_output_to_differentiate_is_a_limit() -> No
     report = check(Checkpointed(reentrant=True), X, checks=["gradient", "frozen_slots"])
     limits = [r.reason for r in report.results if r.verdict is Verdict.LIMIT]
     assert report.passed and "with x frozen: no output of Checkpointed requires grad, so that" in str(limits), limits
+
+
+def test_an_input_that_the_forward_refuses_to_differentiate_is_held_constant_and_named() -> None:
+    report = check(torch.nn.SoftMarginLoss(), X, X.sign())
+    assert report.passed, str(report)
+    assert any("target is held constant: the forward refuses to be differentiated by it" in n for n in report.notes)
+
+
+def test_a_refused_input_that_was_asked_for_is_an_error() -> None:
+    with pytest.raises(SubjectError, match="not differentiable with respect to argument 'target'"):
+        check(torch.nn.SoftMarginLoss(), X, X.sign(), differentiable=["input", "target"])
