@@ -14,9 +14,11 @@ pytest_plugins = ["pytester"]
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell starts what runs in the background, or under nohup, with Ctrl-C ignored; some tests are about what it does.
+# A shell starts what runs in the background with Ctrl-C ignored, and nohup ignores SIGHUP; some tests are about both.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # derandomize: the same examples in every run, so a red run is red for everybody.
 settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True, database=None)

@@ -11,6 +11,12 @@ class NNFromScratchError(Exception):
     """The base of all of them: whatever this project refuses, it refuses with one of these."""
 
 
+def os_error_text(error: OSError) -> str:
+    """What an error of the system says, with the file that it is about."""
+    name = "" if error.filename is None else f"{str(error.filename)!r}: "
+    return f"{name}{error.strerror or error}"
+
+
 class ArgumentError(NNFromScratchError, ValueError):
     """An argument has a value that makes no sense here (a negative learning rate, an unknown name)."""
 

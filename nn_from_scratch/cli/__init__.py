@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from nn_from_scratch import __version__
 from nn_from_scratch.denoise.distributed.launch import is_follower, tell_launcher
-from nn_from_scratch.errors import ArgumentError, NNFromScratchError
+from nn_from_scratch.errors import ArgumentError, NNFromScratchError, os_error_text
 from nn_from_scratch.extras import require
 from nn_from_scratch.storage import is_regular_or_new, is_replaceable
 
@@ -120,8 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NNFromScratchError as error:
         return report_error(error)
     except OSError as error:
-        name = "" if error.filename is None else f"{str(error.filename)!r}: "
-        return report_error(f"{name}{error.strerror or error}")
+        return report_error(os_error_text(error))
     except KeyboardInterrupt:
         sys.stderr.write("nn-from-scratch: interrupted\n")
         return 130

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from nn_from_scratch.errors import NNFromScratchError, SubjectError
+from nn_from_scratch.errors import NNFromScratchError, SubjectError, os_error_text
 
 #: Seconds after which somebody who waits is told what is being done.
 PATIENCE = 5.0
@@ -86,6 +86,8 @@ def _serve(work: Callable[[OnStep], Answer], connection: Connection, key: bytes)
         answer = work(lambda step: connection.send_bytes(b"step" + step.encode()))
     except NNFromScratchError as error:
         answer = Answer(2, error=str(error))
+    except OSError as error:
+        answer = Answer(2, error=os_error_text(error))
     except BaseException as error:
         answer = Answer(2, error=f"{type(error).__name__}: {error}")
     if os.getpid() == process:  # not in a copy that the target has made by forking

@@ -153,8 +153,12 @@ def test_an_out_that_holds_a_run(command: Command, finished_copy: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mkdir", "touch"])
 def test_an_out_without_permission(refused: Refused, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    def denied(self: Path, *_: object, **__: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+    allowed = getattr(Path, name)
+
+    def denied(self: Path, *args: Any, **options: Any) -> None:
+        if Path("run") in (self, self.parent):
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        allowed(self, *args, **options)
 
     monkeypatch.setattr(Path, name, denied)
     assert refused("train", "--out", "run") == "out is 'run', where nothing can be written: Permission denied"
