@@ -19,7 +19,7 @@ from nn_from_scratch.verify.results import CheckResult
 NO_BATCH = "the forward treats no dimension of its inputs as independent samples (measured)"
 
 
-@contract(order=180, elsewhere=True)
+@contract(order=180, elsewhere=True, torch_limits=True)
 def batch_consistency(collector: ComparisonCollector) -> list[CheckResult]:
     """Per-sample gradients add up to the batch's, the order of samples is immaterial, and N = 0 and N = 1 work.
 

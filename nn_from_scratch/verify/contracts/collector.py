@@ -22,8 +22,9 @@ from nn_from_scratch.verify.contracts.baseline_pass import (
     is_finite,
     largest_entry,
 )
+from nn_from_scratch.verify.contracts.validity import is_hand_written
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Operand, Subject, Values
-from nn_from_scratch.verify.results import CheckResult
+from nn_from_scratch.verify.results import CheckResult, Verdict
 
 ContractCheck = Callable[[Subject, CheckContext], list[CheckResult]]
 
@@ -201,7 +202,7 @@ class ComparisonCollector:
 
 
 def contract(
-    *, order: float, elsewhere: bool = False
+    *, order: float, elsewhere: bool = False, torch_limits: bool = False
 ) -> Callable[[Callable[[ComparisonCollector], list[CheckResult]]], ContractCheck]:
     """Register a function as the contract check of its name.
 
@@ -210,6 +211,8 @@ def contract(
     Args:
         order: its place among the checks; they run in ascending order.
         elsewhere: whether it looks at other inputs than the given ones.
+        torch_limits: whether what it finds is a limit where all of the backward is PyTorch's own, and there is no
+            reference: its derivatives at degenerate points are conventions, and none of the user's.
 
     Raises:
         ArgumentError: there is a check of that name already.
@@ -220,7 +223,11 @@ def contract(
 
         def guarded(subject: Subject, context: CheckContext) -> list[CheckResult]:
             try:
-                return check(ComparisonCollector(name, subject, context, elsewhere))
+                found = check(ComparisonCollector(name, subject, context, elsewhere))
+                fragile = any(result.verdict is Verdict.FRAGILE for result in found)
+                if torch_limits and fragile and context.option("reference", None) is None:
+                    return found if is_hand_written(subject) else [_limited(result) for result in found]
+                return found
             except _Concluded as concluded:
                 results: list[CheckResult] = concluded.args[0]
                 return results
@@ -238,6 +245,14 @@ def contract(
         return guarded
 
     return register
+
+
+def _limited(result: CheckResult) -> CheckResult:
+    """The same result, with what is fragile as a limit."""
+    if result.verdict is not Verdict.FRAGILE:
+        return result
+    reason = f"{result.reason}; all of the backward is PyTorch's own"
+    return result.with_fields(verdict=Verdict.LIMIT, reason=reason)
 
 
 def same_layout(a: Tensor, b: Tensor) -> bool:

@@ -87,7 +87,7 @@ def _compare_cotangent(
     collector.gradients(found, base.gradients, base=base, when=when)
 
 
-@contract(order=80, elsewhere=True)
+@contract(order=80, elsewhere=True, torch_limits=True)
 def input_layouts(collector: ComparisonCollector) -> list[CheckResult]:
     """The gradient does not depend on the memory layout of the inputs, where the forward value does not.
 

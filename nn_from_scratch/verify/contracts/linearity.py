@@ -62,7 +62,7 @@ def missing_cotangent(collector: ComparisonCollector) -> list[CheckResult]:
     return collector.close("no output was left out")
 
 
-@contract(order=210, elsewhere=True)
+@contract(order=210, elsewhere=True, torch_limits=True)
 def hidden_infinities(collector: ComparisonCollector) -> list[CheckResult]:
     """A NaN or an infinity in the cotangent reaches every gradient entry that depends on it.
 

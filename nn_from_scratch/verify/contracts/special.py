@@ -46,7 +46,7 @@ def other_shapes(collector: ComparisonCollector) -> list[CheckResult]:
     return elsewhere.close("no other shape was found at which the forward treats each sample alone")
 
 
-@contract(order=200, elsewhere=True)
+@contract(order=200, elsewhere=True, torch_limits=True)
 def special_values(collector: ComparisonCollector) -> list[CheckResult]:
     """The gradient is right with zeros, ties, entries at common thresholds, and entries that saturate.
 

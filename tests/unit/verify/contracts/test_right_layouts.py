@@ -33,6 +33,7 @@ RIGHT: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "a random mask in the layout of the input": (masked, (X,)),
     "dropout": (lambda x: F.dropout(x, 0.5, True), (X,)),
     "sorted ties of an expanded input": (torch.sort, (draw(40),)),
+    "the same of a long one": (torch.msort, (draw(8000),)),
     "a transposed input": (torch.tanh, (X.T,)),
     "channels last": (
         lambda x: F.relu(x).mean((2, 3)),

@@ -66,12 +66,21 @@ def test_a_gradient_that_is_not_finite_at_a_kink_nobody_gave_is_a_limit() -> Non
     assert limit.startswith("for x with all entries zero") and "not finite" in limit
 
 
-def test_a_gradient_that_is_not_finite_where_the_function_is_smooth_is_fragile() -> None:
-    def sinc(x: Tensor) -> Tensor:
-        return torch.where(x == 0, 1.0, x.sin() / x)
+def sinc(x: Tensor) -> Tensor:
+    return torch.where(x == 0, 1.0, x.sin() / x)
 
-    (found,) = [result for result in look(sinc, X) if result.verdict is Verdict.FRAGILE]
-    assert (found.tensor, "with some entries zero" in (found.reason or "")) == ("x", True)
+
+def test_a_gradient_that_is_not_finite_where_the_function_is_smooth_is_fragile() -> None:
+    for subject in (sinc, function(torch.sin, lambda g, x: g * x.cos() * x / x)):
+        (found,) = [r for r in look(subject, X, reference=subject) if r.verdict is Verdict.FRAGILE]
+        assert (found.tensor, "with some entries zero" in (found.reason or "")) == ("x", True)
+
+
+def test_where_all_of_the_backward_is_pytorchs_own_it_is_a_limit_without_a_reference() -> None:
+    found = look(sinc, X)
+    (limit,) = [r for r in found if r.verdict is Verdict.LIMIT and "not finite; " in str(r.reason)]
+    assert (limit.reason or "").endswith("all of the backward is PyTorch's own")
+    assert Verdict.FRAGILE not in {result.verdict for result in found}
 
 
 def sigmoid_of(vjp: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Any]:
