@@ -130,6 +130,10 @@ COTANGENT_MOVE = 0.1
 # a backward whose sums have a condition number of 1e5 is not excused.
 MOST_GRADIENT_NOISE = 1e5
 MOST_COTANGENT_NOISE = 1e4
+# Backwards with rounded operands and cotangents, and by how many eps at most: a half of one rounds to it or away, so
+# that an entry stays as it is in all of them with probability 1/2**4 at most.
+ROUNDING_TRIALS = 4
+ULPS = 1.0
 
 # Entries: which ones are wrong.
 

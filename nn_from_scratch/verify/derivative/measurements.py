@@ -27,6 +27,7 @@ class Measurement:
         numeric: φ'(0); None if φ is finite nowhere near 0.
         allowed: The largest |difference| that counts as agreement.
         scale: The size of the derivative: the root of the sum of the squares of its terms.
+        backward_rounding: How much of what is allowed is for rounding inside the backward; `confirm` finds out.
         wrong: Whether a disagreement is beyond doubt; `confirm` finds out.
     """
 
@@ -36,6 +37,7 @@ class Measurement:
     numeric: Derivative | None
     allowed: float
     scale: float
+    backward_rounding: float = 0.0
     wrong: bool = False
 
     @property
@@ -68,12 +70,18 @@ class Measurement:
         An output that is a difference of larger intermediate values has their rounding error, not its own. Where it is
         none, an effect below the rounding of φ is as good as none, for an operand that moves by its own size.
         """
-        if self.numeric is None or self.numeric.value != 0 or self.numeric.error > 2 * self.numeric.floor:
+        if not self.stationary_output:
             return False
         v = float(torch.linalg.vector_norm(self.probe.varied.cotangent))
         u = float(torch.linalg.vector_norm(self.probe.direction))
         lost = constants.STATIONARY_ROUNDINGS * self.probe.eps * v * u
-        return self.difference <= max(lost, constants.CANCELLED_ROUNDINGS * self.probe.rounding)
+        return self.difference <= max(lost, constants.CANCELLED_ROUNDINGS * self.probe.rounding, self.backward_rounding)
+
+    @property
+    def stationary_output(self) -> bool:
+        """Whether φ does not move at all, whatever the gradient says."""
+        numeric = self.numeric
+        return numeric is not None and numeric.value == 0 and numeric.error <= 2 * numeric.floor
 
     @property
     def noisy(self) -> bool:
@@ -136,18 +144,23 @@ def best(measurements: Sequence[Measurement]) -> Measurement:
 def confirm(measurement: Measurement) -> Measurement:
     """Find out whether a disagreement is beyond doubt.
 
-    The difference has to be larger than the noise of the analytic gradient itself; the numerical value has to be
-    reproduced with other steps, down to the smallest that can tell; and the disagreement has to appear along
-    a fresh direction too. None of this is asked of a gradient that agrees.
+    The difference has to be larger than the noise of the analytic gradient itself, and than what rounding all operands
+    makes of it; the numerical value has to be reproduced with other steps, down to the smallest that can tell; and the
+    disagreement has to appear along a fresh direction too. None of this is asked of a gradient that agrees.
 
     Returns:
         The measurement, with whatever more has to be allowed, and whether it is `wrong`.
     """
     factor = measurement.probe.varied.context.factor
-    for further in (_analytic_noise, _noise_farther_apart):
+    for further in (_analytic_noise, _rounding_of_operands):
         if not measurement.disagrees:
             return measurement
-        measurement = replace(measurement, allowed=measurement.allowed + factor * further(measurement))
+        more = factor * further(measurement)
+        known = measurement.allowed, measurement.backward_rounding
+        measurement = replace(measurement, allowed=known[0] + more, backward_rounding=known[1] + more)
+    if measurement.disagrees:
+        apart = factor * _noise_farther_apart(measurement)
+        measurement = replace(measurement, allowed=measurement.allowed + apart)
     if not measurement.disagrees:
         return measurement
     doubt = 2 * measurement.difference if measurement.stationary else _not_reproduced(measurement)
@@ -245,3 +258,42 @@ def _analytic_noise(measurement: Measurement) -> float:
     eps = torch.finfo(varied.x.dtype).eps
     limit = eps * max(constants.MOST_GRADIENT_NOISE * largest, constants.MOST_COTANGENT_NOISE * size)
     return float(torch.linalg.vector_norm(torch.where(noise <= limit, noise, 0.0) * probe.direction))
+
+
+def _rounding_of_operands(measurement: Measurement) -> float:
+    """The standard error of <g, u> from terms of the backward that cancel: what rounding operands and cotangents moves.
+
+    A norm over one entry, or over equal ones, divides what x - x leaves by a small epsilon. Its forward may get exactly
+    0 there and its backward some rounding of x, also for the weight that multiplies it. So where the output does not
+    move at all, as much is excused as operands of that size explain, and elsewhere no more than in `_analytic_noise`.
+    """
+    varied = measurement.probe.varied
+    point, context = varied.point, varied.context
+    named = point.named_cotangents[varied.row]
+    floating = {name: x for name, x in point.values.items() if x.is_floating_point() or x.is_complex()}
+    rows = []
+    for trial in range(constants.ROUNDING_TRIALS):
+
+        def rounded(x: Tensor, kind: str, name: str, trial: int = trial) -> Tensor:
+            ulps = context.signed(x.shape, "ulps", kind, name, trial, dtype=x.dtype, device=x.device)
+            return x * (1 + constants.ULPS * torch.finfo(x.dtype).eps * ulps)
+
+        values = {name: rounded(x, "operand", name) for name, x in floating.items()}
+        cotangents = {name: rounded(v, "cotangent", name) for name, v in named.items()}
+        try:
+            gradient = point.subject.run({**point.values, **values}).backward(cotangents)[varied.name]
+        except SubjectError:
+            return 0.0
+        rows.append(torch.zeros_like(varied.x) if gradient is None else gradient.detach())
+    if varied.gradient is None or any(row.shape != varied.x.shape for row in rows):
+        return 0.0
+    moved = torch.stack(rows).double() - varied.gradient.detach().double()
+    noise = torch.linalg.vector_norm(moved, dim=0) / len(rows) ** 0.5
+    eps, size = torch.finfo(varied.x.dtype).eps, float(varied.cotangent.abs().mean())
+    limit = eps * max(
+        constants.MOST_GRADIENT_NOISE * float(varied.gradient.abs().max()), constants.MOST_COTANGENT_NOISE * size
+    )
+    if measurement.stationary_output:
+        largest = max(float(x.abs().max()) for x in floating.values() if x.numel())
+        limit *= max(1.0, largest)
+    return float(torch.linalg.vector_norm(torch.where(noise <= limit, noise, 0.0) * measurement.probe.direction))

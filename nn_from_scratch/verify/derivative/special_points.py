@@ -62,8 +62,11 @@ def unresolved(varied: VariedOperand, measured: Sequence[Measurement]) -> CheckR
             varied, measured, "the forward is piecewise constant, and the gradient zero, as its derivative is"
         )
     moved = _measured_nearby(varied, low_precision=finest.probe.low_precision)
+    if moved is not None:
+        # What disagrees and is not confirmed has the resolution that its doubt leaves.
+        moved = [confirm(measurement) for measurement in moved]
     for measurement in moved or ():
-        if confirm(measurement).wrong:
+        if measurement.wrong:
             return _wrong(measurement, "found at a point close by, as the function has a kink at this one")
     if moved is None or not any(m.resolved and not m.disagrees for m in moved):
         nearby = finest if moved is None else best(moved)

@@ -12,6 +12,7 @@ from nn_from_scratch.verify import Verdict, check
 from tests.functions import draw, function
 
 FAR = torch.tensor([[40.0, 3.0, 2.0]], dtype=torch.float64)
+FAR_APART = torch.tensor([[4321.123], [-3210.321], [6543.789], [2345.654]], dtype=torch.float64)
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -24,10 +25,20 @@ def rounded(x: Tensor) -> Tensor:
         (lambda x: x.logsumexp(-1) - x[..., 0], (FAR,)),
         (lambda x: F.cross_entropy(x, torch.tensor([0]), reduction="none"), (FAR,)),
         (lambda x, w, b: F.layer_norm(x, (1,), w, b), (draw(1), draw(1, seed=1), draw(1, seed=2))),
+        (lambda x, w, b: F.layer_norm(x, (1,), w, b), (FAR_APART, draw(1, seed=1), draw(1, seed=2))),
+        (lambda x, w, b: F.layer_norm(x[:1].expand(2, 3), (3,), w, b), (FAR_APART[1], draw(3), draw(3, seed=2))),
         (rounded, (draw(5, 4),)),
         (rounded, (draw(5, 4) * 2000,)),
     ],
-    ids=["saturated", "cross entropy", "norm of one entry", "steps", "steps as fine as float32"],
+    ids=[
+        "saturated",
+        "cross entropy",
+        "norm of one entry",
+        "norm of one large entry",
+        "norm of equal entries",
+        "steps",
+        "steps as fine as float32",
+    ],
 )
 def test_a_gradient_that_cannot_be_seen_in_the_output_is_right(
     subject: Callable[..., Tensor], inputs: tuple[Tensor, ...]
@@ -68,3 +79,9 @@ def test_two_forwards_may_differ_by_rounding(noise: float, verdict: Verdict) -> 
     noisy = function(lambda x: x * (1 + noise * (next(calls) % 2)), lambda g, x: g)
     (result,) = check(noisy, draw(5, 4), checks="determinism").results
     assert result.verdict is verdict, str(result)
+
+
+def test_a_gradient_of_a_constant_output_is_wrong_where_rounding_does_not_explain_it() -> None:
+    subject = function(lambda x: 0 * x + 1, lambda g, x: 1e-9 * g)
+    (result,) = check(subject, FAR_APART, checks="gradient").results
+    assert result.verdict is Verdict.WRONG, str(result)
