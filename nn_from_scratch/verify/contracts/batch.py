@@ -60,22 +60,30 @@ def _by_sample(collector: ComparisonCollector, batch: Batch) -> None:
     base = collector.base
     count = min(batch.size, constants.MOST_SAMPLES)
 
-    def vjp(samples: slice) -> dict[str, Tensor | None] | None:
-        """The gradients for some samples; None if their outputs are not their part of the whole ones."""
+    def part(samples: slice) -> tuple[dict[str, Tensor], dict[str, Tensor | None]] | None:
+        """Outputs and gradients for some samples; None if their outputs are not their part of the whole ones."""
         run = collector.subject.run(batch.select(base.values, samples))
         for name, y in batch.outputs_of(base.outputs, samples).items():
             if not equal_outputs(collector, name, run.outputs[name], y):
                 return None
-        return gradients_of(run, batch.cotangents_of(base.cotangents, samples))
+        outputs = {name: y.detach().clone() for name, y in run.outputs.items()}
+        return outputs, gradients_of(run, batch.cotangents_of(base.cotangents, samples))
 
     # Of a batch of all samples the gradients are known.
-    together = base.gradients if count == batch.size else vjp(slice(0, count))
-    singles = [single for i in range(count) if (single := vjp(slice(i, i + 1))) is not None]
-    if together is None or len(singles) < count:
+    whole = (base.outputs, base.gradients) if count == batch.size else part(slice(0, count))
+    singles = [single for i in range(count) if (single := part(slice(i, i + 1))) is not None]
+    if whole is None or len(singles) < count:
         return
+    for name, relation in batch.relations.items():
+        if not isinstance(relation, int):
+            # Where the first and all others have the same signs, a kinked function of a sum adds up by chance.
+            total = torch.stack([outputs[name] for outputs, _ in singles]).sum(dim=0)
+            if not equal_outputs(collector, name, whole[0][name], total / (count if relation == "mean" else 1)):
+                return
+    together = whole[1]
     joined: dict[str, Tensor | None] = {}
     for name in together:
-        parts = [g for single in singles if (g := single[name]) is not None]
+        parts = [g for _, single in singles if (g := single[name]) is not None]
         if len(parts) < count:
             joined[name] = None
         elif name in batch.dimensions:

@@ -167,3 +167,15 @@ def test_an_empty_batch_is_tried_where_somebody_wrote_the_backward() -> None:
     assert 0 not in sizes and report.results[0].details["N = 0"] == "the backward is PyTorch's own"
     look(function(square, lambda g, x: 2 * x * g), X)
     assert 0 in sizes
+
+
+@pytest.mark.parametrize("reduce", [torch.sum, torch.mean])
+def test_a_kinked_function_of_a_reduction_is_not_taken_apart(reduce: Callable[..., Tensor]) -> None:
+    def slope(g: Tensor, x: Tensor) -> Tensor:
+        y = reduce(x, 0)
+        return (g * torch.where(y > 0, 1.0, 0.1)).expand_as(x) / (1 if reduce is torch.sum else len(x))
+
+    subject = function(lambda x: F.leaky_relu(reduce(x, 0), 0.1), slope)
+    # The first sample and the sum of the others are positive, and so is that of all; one of the others is not.
+    report = look(subject, torch.tensor([[1.0], [3.0], [-2.0], [1.5]], dtype=torch.float64))
+    assert (report.counts["fragile"], report.counts["limit"]) == (0, 0), str(report)
