@@ -152,7 +152,7 @@ def _compare(collector: ComparisonCollector, dtype: torch.dtype, right: Pass, lo
             if bounds.leaves_range:
                 collector.limit(f"in {name} a result inside leaves the range of the dtype, which spoils {operand}")
                 continue
-            if _erratic(collector, dtype, right, operand, found.double() - gradient):
+            if _erratic(collector, dtype, right, operand, found.double()):
                 collector.limit(f"in {name} rounding takes the digits of the gradient of {operand}")
                 continue
         when = f"the {name} gradient differs from the float64 one on the same rounded inputs"
@@ -160,14 +160,18 @@ def _compare(collector: ComparisonCollector, dtype: torch.dtype, right: Pass, lo
     return None
 
 
-def _erratic(collector: ComparisonCollector, dtype: torch.dtype, right: Pass, operand: str, error: Tensor) -> bool:
+def _erratic(collector: ComparisonCollector, dtype: torch.dtype, right: Pass, operand: str, low: Tensor) -> bool:
     """Whether the largest error of a gradient is another one at inputs a few units in the last place away.
 
-    An error by rounding is, where something cancels inside of a kernel; a formula that is wrong has the same there.
+    An error by rounding is, where something cancels inside of a kernel; a formula that is wrong has the same there. So
+    is one where the float64 gradient is nothing but rounding too, and the error as much larger as the dtype is coarser.
     Equal entries stay equal.
     """
-    place, changed = int(error.abs().argmax()), 0
-    largest = float(error.reshape(-1)[place])
+    gradient = right.gradients[operand]
+    assert gradient is not None
+    error = low - gradient
+    place, changed, wide_changes = int(error.abs().argmax()), 0, []
+    largest, wide_value = float(error.reshape(-1)[place]), float(gradient.reshape(-1)[place])
     if not math.isfinite(largest):
         return False
     for trial in range(constants.NEIGHBORS):
@@ -187,7 +191,11 @@ def _erratic(collector: ComparisonCollector, dtype: torch.dtype, right: Pass, op
         if found is not None and expected is not None and found.shape == expected.shape == error.shape:
             there = float((found.double() - expected).reshape(-1)[place])
             changed += not abs(there - largest) <= constants.ERRATIC_CHANGE * abs(largest)
-    return 2 * changed >= constants.NEIGHBORS
+            wide_changes.append(abs(float(expected.reshape(-1)[place]) - wide_value))
+    lost = sum(change > constants.ERRATIC_CHANGE * abs(wide_value) for change in wide_changes)
+    coarser = torch.finfo(dtype).eps / torch.finfo(torch.float64).eps
+    explained = collector.context.factor * coarser * max(wide_changes, default=0.0)
+    return 2 * max(changed, lost if abs(largest) <= explained else 0) >= constants.NEIGHBORS
 
 
 class _Bounds:

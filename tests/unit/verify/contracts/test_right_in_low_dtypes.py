@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nn_from_scratch.verify import check
@@ -106,3 +107,9 @@ def test_a_gradient_of_pytorchs_own_that_is_not_finite_in_few_digits_is_a_limit(
     layer = torch.nn.utils.parametrizations.orthogonal(torch.nn.Linear(4, 4, dtype=torch.float64))
     report = check(layer, torch.randn(5, 4, dtype=torch.float64), checks="low_precision")
     assert not report.failed, str(report)
+
+
+def test_a_gradient_that_is_rounding_in_float64_too_is_a_limit() -> None:
+    x, w, b = (torch.tensor([value]) for value in (-0.0003494183183647692, 0.41212716698646545, 2.2442710399627686))
+    results = look(lambda x, w, b: F.layer_norm(x, (1,), w, b).cos(), x[None], w, b)
+    assert {r.verdict for r in results} == {Verdict.CORRECT, Verdict.LIMIT}, [str(r) for r in results]
