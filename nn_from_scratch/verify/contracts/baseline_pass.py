@@ -130,7 +130,8 @@ def rounding_noise(
 
     Entries shrink by up to two eps, so that a value at the edge of a domain (a probability of 1) stays
     inside. Equal entries shrink alike, wherever they stand: a tie stays a tie, as it does in both of the passes
-    that are compared. A backward that is as stable as its inputs allow is off by a small multiple of this.
+    that are compared. A backward that is as stable as its inputs allow is off by a small multiple of this. Cotangents
+    are scaled a little more, and the gradients back: where g a - g cancels, both terms move by the same whole units.
 
     Args:
         done: the pass without that rounding.
@@ -144,17 +145,20 @@ def rounding_noise(
         steps = steps_by_value(tensor, context.generator("rounding", trial), constants.ROUNDINGS_OF_AN_ENTRY)
         return tensor * (1 - steps * size)
 
+    coarsest = max((torch.finfo(c.dtype).eps for c in done.cotangents.values()), default=0.0)
     for trial in range(constants.ROUNDING_TRIALS):
+        scale = 1 + math.sqrt(coarsest) * float(1 + torch.rand((), generator=context.generator("scaling", trial)))
         moved = {n: rounded(t, trial) if n in differentiable else t for n, t in done.values.items()}
         try:
             run = subject.run(moved)
-            found = run.backward({n: rounded(c, trial) for n, c in done.cotangents.items()})
+            found = run.backward({n: rounded(c, trial) * scale for n, c in done.cotangents.items()})
         except SubjectError:
             continue  # a rounded value left the domain
         for name, y in run.outputs.items():
             _raise_level(noise, f"output {name}", y, done.outputs.get(name))
         for name, gradient in found.items():
-            _raise_level(noise, name, gradient, done.gradients.get(name))
+            if gradient is not None and gradient.is_floating_point():
+                _raise_level(noise, name, gradient.detach().double() / scale, done.gradients.get(name))
     return noise
 
 

@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nn_from_scratch.verify import check
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import CONTRACTS
 from nn_from_scratch.verify.protocol import Subject
 from nn_from_scratch.verify.results import Verdict
 from nn_from_scratch.verify.subjects import as_subject
-from tests.functions import draw
+from tests.functions import draw, function
 from tests.right_functions import CASES, Case, draw_inputs, unit
 
 
@@ -90,3 +91,19 @@ def test_an_inexact_tensor_stays_the_users() -> None:
     x = torch.ones(3, dtype=torch.float64)
     as_subject(lambda t: t * 2, x).run({}).handed["t"].zero_()
     assert bool((x == 1).all())
+
+
+@pytest.mark.parametrize("bent", [lambda x: torch.atan2(x, 1 + x.square()), torch.tanh, torch.sin])
+def test_two_terms_of_a_backward_that_cancel_leave_rounding(bent: Callable[[Tensor], Tensor]) -> None:
+    for seed in range(4):
+        report = check(
+            lambda x: bent(x) - x, 2e-3 * draw(2, seed=seed), checks=("tensor_used_twice", "linear_cotangent")
+        )
+        assert report.counts["wrong"] == report.counts["fragile"] == 0, str(report)
+
+
+def test_a_backward_that_is_nearly_linear_is_still_found() -> None:
+    shifted = function(torch.sin, lambda g, x: g * x.cos() + 1e-6)
+    capped = function(torch.sin, lambda g, x: (g * x.cos()).clamp(max=0.5))
+    for subject in (shifted, capped):
+        assert check(subject, draw(4, 5), checks="linear_cotangent").verdict is Verdict.WRONG
