@@ -131,6 +131,28 @@ def test_a_fault_of_torch_is_told_as_that_and_is_one() -> None:
     assert kept.item() == 1
 
 
+def test_a_slope_in_float32_and_a_draw_without_gradients_are_faults_of_torch() -> None:
+    x = draw(20).requires_grad_()
+    (slope,) = torch.autograd.grad(torch.nn.functional.hardsigmoid(x).sum(), x)
+    exact = torch.full_like(slope, 1 / 6)
+    assert 1e-9 < float((slope - exact).abs().max()) < 1e-8
+    mean, deviation = draw(3).requires_grad_(), (1 + draw(3).abs()).requires_grad_()
+    moved = [torch.normal(m, deviation, generator=torch.Generator().manual_seed(0)) for m in (mean, mean + 1)]
+    torch.testing.assert_close(moved[1] - moved[0], torch.ones_like(mean))
+    for gradient in torch.autograd.grad(torch.normal(mean, deviation).sum(), (mean, deviation)):
+        assert not gradient.any()
+    for name in ("nn.functional.hardsigmoid", "normal", "normal.number_mean"):
+        assert Outcome(name, "float64", 0, verdict="wrong").kind == "fault of torch"
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+@pytest.mark.filterwarnings("ignore:Input #0 requires gradient and is not a double")
+def test_what_the_verifier_does_not_take_is_refused() -> None:
+    sparse = draw(3, 3).to_sparse_csr().requires_grad_()
+    (outcome,) = compare(Operator(lambda x: x.to_dense(), (Sample(sparse),)), "float64", 3)
+    assert outcome.kind == "refused" and "only dense strided tensors" in outcome.problem
+
+
 def test_samples_are_taken_evenly_and_only_where_something_is_differentiated() -> None:
     samples = [Sample(leaf(1 + size)) for size in range(7)]
     samples.insert(1, Sample(draw(9)))

@@ -12,9 +12,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from nn_from_scratch.verify.contracts.collector import CONTRACTS, ComparisonCollector, ContractCheck, contract
+from nn_from_scratch.verify.contracts.collector import (
+    CONTRACTS,
+    ELSEWHERE,
+    ComparisonCollector,
+    ContractCheck,
+    contract,
+)
 
-__all__ = ["CONTRACTS", "ComparisonCollector", "ContractCheck", "contract"]
+__all__ = ["CONTRACTS", "ELSEWHERE", "ComparisonCollector", "ContractCheck", "contract"]
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

@@ -93,12 +93,18 @@ GRADIENT_ROUNDINGS = 4.0
 RESOLUTION = 1e-3  # The relative error below which a projection is resolved: a wrong factor of 0.1 % must not hide.
 # The same for dtypes coarser than float64: float16's eps**(2/3), the best that a central difference can do.
 LOW_PRECISION_RESOLUTION = 1e-2
+# The same for outputs in a dtype with fewer digits still, in its eps: 3 % in bfloat16. A slope over the widest steps
+# that there are has an error of less than one, of which FACTOR is allowed.
+OUTPUT_ROUNDINGS_RESOLVED = 4.0
+COARSE_EPS = 1e-4  # Coarser than float32, so bfloat16, float16 and below.
+FURTHER_PROJECTIONS = 2  # Pairs of further projections then: one misses 10 % once in four times, six do in 4000.
 ENOUGH = 1e-9  # The relative resolution at which one direction is enough at level "quick".
 # A derivative is negligible below this many roundings of φ: those of 4096 intermediate terms, which add up like a root.
 NEGLIGIBLE_ROUNDINGS = 64.0
 # What may then be allowed: a part in a million of φ, or what its rounding leaves of a difference with a step of 1e-4.
 NEGLIGIBLE_SHARE = 1e-6
 NEGLIGIBLE_ALLOWED_ROUNDINGS = 1e4
+NEGLIGIBLE_AT_MOST = 1e-2  # The most of φ that this may be in a coarse dtype: in bfloat16 it is more than all of it.
 STATIONARY_ROUNDINGS = 64.0  # What does not move φ, in eps of |u| |v|: as NEGLIGIBLE_ROUNDINGS.
 # The same in roundings of φ. Derived: a norm of one entry divides what x - x leaves by sqrt(1e-5): 316 of them.
 CANCELLED_ROUNDINGS = 1e3
@@ -244,3 +250,9 @@ SCREENING_STEPS = (0.02, 0.01)
 # Roundings of float32 by which the float64 gradient of a subject that was given in float32 may be off, as constants of
 # the default dtype make it: a constant, its product and a sum. Reasoned, not measured.
 SINGLE_ROUNDINGS = 8.0
+
+# A forward jumps if it moves as far over two tiny steps as over one of a hundredth of the operand: by half of it at
+# least, where a slope gives a part in 10**4, and a root or a logarithm less than half; and by more than rounding.
+JUMP_STEPS = (1e-2, 1e-6, 1e-9)
+JUMP_SHARE = 0.5
+JUMP_ROUNDINGS = 64.0

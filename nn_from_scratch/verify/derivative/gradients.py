@@ -9,11 +9,12 @@ from dataclasses import replace
 import torch
 
 from nn_from_scratch.errors import SubjectError
+from nn_from_scratch.verify.comparison import percent
 from nn_from_scratch.verify.context import Budget, CheckContext, TimeLimitReached
 from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.derivative.entries import entry_gradient
 from nn_from_scratch.verify.derivative.given_precision import as_exact_as_given
-from nn_from_scratch.verify.derivative.linearization import NoGradientError, all_finite, point_at, working_values
+from nn_from_scratch.verify.derivative.linearization import NoGradientError, point_at, working_values
 from nn_from_scratch.verify.derivative.measurements import Measurement, best, confirm, measure, measure_all
 from nn_from_scratch.verify.derivative.probes import VariedOperand
 from nn_from_scratch.verify.derivative.special_points import correct, not_finite, report_wrong, undecided, unresolved
@@ -103,8 +104,8 @@ def _check_operand(varied: VariedOperand) -> CheckResult:
             return undecided(varied, "no entry of the output is finite here")
         what = "the tensor" if x.numel() == 0 else "the output"
         return CheckResult.not_applicable(GRADIENT, f"{what} has no entries", varied.name)
-    if not all_finite(x):
-        return undecided(varied, "the tensor holds entries that are not finite, so it cannot be moved")
+    if varied.finite is not None and not bool(varied.finite.any()):
+        return undecided(varied, "no entry of the tensor is finite, so it cannot be moved")
     if gradient is not None and gradient.shape != x.shape:
         reason = f"the gradient has the shape {list(gradient.shape)}, which should be {list(x.shape)}"
         return wrong_gradient(varied, start=constants.START, reason=reason)
@@ -114,25 +115,41 @@ def _check_operand(varied: VariedOperand) -> CheckResult:
     broken = not_finite(varied)
     if broken is not None:
         return broken
+    doubtful = any(measurement.disagrees for measurement in measured)
     measured = [confirm(measurement) for measurement in measured]
     for measurement in measured:
         if measurement.wrong:
             return _of_a_sample(varied, measurement) or report_wrong(varied, measurement)
+    if varied.point.coarse and any(measurement.scale for measurement in measured):
+        # A projection that is small by chance agrees with much in so few digits: several have to.
+        further = [m for k in range(constants.FURTHER_PROJECTIONS) for m in measure_all(varied, "coarse", k)]
+        if doubtful or any(m.disagrees for m in further):
+            return unresolved(varied, measured)
+        measured += further
     if not any(measurement.resolved for measurement in measured):
         return unresolved(varied, measured)
-    left_out = None
-    if point.finite is not None:
-        total = point.finite.numel()
-        left_out = f"{total - int(point.finite.sum())} of {total} outputs are not finite and were left out"
-    result = correct(varied, measured, left_out)
+    result = correct(varied, measured, _remark(varied, best(measured)))
     return _entry_by_entry(varied, measured, result) if varied.context.level == "full" else result
+
+
+def _remark(varied: VariedOperand, finest: Measurement) -> str | None:
+    """What a gradient that agrees was not verified for."""
+    for finite, what in ((varied.point.finite, "outputs"), (varied.finite, "entries of the tensor")):
+        if finite is not None:
+            total = finite.numel()
+            return f"{total - int(finite.sum())} of {total} {what} are not finite and were left out"
+    if finest.resolution > constants.LOW_PRECISION_RESOLUTION:
+        dtypes = sorted({str(y.dtype).removeprefix("torch.") for y in varied.point.named_outputs.values()})
+        return f"the outputs are in {', '.join(dtypes)}: the gradient agrees to {percent(finest.resolution)}"
+    return None
 
 
 def _entry_by_entry(varied: VariedOperand, measured: Sequence[Measurement], result: CheckResult) -> CheckResult:
     """Level "full": the whole numerical gradient of a small tensor; what it finds, a projection has to confirm."""
     context, gradient, numeric = varied.context, varied.gradient, best(measured).numeric
     small = varied.x.numel() <= constants.WHOLE_GRADIENT_ENTRIES
-    if not small or gradient is None or varied.point.finite is not None or numeric is None:
+    whole_domain = varied.point.finite is None and varied.finite is None
+    if not small or gradient is None or not whole_domain or numeric is None:
         return result
     seconds = float(context.option("entry_seconds", constants.WHOLE_GRADIENT_SECONDS))
     seconds = min(seconds, constants.SHARE_FOR_WHOLE_GRADIENT * context.remaining)

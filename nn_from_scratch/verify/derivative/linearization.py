@@ -52,6 +52,16 @@ class LinearizationPoint:
         """The rounding error to expect of each output at best: its own, and that of the sums inside."""
         return self.finite_part(flatten({name: _rounding(y) for name, y in self.named_outputs.items()}))
 
+    @cached_property
+    def eps(self) -> float:
+        """The relative rounding error of the finest of the outputs' dtypes."""
+        return min(torch.finfo(y.dtype).eps for y in self.named_outputs.values())
+
+    @property
+    def coarse(self) -> bool:
+        """Whether all outputs are in dtypes of so few digits that hardly any slope is resolved."""
+        return self.eps > constants.COARSE_EPS
+
     def rounding(self, row: int) -> float:
         """The standard error of <v, y> from the rounding of the outputs, for one cotangent."""
         return float(torch.linalg.vector_norm(self.cotangents[row] * self.noise))
@@ -175,6 +185,8 @@ def flatten(outputs: Mapping[str, Tensor]) -> Tensor:
 
 def all_finite(tensor: Tensor) -> bool:
     """Whether no entry is infinite or NaN; one reduction, mostly."""
+    if tensor.dtype == torch.complex32:
+        tensor = torch.view_as_real(tensor)  # next to nothing is implemented for it
     total = tensor.sum().item()
     return cmath.isfinite(total) or bool(torch.isfinite(tensor).all())
 

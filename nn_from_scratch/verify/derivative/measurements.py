@@ -94,23 +94,25 @@ class Measurement:
         numeric, allowed, probe = self.numeric, self.allowed, self.probe
         if numeric is None or not numeric.settled or not math.isfinite(allowed):
             return False
-        coarser = probe.eps > torch.finfo(torch.float64).eps
+        coarser = probe.eps > torch.finfo(torch.float64).eps or probe.varied.point.coarse
         default = constants.LOW_PRECISION_RESOLUTION if coarser else constants.RESOLUTION
+        default = max(default, constants.OUTPUT_ROUNDINGS_RESOLVED * probe.varied.point.eps)
         limit = float(probe.varied.context.option("resolution", default))
         if allowed <= limit * max(self.scale, abs(numeric.value)):
             return True
         if self.scale > constants.NEGLIGIBLE_ROUNDINGS * probe.rounding or abs(numeric.value) > allowed:
             return False
-        return allowed <= max(
-            constants.NEGLIGIBLE_SHARE * probe.natural, constants.NEGLIGIBLE_ALLOWED_ROUNDINGS * probe.rounding
-        )
+        roundings = constants.NEGLIGIBLE_ALLOWED_ROUNDINGS * probe.rounding
+        if probe.varied.point.coarse:
+            roundings = min(roundings, constants.NEGLIGIBLE_AT_MOST * probe.natural)
+        return allowed <= max(constants.NEGLIGIBLE_SHARE * probe.natural, roundings)
 
 
 def measure(varied: VariedOperand, name: str, u: Tensor, *, probe: DirectionalProbe | None = None) -> Measurement:
     """Measure the derivative along one direction, perhaps with a probe that has values already."""
     gradient = varied.gradient
-    if gradient is not None and varied.point.finite is not None:
-        # The backward of an output that is not finite may be 0 * inf = NaN: such entries say nothing.
+    if gradient is not None and (varied.point.finite is not None or varied.finite is not None):
+        # The backward of an output or input that is not finite may be 0 * inf = NaN: such entries say nothing.
         u = torch.where(torch.isfinite(gradient), u, 0.0)
         gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
         probe = None

@@ -15,7 +15,7 @@ from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.derivative import constants
 from nn_from_scratch.verify.derivative.differences import Derivative, differentiate, noise_level, ridders
-from nn_from_scratch.verify.derivative.linearization import LinearizationPoint, copied, flatten, magnitude
+from nn_from_scratch.verify.derivative.linearization import LinearizationPoint, all_finite, copied, flatten, magnitude
 from nn_from_scratch.verify.protocol import Operand
 
 
@@ -69,9 +69,18 @@ class VariedOperand:
         """The typical size of the operand's entries, see `magnitude`."""
         return magnitude(self.x)
 
+    @cached_property
+    def finite(self) -> Tensor | None:
+        """Which entries of the operand are finite; None if all are. The others cannot be moved."""
+        return None if all_finite(self.x) else torch.isfinite(self.x)
+
     def draw(self, purpose: str, *names: object) -> Tensor:
-        """Dense signed numbers of the operand's shape, seeded by the purpose, its name and further names."""
-        return self.context.signed(self.x.shape, purpose, self.name, *names, device=self.x.device)
+        """Signed numbers of the operand's shape, seeded by the purpose, its name and further names.
+
+        Dense, but for zeros where the operand is not finite.
+        """
+        drawn = self.context.signed(self.x.shape, purpose, self.name, *names, device=self.x.device)
+        return drawn if self.finite is None else torch.where(self.finite, drawn, 0.0)
 
     def direction(self, *names: object) -> Tensor:
         """A direction u that moves every entry by about the operand's typical size."""

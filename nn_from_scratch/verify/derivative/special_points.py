@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.comparison import Mismatch, percent
@@ -68,6 +69,8 @@ def unresolved(varied: VariedOperand, measured: Sequence[Measurement]) -> CheckR
     for measurement in moved or ():
         if measurement.wrong:
             return _wrong(measurement, "found at a point close by, as the function has a kink at this one")
+    if varied.point.coarse:
+        return undecided(varied, _noise_reason(finest), finest)
     if moved is None or not any(m.resolved and not m.disagrees for m in moved):
         nearby = finest if moved is None else best(moved)
         reason = "the numerical derivative does not settle here, and not nearby either"
@@ -87,6 +90,9 @@ def _at_kink(varied: VariedOperand, moved: Sequence[Measurement], measured: Meas
     if bounds.verdict == "inside":
         convention = "the gradient lies between the one-sided derivatives, as any convention may choose"
         return correct(varied, moved, f"{share}: {convention}; checked in full at a point close by")
+    if bounds.verdict == "unmeasured" and _jumps(measured.probe):
+        reason = "the forward jumps here, so it has no derivative (the gradient is right nearby)"
+        return CheckResult.not_applicable(GRADIENT, reason, varied.name, details=_details(measured))
     if bounds.verdict == "unmeasured":
         reason = "most outputs have no one-sided derivative here that settles (the gradient is right nearby)"
         return undecided(varied, reason, measured)
@@ -120,7 +126,8 @@ def _measured_nearby(varied: VariedOperand, *, low_precision: bool) -> list[Meas
     moves = constants.LOW_PRECISION_MOVES if low_precision else constants.MOVES
     for attempt, (direction, distance) in enumerate(moves):
         step = varied.draw("move", attempt) * distance * (varied.size if direction == "even" else varied.x.abs())
-        values = {**here.values, varied.name: varied.x + step.to(varied.x.dtype)}
+        x = varied.x + step.to(varied.x.dtype)
+        values = {**here.values, varied.name: x if varied.finite is None else x.where(varied.finite, varied.x)}
         try:
             point = point_at(here.subject, values, varied.context)
         except SubjectError:
@@ -128,7 +135,7 @@ def _measured_nearby(varied: VariedOperand, *, low_precision: bool) -> list[Meas
         moved = replace(varied, point=point)
         if point.outputs.numel() != here.outputs.numel():
             continue
-        if moved.gradient is not None and not all_finite(moved.gradient):
+        if not_finite_entries(moved) is not None:
             continue
         latest = measure_all(moved, "moved", attempt)
         if any(m.resolved for m in latest):
@@ -142,10 +149,11 @@ def not_finite(varied: VariedOperand) -> CheckResult | None:
     At a kink any value between the one-sided derivatives is a convention, but NaN lies between no two of them.
     Elsewhere (the edge of the domain, a vertical slope) it says nothing.
     """
-    gradient = varied.gradient
-    if gradient is None or varied.point.finite is not None or all_finite(gradient):
+    if varied.point.finite is not None:
         return None
-    bad = (~torch.isfinite(gradient)).reshape(-1).nonzero().reshape(-1)
+    bad = not_finite_entries(varied)
+    if bad is None:
+        return None
     reason = f"{bad.numel()} of {varied.x.numel()} entries of the gradient are not finite"
     for index in bad[: constants.NOT_FINITE_ENTRIES].tolist():
         probe = DirectionalProbe(varied, varied.single(index))
@@ -168,6 +176,16 @@ def not_finite(varied: VariedOperand) -> CheckResult | None:
         f"{reason}, where finite differences settle on no derivative either (the edge of the domain, a vertical slope, "
         "a point without a derivative)",
     )
+
+
+def not_finite_entries(varied: VariedOperand) -> Tensor | None:
+    """The flat indices of finite entries whose gradient is not finite; None if there are none."""
+    gradient = varied.gradient
+    if gradient is None or all_finite(gradient):
+        return None
+    bad = ~torch.isfinite(gradient)
+    bad = (bad if varied.finite is None else bad & varied.finite).reshape(-1).nonzero().reshape(-1)
+    return bad if bad.numel() else None
 
 
 def _not_finite_at_kink(varied: VariedOperand, index: int, between: tuple[float, float], *, count: int) -> CheckResult:
@@ -242,6 +260,16 @@ def _details(measured: Measurement) -> dict[str, Any]:
         "step": numeric.step,
         "dtype_checked": str(measured.probe.varied.x.dtype).removeprefix("torch."),
     }
+
+
+def _jumps(probe: DirectionalProbe) -> bool:
+    """Whether the forward changes by as much over the smallest steps, to one side at least, as over a larger one."""
+    for sign in (1, -1):
+        far, near, nearest = (probe.change(sign * step) for step in constants.JUMP_STEPS)
+        least = max(constants.JUMP_ROUNDINGS * probe.rounding, constants.JUMP_SHARE * abs(far))
+        if math.isfinite(far) and min(abs(near), abs(nearest)) > least:
+            return True
+    return False
 
 
 def _is_staircase(probe: DirectionalProbe) -> bool:

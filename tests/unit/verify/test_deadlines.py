@@ -52,6 +52,21 @@ def test_after_a_call_that_does_not_return_no_further_check_is_waited_for() -> N
     assert second.reason == "a call of the subject in an earlier check has not returned yet"
 
 
+def test_a_check_elsewhere_that_does_not_return_says_nothing_about_the_gradient() -> None:
+    def slow_far_out(x: Tensor) -> Tensor:
+        while bool((x.abs() > 30).any()):
+            time.sleep(0.01)
+        return x.square()
+
+    report = check(slow_far_out, x(), checks="gradient,special_values,hidden_infinities", time_limit=2)
+    assert report.passed
+    late = [result.reason for result in report.results if result.verdict is Verdict.NOT_APPLICABLE]
+    assert late == [
+        "it did not return within the time limit of 2 s",
+        "a call of the subject in an earlier check has not returned yet",
+    ]
+
+
 def test_a_late_check_ends_between_two_calls_and_never_within_one() -> None:
     begun, ended = [], []
 
