@@ -164,7 +164,7 @@ def _plainly_right(moved: Subject, context: CheckContext) -> bool:
             return False
         u = context.signed(x.shape, "plain", name, device=x.device) * magnitude(x)
         term, size = directional(gradient, u)
-        analytic, square = analytic + term, square + size**2
+        analytic, square = analytic + term, square + size * size
         directions[name] = u.to(x.dtype)
     for h in constants.PLAIN_STEPS:
         around = [

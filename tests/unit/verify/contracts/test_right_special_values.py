@@ -39,6 +39,10 @@ RIGHT: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "a loss that rounds to zero": (lambda x: x.logsumexp(-1) - x[..., 0], (X,)),
     "a gradient that is there where the value has underflowed": (lambda x: (1 + x.exp()).log(), (X,)),
     "zeros through a product with zero": (lambda x: 0 * x.abs(), (X,)),
+    "a gradient whose square overflows": (
+        lambda x, b: (x / 3.5 + b).exp(),
+        (torch.tensor([[-2.0], [-4.0], [-1.5], [2.0]], dtype=torch.float64), draw(1)),
+    ),
     "a slope without end": (lambda x: x.abs().sqrt(), (X,)),
 }
 
