@@ -208,9 +208,7 @@ def judge(
         try:
             gradcheck(function, tuple(tensors), fast_mode=fast, nondet_tol=nondeterminism)
         except GradcheckError as error:
-            # It takes the same step for every dtype: float32 has no digit left of such a difference.
-            single = any(t.requires_grad and t.dtype in (torch.float32, torch.complex64) for t in tensors)
-            return "fails on single precision" if single else "fails", _said(error)
+            return f"fails{_excuse(function, tensors)}", _said(error)
         except Exception as error:  # whatever the operator raises where gradcheck calls it
             return "raises", _said(error)
         return "passes", ""
@@ -238,6 +236,20 @@ def judge(
     known["complex_output"] = any(y.is_complex() for y in tensors_in(value))
     known |= {"verdict": report.verdict.value, "gradient": alone.verdict.value}
     return Outcome(**known, findings=tuple(dict.fromkeys(findings)), seconds=seconds)
+
+
+def _excuse(function: Callable[..., Any], tensors: Sequence[Tensor]) -> str:
+    """What explains that gradcheck fails, whatever the gradient is; empty if nothing does."""
+    outputs = list(tensors_in(function(*tensors)))
+    # It takes the same step for every dtype: float32 has no digit left of such a difference.
+    double = (torch.float64, torch.complex128)
+    inexact = [
+        t for t in (*outputs, *(t for t in tensors if t.requires_grad)) if t.is_floating_point() or t.is_complex()
+    ]
+    if any(t.dtype not in double for t in inexact):
+        return " on single precision"
+    # NaN is equal to no NaN, not even where both Jacobians have it.
+    return " on NaN" if any(bool(t.isnan().any()) for t in outputs) else ""
 
 
 def _seconds(side: Callable[[], object]) -> float:

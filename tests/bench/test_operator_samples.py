@@ -109,6 +109,11 @@ def test_gradchecks_own_failure_in_single_precision_is_no_disagreement() -> None
     single = leaf(3).detach().float().requires_grad_()
     (outcome,) = compare(Operator(torch.sin, (Sample(single),)), "float64", 3)
     assert (outcome.gradcheck, outcome.kind) == ("fails on single precision", "")
+    (outcome,) = compare(Operator(lambda x: x.half(), (Sample(leaf(2, 3)),)), "float64", 3)
+    assert (outcome.gradcheck, outcome.kind) == ("fails on single precision", "")
+    some = torch.tensor([1.0, -1.0, 2.0], dtype=torch.float64).requires_grad_()
+    (outcome,) = compare(Operator(torch.log, (Sample(some),)), "float64", 3)
+    assert (outcome.gradcheck, outcome.kind) == ("fails on NaN", "")
 
 
 def test_complex_outputs_are_told_apart() -> None:
