@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nn_from_scratch.verify import check
 from nn_from_scratch.verify.results import Verdict
 from tests.functions import draw, function
 from tests.unit.verify.derivative.test_gradients import only
@@ -134,3 +135,10 @@ def test_the_verdict_at_a_special_point_and_its_reason(name: str) -> None:
     result = only(subject, x)
     assert result.verdict is verdict, str(result)
     assert reason in str(result)
+
+
+def test_a_disagreement_that_other_steps_do_not_confirm_lends_no_resolution() -> None:
+    # It oscillates 1e11 times within the smallest step, where the slope seems to be 0, here and nearby.
+    x = torch.tensor([1487254.625, -735733.6875])
+    (result,) = check(lambda x: torch.sinc(0.1 * x.square())[1:], x, checks="gradient").results
+    assert result.verdict is Verdict.UNDECIDED and (result.resolution or 0.0) > 0.1, str(result)
