@@ -38,7 +38,10 @@ class Factor:
         if self.value == -1:
             return "has the wrong sign"
         size = abs(self.value)
-        words = f"is too {'large' if size > 1 else 'small'} by a factor of {max(size, 1 / size):.6g}"
+        ratio = f"{max(size, 1 / size):.6g}"
+        # Six digits of 1 + 3e-8 are "1", which says nothing.
+        by = f"a share of {abs(size - 1):.2g}" if ratio == "1" else f"a factor of {ratio}"
+        words = f"is too {'large' if size > 1 else 'small'} by {by}"
         if self.names:
             words += ", which is here " + ", and also ".join(self.names[:MOST_LISTED])
         return words + (", and has the wrong sign" if self.value < 0 else "")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nn_from_scratch.verify.diagnosis.factors import Factor
 from tests.functions import draw
 from tests.unit.verify.diagnosis.explaining import explained
 
@@ -129,3 +130,9 @@ def test_a_term_for_each_row_is_named() -> None:
     diagnosis = explained(draw(6, 4) + rows * v, draw(6, 4), **known)
     assert diagnosis.kind == "term-along-axis"
     assert "a multiple of 'v' for each place along axis 0" in diagnosis.sentence
+
+
+def test_a_factor_close_to_one_is_said_as_a_share() -> None:
+    assert str(Factor(1 + 3e-8)) == "is too large by a share of 3e-08"
+    assert str(Factor(-(1 - 2e-9))) == "is too small by a share of 2e-09, and has the wrong sign"
+    assert str(Factor(0.25)) == "is too small by a factor of 4"
