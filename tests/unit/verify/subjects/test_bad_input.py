@@ -91,9 +91,11 @@ def test_empty_tensors_are_no_pass_by_themselves_and_no_crash() -> None:
     report(torch.sin, torch.zeros(0, 5, dtype=torch.float64), checks=["gradient"])
 
 
-def test_inputs_that_are_not_finite_are_no_crash() -> None:
-    report(torch.sin, torch.tensor([1.0, float("nan"), 2.0], dtype=torch.float64))
-    check(torch.exp, torch.tensor([1.0, float("inf"), 2.0], dtype=torch.float64))
+@pytest.mark.parametrize(("function", "value"), [(torch.sin, torch.nan), (torch.exp, torch.inf)])
+def test_outputs_that_are_not_finite_are_left_out_and_counted(function: Any, value: float) -> None:
+    found = check(function, torch.tensor([1.0, value, 2.0], dtype=torch.float64))
+    assert found.verdict is Verdict.CORRECT, str(found)
+    assert any("1 of 3 outputs are not finite and were left out" in note for note in found.notes)
 
 
 def test_a_forward_that_raises_is_an_error_that_names_it() -> None:
