@@ -44,6 +44,9 @@ ACCUSING = ("wrong", "fragile")
 TORCH_FAULTS = {
     "as_strided_scatter": "the input keeps the gradient of entries that are overwritten (in review of pytorch#77128)",
     "nn.functional.hardsigmoid": "the slope 1/6 is rounded to float32 in float64 too",
+    "nn.functional.max_unpool1d": "an entry that another one with its index overwrites keeps its gradient",
+    "nn.functional.max_unpool2d": "an entry that another one with its index overwrites keeps its gradient",
+    "nn.functional.max_unpool3d": "an entry that another one with its index overwrites keeps its gradient",
     "normal": "a draw has zero gradients, though it moves with mean and deviation (pytorch#4620)",
     "normal.number_mean": "a draw has a zero gradient, though it moves with the deviation (pytorch#4620)",
     "native_group_norm": "a cotangent of the mean or of the deviation alone gives no gradient (pytorch#183980)",

@@ -150,6 +150,16 @@ def test_a_slope_in_float32_and_a_draw_without_gradients_are_faults_of_torch() -
         assert Outcome(name, "float64", 0, verdict="wrong").kind == "fault of torch"
 
 
+def test_an_entry_that_is_overwritten_keeps_its_gradient_by_a_fault_of_torch() -> None:
+    x = torch.tensor([[[[1.0, 2.0]]]], dtype=torch.float64).requires_grad_()
+    index = torch.zeros(1, 1, 1, 2, dtype=torch.int64)
+    y = torch.nn.functional.max_unpool2d(x, index, kernel_size=(1, 2))
+    assert y.count_nonzero() == 1  # one of the two is all that there is
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert gradient.tolist() == [[[[1.0, 1.0]]]]
+    assert Outcome("nn.functional.max_unpool2d", "float64", 0, verdict="wrong").kind == "fault of torch"
+
+
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
 @pytest.mark.filterwarnings("ignore:Input #0 requires gradient and is not a double")
 def test_what_the_verifier_does_not_take_is_refused() -> None:
