@@ -28,7 +28,7 @@ from nn_from_scratch.verify.protocol import Subject, starting_values
 from nn_from_scratch.verify.results import CheckResult
 
 
-@contract(order=220, elsewhere=True)
+@contract(order=220, elsewhere=True, torch_limits=True)
 def low_precision(collector: ComparisonCollector) -> list[CheckResult]:
     """In each low dtype the gradient is that of float64 on the same rounded inputs, up to what rounding explains.
 

@@ -16,7 +16,7 @@ from nn_from_scratch.verify.protocol import Operand, starting_values
 from nn_from_scratch.verify.results import CheckResult
 
 
-@contract(order=190, elsewhere=True)
+@contract(order=190, elsewhere=True, torch_limits=True)
 def other_shapes(collector: ComparisonCollector) -> list[CheckResult]:
     """The gradient is right for one sample, for more samples, and for tensors of one dimension more.
 

@@ -179,3 +179,14 @@ def test_a_kinked_function_of_a_reduction_is_not_taken_apart(reduce: Callable[..
     # The first sample and the sum of the others are positive, and so is that of all; one of the others is not.
     report = look(subject, torch.tensor([[1.0], [3.0], [-2.0], [1.5]], dtype=torch.float64))
     assert (report.counts["fragile"], report.counts["limit"]) == (0, 0), str(report)
+
+
+def test_what_is_pytorchs_own_at_another_shape_is_a_limit_and_what_is_by_hand_is_not() -> None:
+    def constant_alone(x: Tensor) -> Tensor:
+        return x * (x.detach() if len(x) == 1 else x)
+
+    (own,) = check(constant_alone, draw(4, 3), checks="other_shapes").results
+    assert own.verdict is Verdict.LIMIT and "all of the backward is PyTorch's own" in str(own.reason)
+    by_hand = function(torch.square, lambda g, x: (1 if len(x) == 1 else 2) * g * x)
+    (hand,) = check(by_hand, draw(4, 3), checks="other_shapes").results
+    assert hand.verdict is Verdict.FRAGILE
