@@ -140,7 +140,7 @@ def check(
             raise SubjectError("the subject's forward did not return in time.") from None
         except NNFromScratchError:
             raise
-        except Exception as error:
+        except Exception as error:  # the verifier's own: it is reported as that, and never reaches the user
             return Report(
                 subject=str(of_subject.get("name") or plain_name(subject)),
                 form="not recognized",
@@ -208,7 +208,7 @@ def _results_of(
         found = _own_error(name, error)
     except ArgumentError:
         raise  # an option of this check that makes no sense
-    except Exception as error:
+    except Exception as error:  # the verifier's own: it says nothing of the subject
         found = _own_error(name, error)
     except BaseException:
         subject.context = replace(timed, deadline=began)  # Ctrl-C: what still runs ends at its next safe point

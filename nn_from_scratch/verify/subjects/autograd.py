@@ -234,13 +234,13 @@ def _differentiate(
         found: Sequence[Tensor | None]
         try:
             found = torch.autograd.grad(outputs, targets, seeds, retain_graph=True, allow_unused=True)
-        except Exception:
+        except Exception:  # whatever the subject's backward raises; it may still run as training runs it
             found = (None,) * len(targets)
             for _, leaf in leaves:
                 leaf.grad = None
             try:
                 torch.autograd.backward(outputs, seeds, retain_graph=True)
-            except Exception as error:
+            except Exception as error:  # refused in both ways: the first refusal would only hide this one
                 raise error from None
         left: dict[str, Tensor] = {}
         seen: set[int] = set()
