@@ -15,6 +15,7 @@ TIME_LIMIT = 60.0  # Seconds that one check may take by default: what a person w
 GRACE = 0.5  # Seconds that a check which looks at its deadline by itself gets to say what it has found.
 # Seconds that calls which were given up get to return, all together: an import takes two or three on a busy machine.
 PATIENCE = 5.0
+IDLE_THREADS = 4  # Threads kept for the next checks: as many as tests check side by side within one process.
 ENDING_SECONDS = 60.0  # Seconds that the end of a process may take: what a person waits for a command to end.
 ENDING_POLL = 0.01  # Seconds between looks at whether it has ended: not noticed by a person.
 SIGNAL_STATUS = 128  # What a shell adds to the number of the signal that ended a process.

@@ -19,10 +19,9 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -35,19 +34,91 @@ T = TypeVar("T")
 _left_behind: list[threading.Thread] = []
 
 
+class _Task(Generic[T]):
+    """Something to run once, and what came of it."""
+
+    def __init__(self, action: Callable[[], T]) -> None:
+        self._action: Callable[[], T] | None = action
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._ended = threading.Lock()  # held until it has: an Event, which is a lock and more, takes twice as long
+        self._ended.acquire()
+
+    @property
+    def done(self) -> bool:
+        return not self._ended.locked()
+
+    def perform(self) -> None:
+        assert self._action is not None
+        try:
+            self._value = self._action()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._action = None  # what it refers to is not kept alive by a thread that waits for its next task
+            self._ended.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended, or does within so many seconds."""
+        if self._ended.acquire(timeout=seconds):
+            self._ended.release()
+            return True
+        return False
+
+    def result(self) -> T:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return cast("T", self._value)
+
+
+class _Worker:
+    """A daemon thread that runs one task after the other.
+
+    Attributes:
+        as_new: Whether torch's settings of the thread are still those of a new one.
+    """
+
+    def __init__(self) -> None:
+        self.as_new = True
+        self._tasks: SimpleQueue[_Task[Any] | None] = SimpleQueue()
+        self.thread = threading.Thread(target=self._serve, name="verify", daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task.perform()
+            del task
+
+    def start(self, task: _Task[Any] | None) -> None:
+        """Hand over the next task; None ends the thread."""
+        self._tasks.put(task)
+
+
+# Workers that nothing runs on: a new thread, in which torch sets itself up again, takes longer than a small check.
+_idle: list[_Worker] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # a fork has the forking thread alone
+
+
+def _taken() -> _Worker:
+    with suppress(IndexError):  # there is none, or another thread takes the last one
+        return _idle.pop()
+    return _Worker()
+
+
 class LimitedThread:
     """One thread that runs one task after the other, as long as none of them is late for good."""
 
     def __init__(self) -> None:
-        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._latest: Future[Any] | None = None
+        self._worker: _Worker | None = None
+        self._latest: _Task[Any] | None = None
         self._patience = constants.PATIENCE
 
     @property
     def busy(self) -> bool:
         """Whether a task that was given up has still not ended."""
-        return self._latest is not None and not self._latest.done()
+        return self._latest is not None and not self._latest.done
 
     def run(self, task: Callable[[], T], *, limit: float | None) -> T:
         """Run a task and give its value.
@@ -64,37 +135,40 @@ class LimitedThread:
             return task()
         if self._still_busy():
             raise TimeLimitReached("a call of the subject in an earlier check has not returned yet")
-        future: Future[T] = Future()
         context = contextvars.copy_context()
-        mode = torch.is_grad_enabled()
+        mode, threads = torch.is_grad_enabled(), torch.get_num_threads()
 
-        def perform() -> None:
+        worker = self._worker = self._worker or _taken()
+
+        def action() -> T:
+            if torch.get_num_threads() != threads:  # each thread has a number of its own
+                torch.set_num_threads(threads)
             try:
                 with torch.set_grad_enabled(mode):
-                    future.set_result(context.run(task))
-            except BaseException as error:
-                if not future.done():
-                    future.set_exception(error)
+                    return context.run(task)
+            finally:
+                worker.as_new = worker.as_new and _unchanged()
 
-        if self._thread is None:
-            self._thread = threading.Thread(target=_serve, args=(self._tasks,), name="verify", daemon=True)
-            self._thread.start()
-        self._latest = future
-        self._tasks.put(perform)
-        wait([future], timeout=limit + constants.GRACE)
-        if not future.done():
+        latest = _Task(action)
+        self._latest = latest
+        worker.start(latest)
+        if not latest.wait(limit + constants.GRACE):
             raise TimeLimitReached(f"it did not return within the time limit of {limit:g} s")
-        return future.result()
+        return latest.result()
 
     def close(self) -> None:
-        """End the thread, for which a process that ends at once would otherwise not wait."""
-        self._tasks.put(None)
-        if self._thread is None:
+        """Keep the thread for the next check, or end it if it may not be as a new one would be."""
+        worker, self._worker = self._worker, None
+        if worker is None:
             return
-        if not self._still_busy():
-            self._thread.join(constants.GRACE)
-        if self._thread.is_alive():
-            _leave_behind(self._thread)
+        if self._still_busy():
+            worker.start(None)
+            _leave_behind(worker.thread)
+        elif len(_idle) < constants.IDLE_THREADS and worker.as_new:
+            _idle.append(worker)
+        else:
+            worker.start(None)
+            worker.thread.join(constants.GRACE)
 
     def _still_busy(self) -> bool:
         """Whether a task that was given up has not ended, nor ends in the little time that is left for that.
@@ -104,9 +178,19 @@ class LimitedThread:
         """
         if self._latest is not None and self.busy:
             began = time.monotonic()
-            wait([self._latest], timeout=self._patience)
+            self._latest.wait(self._patience)
             self._patience = max(0.0, self._patience - (time.monotonic() - began))
         return self.busy
+
+
+def _unchanged() -> bool:
+    """Whether torch's settings of this thread are those of a new one, whatever a subject may have switched."""
+    return not (
+        torch.is_inference_mode_enabled()
+        or torch.is_autocast_enabled("cpu")
+        or torch.is_autocast_enabled("cuda")
+        or torch.get_default_device().type != "cpu"
+    )
 
 
 @functools.cache
@@ -115,11 +199,6 @@ def prepare() -> None:
     with torch.inference_mode(False), torch.enable_grad():
         x = torch.ones(1, requires_grad=True, device="cpu")
         torch.autograd.grad([2 * x], [x], [torch.ones(1, device="cpu")])
-
-
-def _serve(tasks: SimpleQueue[Callable[[], None] | None]) -> None:
-    while (task := tasks.get()) is not None:
-        task()
 
 
 def _leave_behind(thread: threading.Thread) -> None:

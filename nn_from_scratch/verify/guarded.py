@@ -6,8 +6,9 @@ numbers; and what comes back can be calculated with.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
 from typing import Literal
 
 import torch
@@ -48,6 +49,29 @@ class GuardedRun:
         self.run.release()
 
 
+class _Guard:
+    """What is done before and after a call; a class, as there are dozens of calls in a check of a millisecond."""
+
+    __slots__ = ("_stage", "_subject")
+
+    def __init__(self, subject: GuardedSubject, stage: Stage) -> None:
+        self._subject, self._stage = subject, stage
+
+    def __enter__(self) -> None:
+        subject = self._subject
+        subject.context.require_time()
+        for source in subject.random:
+            source.start(stable_seed(subject.context.seed, "random numbers", self._stage, subject.draw))
+        subject.placed.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._subject.placed.__exit__(kind, error, trace)
+        if error is None:
+            self._subject.context.require_time()
+
+
 class GuardedSubject:
     """Another subject, each of whose calls begins and ends with a look at the clock.
 
@@ -80,19 +104,13 @@ class GuardedSubject:
         self.name, self.form, self.target, self.notes = subject.name, subject.form, subject.target, subject.notes
         self.operands, self.traits = subject.operands, subject.traits
 
-    @contextmanager
-    def guard(self, stage: Stage) -> Iterator[None]:
+    def guard(self, stage: Stage) -> _Guard:
         """Context manager around one call.
 
         Raises:
             TimeLimitReached: If the time is up at its begin, or at its end.
         """
-        self.context.require_time()
-        for source in self.random:
-            source.start(stable_seed(self.context.seed, "random numbers", stage, self.draw))
-        with self.placed:
-            yield
-        self.context.require_time()
+        return _Guard(self, stage)
 
     def ordinary(self, gradients: Gradients) -> dict[str, Tensor | None]:
         """Gradients that can be calculated with: sparse and quantized ones, and zeros without memory, are filled in.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -29,6 +29,8 @@ from nn_from_scratch.verify.subjects.structure import add_gradients, name_output
 
 Answer = TypeVar("Answer")
 
+_NOTHING_CAPTURED = nullcontext()
+
 
 @dataclass(eq=False)
 class TorchCall:
@@ -49,9 +51,12 @@ class TorchCall:
     def __call__(self, tensors: Mapping[str, Tensor]) -> object:
         return self.arguments.call(self.function, tensors)
 
-    @contextmanager
-    def placed(self, values: Values, frozen: Collection[str]) -> Iterator[None]:
+    def placed(self, values: Values, frozen: Collection[str]) -> AbstractContextManager[None]:
         """Context manager in which captured tensors hold these values, and require grad unless they are frozen."""
+        return self._exchanged(values, frozen) if self.captured else _NOTHING_CAPTURED
+
+    @contextmanager
+    def _exchanged(self, values: Values, frozen: Collection[str]) -> Iterator[None]:
         held = {name: (tensor.data, tensor.requires_grad, tensor.grad) for name, tensor in self.captured.items()}
         try:
             for name, tensor in self.captured.items():
@@ -138,7 +143,7 @@ class AutogradSubject:
 
     def looked_at(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The outputs without the silent ones."""
-        return {name: y for name, y in outputs.items() if name not in self.silent}
+        return {name: y for name, y in outputs.items() if name not in self.silent} if self.silent else dict(outputs)
 
     def without_silent(self, run: AutogradRun, declared: Sequence[Tensor]) -> AutogradSubject:
         """The same subject without the outputs that are declared to carry no gradient, beside others that do.

@@ -94,7 +94,7 @@ def as_subject(obj: object, *inputs: object, **options: Any) -> Subject:
         SubjectError: the subject is in none of the forms, or its forward raises or returns no tensor.
         ArgumentError: an argument names an input that is not there, or two inputs have one name.
     """
-    if isinstance(obj, Subject):
+    if hasattr(obj, "backward_together") and isinstance(obj, Subject):  # a protocol is slow to tell
         return obj
     given = SubjectOptions(**options)
     methods = find_methods(obj, given.mapping) if given.mapping and is_plain_object(obj) else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ _REAL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 def leaves(tree: object, name: str) -> Iterator[tuple[str, object]]:
     """Everything in a tree but its tuples, lists and dictionaries, with dotted names that begin with `name`."""
-    if isinstance(tree, Mapping):
+    if isinstance(tree, Tensor):  # the commonest, and `Mapping` is slow to tell
+        yield name, tree
+    elif isinstance(tree, Mapping):
         for key, value in tree.items():
             yield from leaves(value, f"{name}.{key}")
     elif isinstance(tree, tuple | list):
@@ -31,6 +33,8 @@ def leaves(tree: object, name: str) -> Iterator[tuple[str, object]]:
 
 def with_leaves(tree: object, name: str, replace: Callable[[str, object], object]) -> object:
     """The same tree with `replace(name, leaf)` in the place of each leaf; named tuples keep their type."""
+    if isinstance(tree, Tensor):
+        return replace(name, tree)
     if isinstance(tree, Mapping):
         return {key: with_leaves(value, f"{name}.{key}", replace) for key, value in tree.items()}
     if isinstance(tree, tuple | list):
@@ -64,6 +68,8 @@ def name_outputs(raw: object, subject: str) -> dict[str, Tensor]:
     Raises:
         SubjectError: there is no tensor in it.
     """
+    if isinstance(raw, Tensor):
+        return {"y": dense(raw, "the output y", subject)}
     if isinstance(raw, Mapping):
         parts: Mapping[str, object] = {str(key): value for key, value in raw.items()}
     elif isinstance(raw, tuple | list):
@@ -101,22 +107,32 @@ def describe(value: object) -> str:
     return f"a {type(value).__name__}" if value is not None else "None"
 
 
-@contextmanager
-def wrap_errors(name: str, stage: str) -> Iterator[None]:
+class wrap_errors:  # noqa: N801  (a context manager, used as a function)
     """Context manager that turns whatever a subject raises into a `SubjectError` that names it.
 
     Raises:
         SubjectError: the body raised whatever it may be, `SystemExit` included; what it raised becomes the cause.
     """
-    try:
-        yield
-    except (SubjectError, TimeLimitReached):
-        raise
-    except BaseException as error:  # a subject may raise anything; sys.exit(0) must not end as a success
+
+    __slots__ = ("_name", "_stage")
+
+    def __init__(self, name: str, stage: str) -> None:
+        self._name, self._stage = name, stage
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        # A subject may raise anything; sys.exit(0) must not end as a success.
+        if error is None or isinstance(error, SubjectError | TimeLimitReached):
+            return False
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-            raise  # somebody pressed Ctrl-C: a check with a time limit runs in another thread, where that never arrives
+            return False  # Ctrl-C, which never arrives in the other thread that a check with a time limit has
         text = " ".join(str(error).split())
-        raise SubjectError(f"{stage} of {name} raised {type(error).__name__}{': ' + text if text else ''}") from error
+        said = f": {text}" if text else ""
+        raise SubjectError(f"{self._stage} of {self._name} raised {type(error).__name__}{said}") from error
 
 
 def memory_extent(tensor: Tensor) -> int:

@@ -1,7 +1,10 @@
+import contextlib
+import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -197,3 +200,49 @@ def test_a_process_ends_with_its_own_status_where_a_call_was_left_behind() -> No
     )
     assert done.stdout == "undecided\n"
     assert done.returncode == 7, done.stderr
+
+
+def test_threads_are_kept_for_the_next_check_but_not_as_a_subject_has_left_them() -> None:
+    def taken(task: Callable[[], object]) -> threading.Thread:
+        worker = LimitedThread()
+        worker.run(task, limit=5)
+        thread = worker.run(threading.current_thread, limit=5)
+        worker.close()
+        return thread
+
+    first = taken(lambda: None)
+    assert taken(lambda: torch.set_autocast_enabled("cpu", True)) is first
+    assert taken(lambda: None) is not first
+
+
+def test_a_kept_thread_computes_with_as_many_threads_as_its_caller() -> None:
+    def threads() -> int:
+        worker = LimitedThread()
+        with contextlib.closing(worker):
+            return worker.run(torch.get_num_threads, limit=5)
+
+    before = torch.get_num_threads()
+    try:
+        for count in (1, 2, 1):
+            torch.set_num_threads(count)
+            assert threads() == count
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_fork_makes_threads_of_its_own() -> None:
+    code = "\n".join(
+        [
+            "import os, torch",
+            "from nn_from_scratch.verify import check",
+            "check(torch.sin, torch.ones(2), checks='gradient')",
+            "child = os.fork()",
+            "passed = check(torch.sin, torch.ones(2), checks='gradient', time_limit=5).passed",
+            "if child == 0:",
+            "    os._exit(0 if passed else 1)",
+            "print(passed, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))",
+        ]
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["True", "0"]
