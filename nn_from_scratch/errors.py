@@ -21,6 +21,10 @@ class ArgumentError(NNFromScratchError, ValueError):
     """An argument has a value that makes no sense here (a negative learning rate, an unknown name)."""
 
 
+class OptionTypeError(ArgumentError, TypeError):
+    """An argument is of another type than what is expected (a string for a number, a number for a function)."""
+
+
 class ShapeError(ArgumentError):
     """A tensor has the wrong number of dimensions or the wrong size along one of them."""
 

@@ -11,7 +11,13 @@ FACTOR = 10.0
 # The smallest magnitude of a random signed number, of [0.5, 1.5): no entry is so small that its error could hide.
 SMALLEST_DRAW = 0.5
 
+# Names of the options of single checks that are numbers of at least 0.
+NUMBERS_OF_CHECKS = ("resolution", "entry_seconds", "naming_seconds", "nondeterminism")
+# Characters of a value up to which a message about it shows it, rather than what it is: half a line.
+SHOWN_CHARACTERS = 60
 TIME_LIMIT = 60.0  # Seconds that one check may take by default: what a person waits for one test.
+# Seconds above which a time limit is none: a year, and less than what a thread can be told to wait.
+LONGEST_TIME_LIMIT = 365 * 24 * 3600.0
 GRACE = 0.5  # Seconds that a check which looks at its deadline by itself gets to say what it has found.
 # Seconds that calls which were given up get to return, all together: an import takes two or three on a busy machine.
 PATIENCE = 5.0

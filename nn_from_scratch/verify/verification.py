@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import platform
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
 from nn_from_scratch.errors import ArgumentError, NNFromScratchError, ShapeError, SubjectError
 from nn_from_scratch.verify import constants
+from nn_from_scratch.verify.arguments import asked_checks, require_arguments, seconds_of
 from nn_from_scratch.verify.context import CheckContext, Level, TimeLimitReached
 from nn_from_scratch.verify.contracts import CONTRACTS, ELSEWHERE
 from nn_from_scratch.verify.deadlines import LimitedThread, prepare, threads_for
@@ -33,8 +33,7 @@ from nn_from_scratch.verify.subjects.recognition import plain_name
 _Check = Callable[[Subject, CheckContext], "CheckResult | list[CheckResult]"]
 
 _FIRST = "reference_value"
-_NUMBERS = ("resolution", "entry_seconds", "naming_seconds", "nondeterminism")  # options of single checks
-_OTHER_OPTIONS = ("batch", "reference")
+_OTHER_OPTIONS = ("batch", "reference")  # of single checks, and not numbers
 REPORT_IT = "please report it to the authors of nn_from_scratch, with the traceback among this result's details"
 
 
@@ -97,24 +96,19 @@ def check(
     """
     began = time.monotonic()
     selected = _selected(checks)
-    if level not in get_args(Level):
-        raise ArgumentError(f"level={level!r} should be one of {', '.join(get_args(Level))}.")
-    if fragile not in get_args(Fragile):
-        raise ArgumentError(f"fragile={fragile!r} should be one of {', '.join(get_args(Fragile))}.")
-    if time_limit is not None and not time_limit > 0:
-        raise ArgumentError(f"time_limit={time_limit!r} should be a positive number of seconds, or None.")
-    if not factor > 0:
-        raise ArgumentError(f"factor={factor!r} should be positive.")
-    for name in _NUMBERS:
-        value = options.get(name)
-        if value is not None and not (isinstance(value, int | float) and value >= 0):
-            raise ArgumentError(f"{name}={value!r} should be a number of at least 0.")
-    known = {*_NUMBERS, *_OTHER_OPTIONS, *(field.name for field in fields(SubjectOptions))}
-    unknown = sorted(options.keys() - known)
-    if unknown:
-        close = difflib.get_close_matches(unknown[0], known, n=1)
-        meant = f" (did you mean {close[0]}?)" if close else ""
-        raise ArgumentError(f"{unknown[0]} is not an option of check{meant}; there are {', '.join(sorted(known))}.")
+    require_arguments(
+        level=level,
+        fragile=fragile,
+        options=options,
+        known={*constants.NUMBERS_OF_CHECKS, *_OTHER_OPTIONS, *(field.name for field in fields(SubjectOptions))},
+        seed=seed,
+        time_limit=time_limit,
+        factor=factor,
+        strict=strict,
+        on_check=on_check,
+    )
+    seed, factor, time_limit = int(seed), float(factor), seconds_of(time_limit)  # NumPy's numbers are none of JSON's
+    options = {name: value for name, value in options.items() if value is not None}
     of_subject = {field.name: options.pop(field.name) for field in fields(SubjectOptions) if field.name in options}
     context = CheckContext(seed=seed, level=level, factor=factor, options=options)
     given = {name: value for name, value in {**of_subject, **options}.items() if value is not None}
@@ -237,12 +231,9 @@ def _own_error(name: str, error: Exception) -> CheckResult:
 
 def _selected(checks: str | Collection[str] | None) -> dict[str, _Check]:
     known = _checks()
-    if checks is None:
+    asked = asked_checks(checks, known)
+    if asked is None:
         return known
-    asked = [part.strip() for part in checks.split(",")] if isinstance(checks, str) else list(checks)
-    for entry in asked:
-        if entry.removeprefix("-") not in known:
-            raise ArgumentError(f"checks={entry!r} should be among {', '.join(known)}, or one of them after a minus.")
     wanted = {entry for entry in asked if not entry.startswith("-")}
     unwanted = {entry[1:] for entry in asked if entry.startswith("-")}
     chosen = {key: f for key, f in known.items() if (not wanted or key in wanted) and key not in unwanted}

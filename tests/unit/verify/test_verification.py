@@ -63,7 +63,7 @@ def test_checks_are_left_out_by_a_minus() -> None:
         ({"checks": ["gradient", "-gradient"]}, "selects no check"),
         ({"level": "slow"}, "level='slow' should be one of quick, full"),
         ({"time_limit": 0}, "time_limit=0 should be a positive number"),
-        ({"factor": -1.0}, r"factor=-1.0 should be positive"),
+        ({"factor": -1.0}, r"factor=-1.0 should be a positive"),
     ],
 )
 def test_arguments_that_make_no_sense_are_named(arguments: dict[str, Any], message: str) -> None:
