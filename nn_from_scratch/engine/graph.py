@@ -195,6 +195,10 @@ class Record:
         """
         if not isinstance(cotangent, Tensor):
             raise DtypeError(f"gradwrtoutput is a {type(cotangent).__name__}, but a torch.Tensor is expected")
+        if cotangent.is_nested or cotangent.layout is not torch.strided:
+            raise DtypeError(
+                f"gradwrtoutput of {owner.short_name()} is sparse, nested or opaque, but a dense one is expected"
+            )
         fits = (self.shape, self.dtype, self.device) == (cotangent.shape, cotangent.dtype, cotangent.device)
         if fits and not self.dtype.is_complex:
             return

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from nn_from_scratch.engine.graph import Record
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.errors import DeviceError, DtypeError, ShapeError
+
+#: The dtypes that layers compute in; torch has none of the operations for those of eight bits, or of half a complex.
+_REAL = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
+_COMPLEX = frozenset({torch.complex128, torch.complex64})
 
 
 class Layer(Module):
@@ -68,12 +73,23 @@ class Layer(Module):
     def _check_kind(self, *inputs: Tensor) -> None:
         reference = self._reference(inputs[0])
         for place, x in enumerate(inputs):
-            if x.dtype == reference.dtype and x.device == reference.device and x.is_floating_point():
+            dense = x.layout is torch.strided and not x.is_nested
+            if dense and x.dtype == reference.dtype and x.device == reference.device and x.dtype in _REAL:
                 continue  # as almost always; which demand is not met, if not, is found out below
+            if not dense:
+                raise DtypeError(
+                    f"input {place} of {self.short_name()} is a sparse, nested or opaque tensor, but a dense one is "
+                    "expected; convert it with to_dense() or pad it"
+                )
             if not (x.is_floating_point() or x.is_complex()):
                 raise DtypeError(
                     f"input {place} of {self.short_name()} has dtype {x.dtype}, which has no gradient; "
                     "convert it to a floating-point dtype"
+                )
+            if x.dtype not in _REAL and x.dtype not in _COMPLEX:
+                raise DtypeError(
+                    f"input {place} of {self.short_name()} has dtype {x.dtype}, in which torch computes too little; "
+                    "convert it to float32, say"
                 )
             if x.is_complex() and not self.complex_inputs:
                 raise DtypeError(

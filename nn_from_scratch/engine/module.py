@@ -36,6 +36,7 @@ from nn_from_scratch.errors import (
     ArgumentError,
     DtypeError,
     MissingRecordError,
+    OptionTypeError,
     RecordError,
 )
 
@@ -297,6 +298,8 @@ class Sequential(Container):
     @overload
     def __getitem__(self, place: slice) -> Sequential: ...
     def __getitem__(self, place: int | slice) -> Module | Sequential:
+        if not isinstance(place, int | slice):
+            raise OptionTypeError(f"a place in a Sequential is {place!r}, but an integer or a slice is expected")
         return Sequential(*self._sequence[place]) if isinstance(place, slice) else self._sequence[place]
 
     def __repr__(self) -> str:
@@ -318,6 +321,8 @@ def backward(y: Tensor, cotangent: Tensor | None = None) -> Gradients:
         RecordError: `y` was not made by a module, or its record was cleared.
         ShapeError, DtypeError, DeviceError: the cotangent does not fit `y`.
     """
+    if not isinstance(y, Tensor):
+        raise DtypeError(f"y is a {type(y).__name__}, but the torch.Tensor that a module returned is expected")
     origin = creator_of(y)
     if origin is None:
         raise RecordError(

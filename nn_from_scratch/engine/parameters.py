@@ -1,16 +1,17 @@
-"""Parameters and buffers: how they start, and the tree of modules that names, moves and saves them."""
+"""Parameters and buffers: what they are made of, how they start, and the tree of modules that names and saves them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from nn_from_scratch.errors import ArgumentError, DeviceError, DtypeError, StateDictError
+from nn_from_scratch.errors import ArgumentError, DeviceError, DtypeError, OptionTypeError, StateDictError
 
 
 class ModuleTree:
@@ -107,12 +108,8 @@ class ModuleTree:
             DeviceError: the device is not available.
             DtypeError: the dtype is not a floating-point or complex one.
         """
-        if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
-            raise DtypeError(f"dtype is {dtype}, but parameters need a floating-point or complex dtype")
-        if device is not None:
-            device = torch.device(device)
-            if device.type == "cuda" and not torch.cuda.is_available():
-                raise DeviceError(f"device is {str(device)!r}, but CUDA is not available here; 'cpu' is")
+        check_dtype(dtype, complex_too=True)
+        check_device(device)
         moved: dict[int, Tensor] = {}  # a tensor shared by two layers stays shared
         for module in self.all_modules():
             for name, old in module.own_parameters().items():
@@ -154,6 +151,8 @@ class ModuleTree:
         """
         buffers = self.buffers()
         held = self.parameters() | buffers
+        if not isinstance(state, Mapping):
+            raise StateDictError(f"state is a {type(state).__name__}, but a dictionary of tensors by name is expected")
         missing = [name for name in held if name not in state]
         unexpected = [name for name in state if name not in held]
         if missing or unexpected:
@@ -163,14 +162,20 @@ class ModuleTree:
             )
         for name, tensor in held.items():
             value = state[name]
-            if value.shape != tensor.shape or value.dtype != tensor.dtype:
+            if not isinstance(value, Tensor):
+                raise StateDictError(f"state[{name!r}] is a {type(value).__name__}, but a torch.Tensor is expected")
+            if value.dtype != tensor.dtype or value.is_nested or value.shape != tensor.shape:
                 raise StateDictError(
-                    f"state[{name!r}] is {value.dtype} of shape {tuple(value.shape)}, but the "
+                    f"state[{name!r}] is {value.dtype} of shape {_shape(value)}, but the "
                     f"{'buffer' if name in buffers else 'parameter'} is {tensor.dtype} of shape {tuple(tensor.shape)}"
                 )
         with torch.no_grad():
             for name, tensor in held.items():
                 tensor.copy_(state[name])
+
+
+def _shape(tensor: Tensor) -> str:
+    return "no single shape" if tensor.is_nested else str(tuple(tensor.shape))
 
 
 def _once(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
@@ -194,10 +199,9 @@ def uniform(
     with times the entries of the kernel; this is PyTorch's distribution too.
 
     Raises:
-        DtypeError: the dtype is not a floating-point one.
+        ArgumentError, DeviceError, DtypeError: see `check_parameter`.
     """
-    if dtype is not None and not dtype.is_floating_point:
-        raise DtypeError(f"dtype is {dtype}, but parameters need a floating-point dtype")
+    check_parameter(shape, device=device, dtype=dtype, generator=generator)
     bound = 1 / math.sqrt(fan)
     values = torch.empty(shape, device=device, dtype=dtype)
     return values.uniform_(-bound, bound, generator=generator)
@@ -212,3 +216,69 @@ def positive(value: int, *, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ArgumentError(f"{name} is {value!r}, but a positive integer is expected")
     return value
+
+
+def switch(value: bool, *, name: str) -> bool:
+    """The value, if it is True or False.
+
+    Raises:
+        OptionTypeError: it is not.
+    """
+    if not isinstance(value, bool):
+        kind = type(value).__name__
+        raise OptionTypeError(f"{name} is a value of the type {kind}, but True or False is expected")
+    return value
+
+
+def check_dtype(dtype: torch.dtype | None, *, complex_too: bool = False) -> None:
+    """Refuse a dtype that parameters cannot have; None is torch's default.
+
+    Raises:
+        DtypeError: it is not a dtype, or neither a floating-point nor, where `complex_too`, a complex one.
+    """
+    if dtype is None:
+        return
+    expected = "a floating-point or complex dtype" if complex_too else "a floating-point dtype"
+    if not isinstance(dtype, torch.dtype) or not (dtype.is_floating_point or (complex_too and dtype.is_complex)):
+        raise DtypeError(f"dtype is {dtype!r}, but parameters need {expected}")
+
+
+def check_device(device: torch.device | str | int | None) -> None:
+    """Refuse a device on which no tensor can be made; None is torch's default.
+
+    Raises:
+        DeviceError: it names no device, or one that is not available here.
+    """
+    if device is None:
+        return
+    if isinstance(device, bool) or not isinstance(device, torch.device | str | int):
+        raise DeviceError(f"device is {device!r}, but the name of a device such as 'cpu' is expected")
+    try:
+        place = torch.device(device)
+    except (RuntimeError, ValueError):  # torch says so at length, with all names that it has ever known
+        raise DeviceError(f"device is {device!r}, but the name of a device such as 'cpu' is expected") from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(f"device is {str(device)!r}, but CUDA is not available here; 'cpu' is")
+    try:
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError):  # another build of torch has it, or there are fewer of them
+        raise DeviceError(f"device is {str(device)!r}, which is not available here; 'cpu' is") from None
+
+
+def check_parameter(
+    shape: Sequence[int], *, device: torch.device | str | None, dtype: torch.dtype | None, generator: object = None
+) -> None:
+    """Refuse what no parameter can be made with.
+
+    Raises:
+        ArgumentError: it would have more entries than can be counted.
+        OptionTypeError: the generator is not one of torch.
+        DeviceError: the device is not available.
+        DtypeError: the dtype is not a floating-point one.
+    """
+    check_dtype(dtype)
+    check_device(device)
+    if math.prod(shape) > sys.maxsize:
+        raise ArgumentError(f"a parameter would have the shape {tuple(shape)}, but no memory holds so many entries")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise OptionTypeError(f"generator is a {type(generator).__name__}, but a torch.Generator is expected")

@@ -63,6 +63,8 @@ def from_torch(model: torch.nn.Module) -> Module:
 
 
 def _from_torch(theirs: torch.nn.Module, made: dict[int, Module]) -> Module:
+    if not isinstance(theirs, torch.nn.Module):
+        raise ArgumentError(f"model is {type(theirs).__name__}, but a torch.nn.Module is expected")
     if id(theirs) in made:
         return made[id(theirs)]
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

@@ -49,7 +49,7 @@ def check_algorithm(name: str) -> str:
     Raises:
         ArgumentError: it is neither.
     """
-    if name != AUTO and name not in ALGORITHMS:
+    if not isinstance(name, str) or (name != AUTO and name not in ALGORITHMS):
         raise ArgumentError(f"algorithm is {name!r}, but the known ones are {', '.join(sorted([AUTO, *ALGORITHMS]))}")
     return name
 

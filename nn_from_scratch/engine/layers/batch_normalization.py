@@ -15,7 +15,7 @@ from nn_from_scratch.engine.arguments import real
 from nn_from_scratch.engine.graph import Record, Saving
 from nn_from_scratch.engine.layer import expect_dimensions
 from nn_from_scratch.engine.layers.normalization import _Normalization, moments, normalized_vjp
-from nn_from_scratch.engine.parameters import positive
+from nn_from_scratch.engine.parameters import positive, switch
 from nn_from_scratch.errors import ShapeError
 
 
@@ -62,7 +62,7 @@ class BatchNorm2d(_Normalization):
         self.num_features = positive(num_features, name="num_features")
         super().__init__((num_features,), eps=eps, weight=affine, bias=affine, device=device, dtype=dtype)
         self.momentum = None if momentum is None else real(momentum, name="momentum", least=0, most=1)
-        if track_running_stats:
+        if switch(track_running_stats, name="track_running_stats"):
             self.running_mean = torch.zeros(num_features, device=device, dtype=dtype)
             self.running_var = torch.ones(num_features, device=device, dtype=dtype)
             self.num_batches_tracked = torch.zeros((), device=device, dtype=torch.int64)

@@ -24,7 +24,7 @@ from nn_from_scratch.engine.convolutions import (
 )
 from nn_from_scratch.engine.graph import Record
 from nn_from_scratch.engine.layer import Layer, expect_dimensions
-from nn_from_scratch.engine.parameters import positive, uniform
+from nn_from_scratch.engine.parameters import positive, switch, uniform
 from nn_from_scratch.errors import GeometryError, ShapeError
 
 
@@ -86,7 +86,7 @@ class _Convolution(Layer):
         # The vendor's kernels then keep images so too, which takes 15 % off an ordinary step on a CPU.
         self.weight: Tensor = weight.contiguous(memory_format=torch.channels_last)
         self.bias: Tensor | None = None
-        if bias:
+        if switch(bias, name="bias"):
             self.bias = uniform(self.out_channels, fan=fan, generator=generator, device=device, dtype=dtype)
 
     def _weight_channels(self) -> tuple[int, int]:

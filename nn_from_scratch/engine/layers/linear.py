@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nn_from_scratch.engine.graph import Record
 from nn_from_scratch.engine.layer import Layer
-from nn_from_scratch.engine.parameters import positive, uniform
+from nn_from_scratch.engine.parameters import positive, switch, uniform
 from nn_from_scratch.errors import ShapeError
 
 
@@ -51,9 +51,9 @@ class Linear(Layer):
         self.weight = uniform(
             out_features, in_features, fan=in_features, generator=generator, device=device, dtype=dtype
         )
-        self.bias = (
-            uniform(out_features, fan=in_features, generator=generator, device=device, dtype=dtype) if bias else None
-        )
+        self.bias: Tensor | None = None
+        if switch(bias, name="bias"):
+            self.bias = uniform(out_features, fan=in_features, generator=generator, device=device, dtype=dtype)
 
     def check_inputs(self, x: Tensor) -> None:
         super().check_inputs(x)

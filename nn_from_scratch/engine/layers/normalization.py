@@ -18,8 +18,8 @@ from torch import Tensor
 from nn_from_scratch.engine.arguments import real
 from nn_from_scratch.engine.graph import Record, Saving
 from nn_from_scratch.engine.layer import Layer
-from nn_from_scratch.engine.parameters import positive
-from nn_from_scratch.errors import ArgumentError, DtypeError, ShapeError
+from nn_from_scratch.engine.parameters import check_parameter, positive, switch
+from nn_from_scratch.errors import ArgumentError, ShapeError
 
 Axes = tuple[int, ...]
 
@@ -57,11 +57,10 @@ class _Normalization(Layer):
     ) -> None:
         super().__init__()
         self.eps = real(eps, name="eps", least=0)
-        if dtype is not None and not dtype.is_floating_point:
-            raise DtypeError(f"dtype is {dtype}, but parameters need a floating-point dtype")
-        if weight:
+        check_parameter(shape, device=device, dtype=dtype)
+        if switch(weight, name="affine"):
             self.weight = torch.ones(*shape, device=device, dtype=dtype)
-        if bias:
+        if switch(bias, name="bias"):
             self.bias = torch.zeros(*shape, device=device, dtype=dtype)
 
     def affine(self, z: Tensor, trailing: int) -> Tensor:
@@ -193,7 +192,12 @@ class LayerNorm(_Normalization):
             raise ArgumentError(f"normalized_shape is {normalized_shape!r}, but at least one axis is expected")
         self.normalized_shape = tuple(positive(n, name="normalized_shape") for n in S)
         super().__init__(
-            S, eps=eps, weight=elementwise_affine, bias=elementwise_affine and bias, device=device, dtype=dtype
+            S,
+            eps=eps,
+            weight=switch(elementwise_affine, name="elementwise_affine"),
+            bias=switch(bias, name="bias") and elementwise_affine,
+            device=device,
+            dtype=dtype,
         )
 
     @property

@@ -15,6 +15,7 @@ from torch.nn.functional import fold, max_pool2d, pad
 from nn_from_scratch.engine.convolutions import Pair, pair, spatial
 from nn_from_scratch.engine.graph import Record, Saving
 from nn_from_scratch.engine.layer import Layer, expect_dimensions
+from nn_from_scratch.engine.parameters import switch
 from nn_from_scratch.errors import ArgumentError, GeometryError
 
 
@@ -32,7 +33,7 @@ class _Pooling(Layer):
         self.kernel = pair(kernel_size, name="kernel_size", least=1)
         self.stride = self.kernel if stride is None else pair(stride, name="stride", least=1)
         self.padding = pair(padding, name="padding", least=0)
-        self.ceil_mode = bool(ceil_mode)
+        self.ceil_mode = switch(ceil_mode, name="ceil_mode")
 
     @property
     def extent(self) -> Pair:
@@ -186,7 +187,7 @@ class AvgPool2d(_Pooling):
     ) -> None:
         super().__init__(kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode)
         self._check_padding()
-        self.count_include_pad = bool(count_include_pad)
+        self.count_include_pad = switch(count_include_pad, name="count_include_pad")
         if divisor_override is not None and (not isinstance(divisor_override, int) or divisor_override in (0, False)):
             raise ArgumentError(f"divisor_override is {divisor_override!r}, but an integer other than 0 is expected")
         self.divisor_override = divisor_override

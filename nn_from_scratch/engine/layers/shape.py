@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from nn_from_scratch.engine.arguments import integer
 from nn_from_scratch.engine.graph import Record
 from nn_from_scratch.engine.layer import Layer
 from nn_from_scratch.errors import ShapeError
@@ -26,8 +27,8 @@ class Flatten(Layer):
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
-        self.start_dim = start_dim
-        self.end_dim = end_dim
+        self.start_dim = integer(start_dim, name="start_dim")
+        self.end_dim = integer(end_dim, name="end_dim")
 
     def check_inputs(self, x: Tensor) -> None:
         super().check_inputs(x)

@@ -10,6 +10,7 @@ from torch import Tensor
 from nn_from_scratch.engine.arguments import real
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.engine.optimizers.base import Optimizer, given
+from nn_from_scratch.errors import ArgumentError
 
 
 class Adam(Optimizer):
@@ -39,6 +40,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(model, lr=lr, weight_decay=weight_decay)
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise ArgumentError(f"betas is {betas!r}, but a pair of numbers is expected")
         self.betas = (
             real(betas[0], name="betas[0]", least=0.0, below=1.0),
             real(betas[1], name="betas[1]", least=0.0, below=1.0),

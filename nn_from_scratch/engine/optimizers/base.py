@@ -125,6 +125,8 @@ class Optimizer:
         Raises:
             StateDictError: an entry is missing, of another optimizer or model, or of another shape.
         """
+        if not isinstance(state, Mapping):
+            raise StateDictError(f"state is a {type(state).__name__}, but a dictionary of tensors by name is expected")
         parameters = self.model.parameters()
         expected: dict[str, tuple[int, ...]] = {}
         for name, parameter in parameters.items():

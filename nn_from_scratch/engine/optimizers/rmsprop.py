@@ -8,6 +8,7 @@ from torch import Tensor
 from nn_from_scratch.engine.arguments import real
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.engine.optimizers.base import Optimizer, given
+from nn_from_scratch.engine.parameters import switch
 
 
 class RMSprop(Optimizer):
@@ -45,7 +46,7 @@ class RMSprop(Optimizer):
         self.alpha = real(alpha, name="alpha", least=0.0, below=1.0)
         self.eps = real(eps, name="eps", least=0.0)
         self.momentum = real(momentum, name="momentum", least=0.0, below=1.0)
-        self.centered = bool(centered)
+        self.centered = switch(centered, name="centered")
 
     @property
     def state_names(self) -> tuple[str, ...]:

@@ -52,9 +52,9 @@ class Schedule:
         Raises:
             StateDictError: the state is of another form.
         """
-        t = state.get("t")
-        if set(state) != {"t"} or not isinstance(t, int) or t < 0:
-            raise StateDictError(f"state is {dict(state)!r}, but {{'t': a number of steps}} is expected")
+        t = state.get("t") if isinstance(state, Mapping) else None
+        if t is None or set(state) != {"t"} or not isinstance(t, int) or t < 0:
+            raise StateDictError(f"state is {state!r}, but {{'t': a number of steps}} is expected")
         self.t = t
         self.optimizer.lr = self.lr_at(t)
 
@@ -148,6 +148,10 @@ class SequentialLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[Schedule], *, milestones: Sequence[int]) -> None:
+        if not isinstance(schedulers, Sequence) or not all(isinstance(one, Schedule) for one in schedulers):
+            raise ArgumentError(f"schedulers is {schedulers!r}, but schedules of this very optimizer are expected")
+        if not isinstance(milestones, Sequence):
+            raise ArgumentError(f"milestones is {milestones!r}, but increasing numbers of steps are expected")
         self.schedulers = tuple(schedulers)
         if not self.schedulers or any(one.optimizer is not optimizer for one in self.schedulers):
             raise ArgumentError(f"schedulers is {schedulers!r}, but schedules of this very optimizer are expected")

@@ -8,6 +8,7 @@ from torch import Tensor
 from nn_from_scratch.engine.arguments import real
 from nn_from_scratch.engine.module import Module
 from nn_from_scratch.engine.optimizers.base import Optimizer, given
+from nn_from_scratch.engine.parameters import switch
 from nn_from_scratch.errors import ArgumentError
 
 
@@ -43,12 +44,12 @@ class SGD(Optimizer):
         super().__init__(model, lr=lr, weight_decay=weight_decay)
         self.momentum = real(momentum, name="momentum", least=0.0, below=1.0)
         self.dampening = real(dampening, name="dampening", least=0.0)
-        if nesterov and (not self.momentum or self.dampening):
+        if switch(nesterov, name="nesterov") and (not self.momentum or self.dampening):
             raise ArgumentError(
                 f"nesterov is {nesterov!r} with momentum = {momentum} and dampening = {dampening}, but it needs a "
                 "momentum and no dampening"
             )
-        self.nesterov = bool(nesterov)
+        self.nesterov = nesterov
 
     @property
     def state_names(self) -> tuple[str, ...]:
