@@ -18,7 +18,7 @@ from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.context import CheckContext, stable_seed
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Run, Subject, Values
 from nn_from_scratch.verify.randomness import RandomSource
-from nn_from_scratch.verify.subjects.structure import unusual
+from nn_from_scratch.verify.subjects.structure import CALCULATED, unusual
 
 Stage = Literal["forward", "backward"]
 
@@ -116,17 +116,21 @@ class GuardedSubject:
         """Gradients that can be calculated with: sparse and quantized ones, and zeros without memory, are filled in.
 
         Raises:
-            SubjectError: If one has no values (it is on the meta device).
+            SubjectError: If one has no values that can be calculated with (it is nested, say, or on the meta device).
         """
         return {name: None if g is None else self._ordinary(name, g) for name, g in gradients.items()}
 
     def _ordinary(self, name: str, gradient: Tensor) -> Tensor:
-        if gradient.layout != torch.strided:
-            return gradient.detach().to_dense()
         if gradient.is_quantized:
             return gradient.detach().dequantize()
-        if gradient.is_meta:
+        if gradient.layout != torch.strided and not gradient.is_nested:
+            return gradient.detach().to_dense()
+        if gradient.is_meta or gradient.is_nested or gradient.dtype not in CALCULATED:
             raise SubjectError(f"the gradient of {name} that {self.name} gives {unusual(gradient)}")
+        if gradient.dtype is torch.bool:
+            raise SubjectError(
+                f"the gradient of {name} that {self.name} gives has dtype torch.bool, which is no number"
+            )
         # Autograd's zeros for "no influence" have no memory, and cannot be written to.
         return gradient.clone() if gradient.data_ptr() == 0 and gradient.numel() else gradient
 

@@ -57,7 +57,10 @@ class VariedOperand:
     @property
     def gradient(self) -> Tensor | None:
         """What the backward returned for this operand; None also at a point that was not differentiated."""
-        return self.point.gradients[self.row][self.name] if self.point.gradients else None
+        found = self.point.gradients[self.row][self.name] if self.point.gradients else None
+        if found is None or found.is_floating_point() or found.is_complex():
+            return found
+        return found.to(self.x.dtype)  # its dtype is told by another check, and its numbers are judged all the same
 
     @property
     def gradient_eps(self) -> float:

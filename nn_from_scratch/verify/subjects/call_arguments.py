@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.protocol import Operand, Role, Values
-from nn_from_scratch.verify.subjects.structure import dense, leaves, snapshot, unusual, with_leaves
+from nn_from_scratch.verify.subjects.structure import dense, is_freed, leaves, snapshot, unusual, with_leaves
 
 
 def argument_names(function: object, count: int, *, skip: int = 0) -> list[str]:
@@ -113,6 +113,8 @@ class Arguments:
                 if isinstance(leaf, Tensor | np.ndarray):
                     if leaf_name in found:
                         raise ArgumentError(f"names calls two inputs {leaf_name!r}, but different names are expected")
+                    if isinstance(leaf, Tensor) and is_freed(leaf):
+                        raise SubjectError(f"{leaf_name} of {subject} has no values: the memory behind it was freed")
                     what = unusual(leaf) if isinstance(leaf, Tensor) and not leaf.requires_grad else None
                     if what is None or leaf_name in (differentiable or ()):
                         found[leaf_name] = leaf

@@ -12,3 +12,5 @@ CLOSE_DERIVATIVE = 1e-2
 # The learning rate that a backward which updates its parameters is given, as a power of two, which scales exactly: an
 # update is large beside the parameter, also of cotangents of 1e-6, and far from an overflow in float32.
 RATE_POWER = 30
+# Characters of a subject's own error that a finding quotes: three or four lines, more than any sentence of a person.
+QUOTED_CHARACTERS = 400

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from torch import Tensor
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
@@ -162,7 +163,7 @@ def _describe(obj: object) -> str:
     if isinstance(obj, tuple | list):
         return f"{describe(obj)} of {', '.join(type(part).__name__ for part in obj) or 'nothing'}"
     methods = own_methods(obj)
-    if not methods:
+    if not methods or isinstance(obj, Tensor | np.ndarray):
         return describe(obj)
     hint = 'say which are its passes, as in mapping={"forward": ' + f'"{methods[0]}", "backward": "{methods[-1]}"' + "}"
     return f"{describe(obj)} with the methods {', '.join(methods)} ({hint})"

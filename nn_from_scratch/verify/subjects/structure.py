@@ -13,8 +13,17 @@ from torch import Tensor
 
 from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.context import TimeLimitReached
+from nn_from_scratch.verify.subjects import constants
 
-_REAL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+#: The dtypes that can be calculated with; those of eight bits and the large unsigned ones
+#: are little more than formats to store numbers in.
+CALCULATED = frozenset(
+    {
+        *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+        *(torch.complex128, torch.complex64, torch.complex32),
+        *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+    }
+)
 
 
 def leaves(tree: object, name: str) -> Iterator[tuple[str, object]]:
@@ -83,7 +92,7 @@ def name_outputs(raw: object, subject: str) -> dict[str, Tensor]:
                 tensor = tensor_in(leaf)
             except (TypeError, ValueError) as error:  # negative strides, a byte order that torch does not have
                 raise SubjectError(f"forward of {subject} returned an array that torch cannot view: {error}") from error
-            if tensor is not None:
+            if tensor is not None and not _only_stored(tensor):
                 named[name] = dense(tensor, f"the output {name}", subject)
     if not named:
         raise SubjectError(
@@ -93,6 +102,11 @@ def name_outputs(raw: object, subject: str) -> dict[str, Tensor]:
     return named
 
 
+def _only_stored(tensor: Tensor) -> bool:
+    """Whether an output has no derivative, and a dtype in which it cannot even be compared (large unsigned numbers)."""
+    return tensor.dtype not in CALCULATED and not tensor.dtype.is_floating_point and not tensor.dtype.is_complex
+
+
 def add_gradients(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     """The sum of two gradients; None counts as zero."""
     return b if a is None else a if b is None else a + b
@@ -100,6 +114,8 @@ def add_gradients(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 def describe(value: object) -> str:
     """A few words for messages: the type of a value, and its shape or length."""
+    if isinstance(value, Tensor) and value.is_nested:
+        return f"a nested {type(value).__name__}"
     if isinstance(value, Tensor | np.ndarray | np.generic):
         return f"a {type(value).__name__} of shape {tuple(value.shape)}"
     if isinstance(value, tuple | list | Mapping):
@@ -131,6 +147,8 @@ class wrap_errors:  # noqa: N801  (a context manager, used as a function)
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             return False  # Ctrl-C, which never arrives in the other thread that a check with a time limit has
         text = " ".join(str(error).split())
+        if len(text) > constants.QUOTED_CHARACTERS:  # torch lists all of its backends where one of them is missing
+            text = f"{text[: constants.QUOTED_CHARACTERS].rstrip()} ..."
         said = f": {text}" if text else ""
         raise SubjectError(f"{self._stage} of {self._name} raised {type(error).__name__}{said}") from error
 
@@ -169,9 +187,15 @@ def unusual(tensor: Tensor) -> str | None:
         return "is quantized"
     if tensor.is_meta:
         return "is on the meta device, where no values are"
-    if tensor.is_floating_point() and tensor.dtype not in _REAL_DTYPES:
+    if tensor.dtype not in CALCULATED:
         return f"has dtype {tensor.dtype}, in which nothing can be added"
     return None
+
+
+def is_freed(tensor: Tensor) -> bool:
+    """Whether the memory behind an ordinary tensor was given back, so that whoever reads it ends the process."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided and not tensor.is_meta
+    return plain and tensor.numel() > 0 and tensor.untyped_storage().nbytes() == 0
 
 
 def dense(tensor: Tensor, name: str, subject: str) -> Tensor:
