@@ -132,10 +132,9 @@ CLOSE_START_LIMIT = 0.05
 SMALLEST_START = 1e-11  # The smallest start: the last step, 2**-6 of it, still is 700 roundings of the operand.
 # How far the cotangent moves from one of five backwards to the next, relative to itself: far beyond its rounding.
 COTANGENT_MOVE = 0.1
-# Noise of a gradient beyond which it is not rounding, in eps of its largest entry and in eps of the mean cotangent:
-# a backward whose sums have a condition number of 1e5 is not excused.
+# Noise of a gradient beyond which it is not rounding, in eps of its largest entry: a backward whose sums have a
+# condition number of 1e5 is not excused, unless roundings of its operands move it as far.
 MOST_GRADIENT_NOISE = 1e5
-MOST_COTANGENT_NOISE = 1e4
 # Backwards with rounded operands and cotangents, and by how many eps at most: a half of one rounds to it or away, so
 # that an entry stays as it is in all of them with probability 1/2**4 at most.
 ROUNDING_TRIALS = 4
