@@ -26,6 +26,7 @@ from nn_from_scratch.verify.protocol import Subject, SubjectOptions
 from nn_from_scratch.verify.randomness import RandomStates, random_sources
 from nn_from_scratch.verify.reports import Fragile, Report
 from nn_from_scratch.verify.results import CheckResult, Verdict
+from nn_from_scratch.verify.settings import Settings
 from nn_from_scratch.verify.snippets import Call, snippet
 from nn_from_scratch.verify.subjects import as_subject
 from nn_from_scratch.verify.subjects.recognition import plain_name
@@ -120,6 +121,7 @@ def check(
     with (
         threads_for(inputs),
         torch.autograd.set_detect_anomaly(False),
+        contextlib.closing(Settings()) as settings,
         contextlib.closing(LimitedThread()) as thread,
         contextlib.closing(RandomStates(random_sources(subject, (inputs, of_subject.get("keywords"))))) as random,
     ):
@@ -144,16 +146,19 @@ def check(
                 level=level,
                 seconds=time.monotonic() - began,
             )
+        settings.restore()
         ready = GuardedSubject(plain, context, random.drawn(), placed=placed)
         results: list[CheckResult] = []
         for name, function in selected.items():
             if on_check is not None:
                 on_check(name)
             results += _results_of(name, function, ready, context, thread, time_limit)
+            settings.restore()
         for place, result in enumerate(results):
             if result.verdict in (Verdict.WRONG, Verdict.FRAGILE) and result.snippet is None:
                 with contextlib.suppress(Exception):  # a finding without a snippet is better than none
                     results[place] = result.with_fields(snippet=snippet(call, result, context))
+        settings.restore(ended=True)
         conventions = [f"{r.label}: {r.reason}" for r in results if r.verdict is Verdict.CORRECT and r.reason]
         return Report(
             subject=ready.name,
@@ -163,7 +168,7 @@ def check(
             seed=seed,
             level=level,
             seconds=time.monotonic() - began,
-            notes=(*ready.notes, *_left_out(ready, given), *_drawn(ready), *conventions),
+            notes=(*ready.notes, *_left_out(ready, given), *_drawn(ready), *settings.notes(), *conventions),
             fragile=fragile,
             strict=strict,
         )
