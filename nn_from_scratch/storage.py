@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -36,6 +37,18 @@ _ENDS = 4096  # bytes at the beginning and at the end of a file within which a m
 FOLDER_MARK = ".nn-from-scratch"
 
 
+def resolved(path: Path) -> Path:
+    """The path from the root on, without links.
+
+    Raises:
+        OSError: its links lead in a circle.
+    """
+    try:
+        return path.resolve()
+    except RuntimeError:  # what Python raises for it before 3.13
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader, a crash or a full disk meets the old content or the new, never a part.
 
@@ -50,7 +63,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     if _is_stream(path):
         _write_to_stream(path, content)
         return
-    path = path.resolve()
+    path = resolved(path)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
     try:
         with partial.open("xb") as file:
@@ -175,7 +188,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    place = hashlib.sha256(str(resolved(folder)).encode()).hexdigest()[:16]
     lock = FileLock(Path(tempfile.gettempdir()) / f"nn_from_scratch-folder-{place}.lock")
     try:
         lock.acquire(blocking=False)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nn_from_scratch.errors import ArgumentError, BaselineError, NNFromScratchError, SubjectError
+from nn_from_scratch.storage import resolved
 
 #: Makes ready, and gives what is timed.
 Setup = Callable[[], Callable[[], object]]
@@ -44,7 +45,7 @@ def find_suite(root: Path, given: Path | None = None) -> Path:
     if not given.is_file():
         raise ArgumentError(f"benchmarks is {str(given)!r}, but there is no such file")
     try:
-        return given.resolve().relative_to(root.resolve())
+        return resolved(given).relative_to(resolved(root))
     except ValueError:
         raise ArgumentError(
             f"benchmarks is {str(given)!r}, but a file inside of the project {str(root)!r} is expected"

@@ -19,7 +19,7 @@ from nn_from_scratch import __version__
 from nn_from_scratch.denoise.distributed.launch import is_follower, tell_launcher
 from nn_from_scratch.errors import ArgumentError, NNFromScratchError, os_error_text
 from nn_from_scratch.extras import require
-from nn_from_scratch.storage import is_regular_or_new, is_replaceable
+from nn_from_scratch.storage import is_regular_or_new, is_replaceable, resolved
 
 #: The commands, in the order in which the help lists them.
 COMMANDS = ("train", "denoise", "verify", "mutate", "bench", "reproduce")
@@ -52,6 +52,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say it, and exit."""
+        message = " ".join(message.split())  # a name may hold a newline
         # Whichever rank ends first is the root cause to torchrun, and may be so before rank 0 has said a word.
         tell_launcher(message)
         text = f"nn-from-scratch: error: {message} (see {self.prog} --help)\n"
@@ -133,7 +134,7 @@ def expect_output_files(args: argparse.Namespace) -> None:
     Raises:
         ArgumentError: `--json`, `--markdown` or `--html` is such a path, an input, or the same as another of them.
     """
-    inputs = {given.resolve() for name in _INPUTS if isinstance(given := getattr(args, name, None), Path)}
+    inputs = {resolved(given) for name in _INPUTS if isinstance(given := getattr(args, name, None), Path)}
     named: dict[Path, str] = {}
     for name in ("json", "markdown", "html"):
         path: Path | None = getattr(args, name, None)
@@ -141,15 +142,15 @@ def expect_output_files(args: argparse.Namespace) -> None:
             continue
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise ArgumentError(f"{name} is {str(path)!r}, but a file in an existing folder is expected")
-        if path.resolve() in inputs:
+        if resolved(path) in inputs:
             raise ArgumentError(f"{name} is {str(path)!r}, which is read as well: name another file")
-        if path.resolve() in named and is_regular_or_new(path):
-            raise ArgumentError(f"{name} is {str(path)!r}, and so is {named[path.resolve()]}: name two files")
+        if resolved(path) in named and is_regular_or_new(path):
+            raise ArgumentError(f"{name} is {str(path)!r}, and so is {named[resolved(path)]}: name two files")
         if not is_replaceable(path):
             raise ArgumentError(
                 f"{name} is {str(path)!r}, a file that this program did not write: name another, or remove it first"
             )
-        named[path.resolve()] = name
+        named[resolved(path)] = name
 
 
 def report_error(error: object) -> int:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.extras import require
-from nn_from_scratch.storage import expect_own_folder
+from nn_from_scratch.storage import expect_own_folder, resolved
 
 if TYPE_CHECKING:
     import pytest
@@ -172,7 +172,7 @@ def _run_session(path: Path, folder: Path, *, jobs: int, note: Callable[[CaseRes
     settings.write_text("[pytest]\n", encoding="utf-8")
     arguments = [
         str(path),
-        *("-c", str(settings), f"--rootdir={path.resolve().parent}", "--noconftest", "--capture=no"),
+        *("-c", str(settings), f"--rootdir={resolved(path).parent}", "--noconftest", "--capture=no"),
         *("-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-p", "no:warnings"),
         *("-p", "nn_from_scratch.cli.campaign_plugin"),
     ]

@@ -15,6 +15,7 @@ from typing import Any
 
 from nn_from_scratch import __version__
 from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.storage import resolved
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -86,6 +87,8 @@ def read_campaign(path: Path) -> list[CampaignCase]:
     Raises:
         ArgumentError: the file is missing or not TOML, a key or a value in it makes no sense, or there is no case.
     """
+    if path.is_char_device() or path.is_block_device():  # /dev/zero has no end
+        raise ArgumentError(f"campaign is {str(path)!r}, which is a device: name a file")
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -126,7 +129,7 @@ def _of_subject(table: Mapping[str, Any], base: Mapping[str, Any], path: Path) -
     where = f"[[subject]] {target!r}"
     place, _, names = target.rpartition(":")
     if place.endswith(".py"):
-        target = f"{(path.parent / place).resolve()}:{names}"
+        target = f"{resolved(path.parent / place)}:{names}"
     subject = {**base, **_settings(table, {"target", "name", "case"}, where)}
     name = _name(table, names, where)
     found = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nn_from_scratch.denoise.formats import FORMAT_NAMES, TRANSPARENT, format_of
 from nn_from_scratch.errors import ArgumentError, DataError
-from nn_from_scratch.storage import is_replaceable
+from nn_from_scratch.storage import is_replaceable, resolved
 
 if TYPE_CHECKING:
     from nn_from_scratch.denoise.denoiser import Denoiser
@@ -83,10 +83,13 @@ def outputs(images: Sequence[Path], out: str | None) -> list[Path]:
     """Where the denoised pictures are written.
 
     Raises:
-        ArgumentError: two pictures would be written to one place, one over another that is to be read, or several to
-            one file.
+        ArgumentError: a picture is a folder without a name of its own; two pictures would be written to one place, one
+            over another that is to be read, or several to one file.
     """
     file = out is not None and format_of(Path(out)) is not None and not Path(out).is_dir()
+    for image in images:
+        if not image.name:  # "." or "/"
+            raise ArgumentError(f"a picture is {str(image)!r}, which is a folder: name a file")
     if file and len(images) > 1:
         raise ArgumentError(f"out is {out!r}, a single file, but {len(images)} pictures are given: name a folder")
     if out is not None and not file and Path(out).exists() and not Path(out).is_dir():
@@ -97,10 +100,10 @@ def outputs(images: Sequence[Path], out: str | None) -> list[Path]:
         targets = [Path(out)]
     else:
         targets = [Path(out) / f"{image.stem}_denoised.png" for image in images]
-    read = {image.resolve() for image in images}
+    read = {resolved(image) for image in images}
     written: dict[Path, Path] = {}
     for image, target in zip(images, targets, strict=True):
-        place = target.resolve()
+        place = resolved(target)
         if place in read:
             raise ArgumentError(f"out is {str(target)!r}, which is itself a picture to denoise: choose another name")
         if place in written:

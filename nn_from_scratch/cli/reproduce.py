@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from nn_from_scratch.reproduction.parts import KINDS
+from nn_from_scratch.storage import resolved
 
 EXTRA = "denoise"
 HELP = "do the report's tables and figures again"
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     """Reproduce; give the exit status."""
     from nn_from_scratch.reproduction import Plan, reproduce
 
-    data = None if args.data is None else str(args.data.expanduser().resolve())
+    data = None if args.data is None else str(resolved(args.data.expanduser()))
     plan = Plan.chosen(quick=args.quick, device=args.device, data=data)
     name = "-".join(["reproduction", *(["quick"] if args.quick else []), *args.only])
     out: Path = args.out or Path(name)

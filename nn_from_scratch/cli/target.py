@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nn_from_scratch.cli.own_modules import PROTECTED, OwnModulesFirst, shadowing
 from nn_from_scratch.errors import ArgumentError, SubjectError
+from nn_from_scratch.storage import resolved
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -210,7 +211,7 @@ def _import_module(name: str) -> ModuleType:
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ArgumentError(f"target names the file {str(path)!r}, which does not exist")
-    root, name = _root_of(path.resolve())
+    root, name = _root_of(resolved(path))
     _keep_own_modules(root)
     if name != path.stem:  # in a package, whose relative imports need its name
         with _importable(root, Path.cwd()):

@@ -19,6 +19,7 @@ from nn_from_scratch.denoise.settings import (
     new_settings,
 )
 from nn_from_scratch.errors import ArgumentError
+from nn_from_scratch.storage import resolved
 
 if TYPE_CHECKING:
     from nn_from_scratch.denoise.distributed.replicas import Replicas
@@ -155,14 +156,14 @@ def _run(args: argparse.Namespace, replicas: Replicas | None) -> int:
     names = {field.name for field in fields(RunSettings)}
     explicit = {name: value for name, value in given.items() if name in names}
     if "data" in explicit:
-        explicit["data"] = str(Path(explicit["data"]).expanduser().resolve())
+        explicit["data"] = str(resolved(Path(explicit["data"]).expanduser()))
     out: Path | None = given.get("out")
     json_path: Path | None = given.get("json")
     expect_output_files(args)
     fresh = None
     if "resume" not in given:
         fresh = new_settings(explicit)
-    elif out is not None and given["resume"] is not None and out.resolve() != given["resume"].resolve():
+    elif out is not None and given["resume"] is not None and resolved(out) != resolved(given["resume"]):
         raise ArgumentError(
             f"out is {str(out)!r}, but --resume names the run {str(given['resume'])!r}, which is written there: "
             "leave --out out"
