@@ -37,6 +37,7 @@ _SINGLE: dict[str, Any] = {
     "target": None,
     "arg": [],
     "input": [],
+    "surrogate": None,
     "numpy": False,
     "seed": 0,
     "level": "quick",

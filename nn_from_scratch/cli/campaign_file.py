@@ -27,6 +27,10 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(text, str) and text for text in value)
 
 
+def _is_target(value: Any) -> bool:
+    return isinstance(value, str) and ":" in value
+
+
 def _is_duration(value: Any) -> bool:
     return type(value) in (int, float) and 0 < value < float("inf")
 
@@ -38,6 +42,7 @@ _SETTINGS: Mapping[str, tuple[Callable[[Any], bool], str, Any]] = {
     "kwargs": (lambda value: isinstance(value, dict), "a table of values", {}),
     "inputs": (_is_texts, 'a list of texts such as "4,3" or "4:int64<10"', []),
     "dtypes": (_is_texts, 'a list of texts such as "float32"', []),
+    "surrogate": (_is_target, "package.module:name or path/to/file.py:name", ""),
     "numpy": (lambda value: isinstance(value, bool), "true or false", False),
     "seed": (lambda value: type(value) is int and value >= 0, "a whole number of at least 0", 0),
     "repeat": (lambda value: type(value) is int and value >= 1, "a whole number of at least 1", 1),
@@ -59,6 +64,7 @@ class CampaignCase:
         target: what to verify, as on the command line; a file is given by its absolute path.
         args, kwargs: what a class is called with to make the subject, or a function beside its inputs.
         inputs: the inputs to draw, as on the command line.
+        surrogate: the function whose derivative the backward is meant to be, as a target; "" for the forward.
         dtype: of subject and inputs; None for the subject's own.
         numpy: whether the inputs are handed over as arrays.
         seed, level, checks, fragile, strict, time_limit: as of `nn_from_scratch.verify.check`; no checks for all.
@@ -71,6 +77,7 @@ class CampaignCase:
     kwargs: dict[str, Any]
     inputs: list[str]
     dtype: str | None
+    surrogate: str
     numpy: bool
     seed: int
     level: str
@@ -113,7 +120,8 @@ def read_campaign(path: Path) -> list[CampaignCase]:
 def fingerprint(path: Path, cases: list[CampaignCase]) -> str:
     """A hash of all that decides what a result means: the campaign, the sources of its targets, the versions."""
     digest = hashlib.sha256(json.dumps([asdict(case) for case in cases]).encode())
-    for place in sorted({case.target.rpartition(":")[0] for case in cases}):
+    targets = [target for case in cases for target in (case.target, case.surrogate) if target]
+    for place in sorted({target.rpartition(":")[0] for target in targets}):
         source = Path(place) if place.endswith(".py") else _source_of_module(place)
         digest.update(place.encode() + (source.read_bytes() if source is not None and source.is_file() else b""))
     digest.update(f"{version('torch')} {__version__}".encode())
@@ -122,23 +130,29 @@ def fingerprint(path: Path, cases: list[CampaignCase]) -> str:
 
 def _of_subject(table: Mapping[str, Any], base: Mapping[str, Any], path: Path) -> list[CampaignCase]:
     target = table.get("target")
-    if not isinstance(target, str) or ":" not in target:
+    if not isinstance(target, str) or not _is_target(target):
         raise ArgumentError(
             f"a [[subject]] has the target {target!r}, but package.module:name or path/to/file.py:name is expected"
         )
     where = f"[[subject]] {target!r}"
-    place, _, names = target.rpartition(":")
-    if place.endswith(".py"):
-        target = f"{resolved(path.parent / place)}:{names}"
+    names = target.rpartition(":")[2]
+    target = _from(path, target)
     subject = {**base, **_settings(table, {"target", "name", "case"}, where)}
     name = _name(table, names, where)
     found = []
     tables = _tables(table["case"], "subject.case") if "case" in table else [{}]
     for number, inner in enumerate(tables):
         settings = {**subject, **_settings(inner, {"name"}, f"[[subject.case]] of {where}")}
+        settings["surrogate"] = _from(path, settings["surrogate"])
         own = _name(inner, "" if "case" not in table else str(number), where)
         found += _expanded(f"{name}/{own}" if own else name, target, settings, where)
     return found
+
+
+def _from(campaign: Path, target: str) -> str:
+    """A target with the absolute path of its file, which stands in a campaign relative to that."""
+    place, _, names = target.rpartition(":")
+    return f"{resolved(campaign.parent / place)}:{names}" if place.endswith(".py") else target
 
 
 def _expanded(name: str, target: str, settings: Mapping[str, Any], where: str) -> list[CampaignCase]:

@@ -152,6 +152,7 @@ def _report(case: CampaignCase) -> Report:
         subject,
         *inputs,
         keywords=keywords or None,
+        surrogate=load_target(case.surrogate) if case.surrogate else None,
         seed=case.seed,
         level=case.level,  # type: ignore[arg-type]  # checked by check
         checks=case.checks or None,

@@ -76,6 +76,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="the inputs whose gradients are checked, as in x,weight (default: all that are floating-point)",
     )
+    parser.add_argument(
+        "--surrogate",
+        metavar="TARGET",
+        help="the function whose derivative the backward is meant to be, as module:name or file.py:name (default: the "
+        "forward)",
+    )
     parser.add_argument("--numpy", action="store_true", help="hand the inputs over as NumPy arrays")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything that is drawn (default: 0)")
     parser.add_argument(
@@ -159,6 +165,7 @@ def _verify(
     keywords: dict[str, object] = {}
     if subject is target:  # nothing was made with the arguments: they are those of the call
         inputs, keywords = arrange_call(subject, inputs, positional, named)
+    surrogate = None if args.surrogate is None else load_target(args.surrogate)
     listed = None if args.differentiable is None else args.differentiable.split(",")
     try:
         report = check(
@@ -171,6 +178,7 @@ def _verify(
             strict=args.strict,
             keywords=keywords or None,
             differentiable=listed and [name.strip() for name in listed],
+            surrogate=surrogate,
             time_limit=args.time_limit,
             on_check=lambda name: on_step(f"in the check {name}"),
         )
@@ -206,6 +214,7 @@ def _command(args: argparse.Namespace) -> str:
     words = ["nn-from-scratch", "verify", args.target]
     words += [f"--{name}={value}" for name in ("arg", "input") for value in getattr(args, name)]
     words += [f"--differentiable={args.differentiable}"] if args.differentiable is not None else []
+    words += [f"--surrogate={args.surrogate}"] if args.surrogate is not None else []
     words += ["--numpy"] if args.numpy else []
     words += [f"--seed={args.seed}", f"--level={args.level}"]
     words += [f"--checks={args.checks}"] if args.checks is not None else []

@@ -42,6 +42,7 @@ _TYPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "strict": (lambda v: isinstance(v, bool), "True or False"),
     "on_check": (lambda v: v is None or callable(v), "a function of a check's name"),
     "reference": (callable, "a function with the values that the forward should have"),
+    "surrogate": (callable, "a function of the inputs, whose derivative the backward is meant to be"),
     "batch": (
         lambda v: isinstance(v, str) or _names(v) or _by_name(v, int),
         "the name of an input, names, or a dictionary of names and dimensions",

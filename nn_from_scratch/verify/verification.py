@@ -30,11 +30,12 @@ from nn_from_scratch.verify.settings import Settings
 from nn_from_scratch.verify.snippets import Call, snippet
 from nn_from_scratch.verify.subjects import as_subject
 from nn_from_scratch.verify.subjects.recognition import plain_name
+from nn_from_scratch.verify.subjects.surrogate import surrogate_note, with_surrogate
 
 _Check = Callable[[Subject, CheckContext], "CheckResult | list[CheckResult]"]
 
 _FIRST = "reference_value"
-_OTHER_OPTIONS = ("batch", "reference")  # of single checks, and not numbers
+_OTHER_OPTIONS = ("batch", "reference", "surrogate")  # of single checks, and not numbers
 REPORT_IT = "please report it to the authors of nn_from_scratch, with the traceback among this result's details"
 
 
@@ -86,7 +87,8 @@ def check(
         on_check: Called with the name of each check before it runs.
         options: What else is to be said of the subject: `keywords=`, `parameters=`, `mapping=`, `names=`,
             `differentiable=`, `cache=`, `form=`, `name=` (see `protocol.SubjectOptions`); and options of single checks,
-            such as `reference=`, `batch=`, `resolution=` or `entry_seconds=`.
+            such as `reference=`, `batch=`, `resolution=` or `entry_seconds=`. `surrogate=` is a function of the same
+            inputs, on tensors, for a backward that is meant as its derivative (a straight-through estimator).
 
     Returns:
         The report; its `passed` is True only if something was verified, nothing failed and nothing is undecided.
@@ -125,13 +127,17 @@ def check(
         contextlib.closing(LimitedThread()) as thread,
         contextlib.closing(RandomStates(random_sources(subject, (inputs, of_subject.get("keywords"))))) as random,
     ):
+        surrogate = options.get("surrogate")
 
-        def recognized() -> Subject:
+        def recognized() -> tuple[Subject, Subject]:
             with placed:
-                return as_subject(subject, *inputs, **of_subject)
+                found = as_subject(subject, *inputs, **of_subject)
+                if surrogate is None:
+                    return found, found
+                return found, with_surrogate(found, surrogate, inputs, of_subject.get("keywords"))
 
         try:
-            plain = thread.run(recognized, limit=time_limit)
+            plain, differentiated = thread.run(recognized, limit=time_limit)
         except TimeLimitReached:
             raise SubjectError("the subject's forward did not return in time.") from None
         except NNFromScratchError:
@@ -148,11 +154,14 @@ def check(
             )
         settings.restore()
         ready = GuardedSubject(plain, context, random.drawn(), placed=placed)
+        # Where differences of values are what a gradient is compared with, the surrogate gives the values.
+        compared = GuardedSubject(differentiated, context, ready.random, placed=placed)
         results: list[CheckResult] = []
         for name, function in selected.items():
             if on_check is not None:
                 on_check(name)
-            results += _results_of(name, function, ready, context, thread, time_limit)
+            by_values = name in (GRADIENT, COMPLEX_STEP) or name in ELSEWHERE
+            results += _results_of(name, function, compared if by_values else ready, context, thread, time_limit)
             settings.restore()
         for place, result in enumerate(results):
             if result.verdict in (Verdict.WRONG, Verdict.FRAGILE) and result.snippet is None:
@@ -168,7 +177,14 @@ def check(
             seed=seed,
             level=level,
             seconds=time.monotonic() - began,
-            notes=(*ready.notes, *_left_out(ready, given), *_drawn(ready), *settings.notes(), *conventions),
+            notes=(
+                *ready.notes,
+                *_declared(surrogate),
+                *_left_out(ready, given),
+                *_drawn(ready),
+                *settings.notes(),
+                *conventions,
+            ),
             fragile=fragile,
             strict=strict,
         )
@@ -266,6 +282,10 @@ def _left_out(subject: Subject, options: Mapping[str, object]) -> list[str]:
             reason = "other inputs require grad, and these do not"
         why.setdefault(reason, []).append(operand.name)
     return [f"no gradient is looked at for {', '.join(names)}: {reason}" for reason, names in why.items()]
+
+
+def _declared(surrogate: object) -> list[str]:
+    return [] if surrogate is None else [surrogate_note(surrogate)]
 
 
 def _drawn(subject: GuardedSubject) -> list[str]:

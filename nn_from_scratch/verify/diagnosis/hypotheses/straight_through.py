@@ -41,13 +41,18 @@ def straight_through(problem: Problem) -> Iterator[Explanation]:
             level = (PLAIN if label == "that of the identity" else SPECIFIC) + (TIE_BREAK if words else 0.0)
             yield Explanation(
                 "straight-through",
-                f"is no derivative: {_STEPS}{words}{label}, a straight-through estimator",
+                f"is no derivative: {_STEPS}{words}{label}, a straight-through estimator (if that is intended, declare "
+                f"the function whose derivative it is: {_declaration(words + label)})",
                 level,
                 UncertainTensor(factor * slope * g, problem.truth.allowed + ROUNDING * (factor * slope * g).abs()),
                 # Two bounds of the band, and the multiple.
                 fitted=(2 if "elsewhere" in label else 0) + (1 if words else 0),
                 details={"factor": factor},
             )
+
+
+def _declaration(label: str) -> str:
+    return "surrogate=lambda x: x" if label == "that of the identity" else "surrogate="
 
 
 def _multiples(analytic: Tensor, right: Tensor) -> Iterator[tuple[str, float]]:
