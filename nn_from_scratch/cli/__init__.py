@@ -8,6 +8,7 @@ to import is imported in `run`, so that help and refusals come at once.
 from __future__ import annotations
 
 import argparse
+import io
 import shlex
 import sys
 from collections.abc import Sequence
@@ -104,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 for success, 2 for an error, 130 after Ctrl-C.
     """
+    _print_anything()
     parser = build_parser()
     words = sys.argv[1:] if argv is None else argv
     try:
@@ -126,6 +128,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("nn-from-scratch: interrupted\n")
         return 130
     return status
+
+
+def _print_anything() -> None:
+    """Let standard output escape what its encoding lacks (the ± of a report in ASCII), as standard error does."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def expect_output_files(args: argparse.Namespace) -> None:
