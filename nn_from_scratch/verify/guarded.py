@@ -84,6 +84,7 @@ class GuardedSubject:
     Attributes:
         context: The circumstances of the check that is running, with its deadline.
         random: What the subject draws random numbers from.
+        latest: The values that the latest forward pass was made with; one that is left out is the given one.
         draw: Which numbers: another one stands for other ones.
         placed: Is entered around each call, and puts what the subject makes on the caller's default device.
     """
@@ -101,6 +102,7 @@ class GuardedSubject:
         self.random = random
         self.placed = placed if placed is not None else nullcontext()
         self.draw = 0
+        self.latest: Values = {}
         self.name, self.form, self.target, self.notes = subject.name, subject.form, subject.target, subject.notes
         self.operands, self.traits = subject.operands, subject.traits
 
@@ -134,11 +136,22 @@ class GuardedSubject:
         # Autograd's zeros for "no influence" have no memory, and cannot be written to.
         return gradient.clone() if gradient.data_ptr() == 0 and gradient.numel() else gradient
 
+    def at_given_values(self) -> bool:
+        """Whether the latest forward pass was at the values that somebody gave (and so is what follows it)."""
+        latest = self.latest
+        return all(
+            operand.name not in latest
+            or (latest[operand.name].dtype == operand.value.dtype and torch.equal(latest[operand.name], operand.value))
+            for operand in self.operands
+        )
+
     def forward(self, values: Values) -> Mapping[str, Tensor]:
+        self.latest = values
         with self.guard("forward"):
             return self._subject.forward(values)
 
     def run(self, values: Values, *, beside: Run | None = None, frozen: Collection[str] = ()) -> GuardedRun:
+        self.latest = values
         earlier = unguarded(beside) if beside is not None else None
         with self.guard("forward"):
             return GuardedRun(self, self._subject.run(values, beside=earlier, frozen=frozen))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,26 @@ _SETTINGS = (
         slow=True,
     ),
 )
+
+
+@contextmanager
+def warnings_only_where(wanted: Callable[[], bool]) -> Iterator[None]:
+    """Context manager in which a warning is shown only if it is wanted at that time.
+
+    The filters stay as they are, since changing them would show every earlier warning once more; a filter that makes
+    errors of warnings still does.
+    """
+    shown = warnings.showwarning
+
+    def show(*message: Any, **rest: Any) -> None:
+        if wanted():
+            shown(*message, **rest)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
 
 
 class Settings:

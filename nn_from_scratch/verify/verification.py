@@ -26,7 +26,7 @@ from nn_from_scratch.verify.protocol import Subject, SubjectOptions
 from nn_from_scratch.verify.randomness import RandomStates, random_sources
 from nn_from_scratch.verify.reports import Fragile, Report
 from nn_from_scratch.verify.results import CheckResult, Verdict
-from nn_from_scratch.verify.settings import Settings
+from nn_from_scratch.verify.settings import Settings, warnings_only_where
 from nn_from_scratch.verify.snippets import Call, snippet
 from nn_from_scratch.verify.subjects import as_subject
 from nn_from_scratch.verify.subjects.recognition import plain_name
@@ -161,7 +161,9 @@ def check(
             if on_check is not None:
                 on_check(name)
             by_values = name in (GRADIENT, COMPLEX_STEP) or name in ELSEWHERE
-            results += _results_of(name, function, compared if by_values else ready, context, thread, time_limit)
+            called = compared if by_values else ready
+            with warnings_only_where(called.at_given_values):
+                results += _results_of(name, function, called, context, thread, time_limit)
             settings.restore()
         for place, result in enumerate(results):
             if result.verdict in (Verdict.WRONG, Verdict.FRAGILE) and result.snippet is None:

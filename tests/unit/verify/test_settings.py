@@ -116,3 +116,43 @@ def test_what_an_import_sets_is_its_own(tmp_path: Path, monkeypatch: pytest.Monk
     report = check(importing, X, checks="gradient")
     assert os.environ["NNFS_TEST_OF_IMPORTS"] == "1"
     assert not [note for note in report.notes if "settings" in note]
+
+
+def shown_by(checks: str | None) -> list[str]:
+    """What a subject's warnings say that are shown, in order."""
+    shown: list[str] = []
+
+    def warning(x: Tensor) -> Tensor:
+        warnings.warn(f"at {x.detach().tolist()} in {x.dtype}", stacklevel=1)
+        return x.sin()
+
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("default")
+        patch.setattr(warnings, "showwarning", lambda message, *_, **__: shown.append(str(message)))
+        assert check(warning, X, checks=checks).passed
+    return shown
+
+
+@pytest.mark.parametrize("checks", [None, "gradient", "determinism,other_shapes,low_precision"])
+def test_warnings_are_shown_once_and_at_the_given_inputs_alone(checks: str | None) -> None:
+    assert shown_by(checks) == [f"at {X.tolist()} in torch.float64"]
+
+
+def test_a_warning_of_the_backward_at_the_given_inputs_is_shown() -> None:
+    class Loud(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return x.sin()
+
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> Tensor:
+            (x,) = ctx.saved_tensors
+            warnings.warn(f"shape {tuple(x.shape)}", stacklevel=1)
+            gradient: Tensor = g * x.cos()
+            return gradient
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        assert check(Loud, X, checks="gradient,other_shapes").passed
+    assert [str(warning.message) for warning in caught] == ["shape (3,)"]
