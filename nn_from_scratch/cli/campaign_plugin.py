@@ -135,7 +135,7 @@ def _check(case: CampaignCase) -> CaseResult:
 def _report(case: CampaignCase) -> Report:
     import torch
 
-    from nn_from_scratch.cli.target import arrange_call, draw_inputs, load_target, make_subject
+    from nn_from_scratch.cli.target import arrange_call, draw_inputs, load_surrogate, load_target, make_subject
     from nn_from_scratch.verify import check
 
     target = load_target(case.target)
@@ -152,7 +152,7 @@ def _report(case: CampaignCase) -> Report:
         subject,
         *inputs,
         keywords=keywords or None,
-        surrogate=load_target(case.surrogate) if case.surrogate else None,
+        surrogate=load_surrogate(case.surrogate) if case.surrogate else None,
         seed=case.seed,
         level=case.level,  # type: ignore[arg-type]  # checked by check
         checks=case.checks or None,

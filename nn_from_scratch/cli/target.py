@@ -50,6 +50,14 @@ def load_target(text: str) -> object:
     return found[0] if len(found) == 1 else found
 
 
+def load_surrogate(text: str) -> object:
+    """The same for the function whose derivative a backward is meant to be; messages call it the surrogate."""
+    try:
+        return load_target(text)
+    except ArgumentError as error:
+        raise ArgumentError(f"surrogate{str(error).removeprefix('target')}") from error
+
+
 def make_subject(target: object, positional: Sequence[object], named: Mapping[str, object]) -> object:
     """The subject itself: a class is called with the arguments to make one, everything else is taken as it is.
 

@@ -154,7 +154,7 @@ def _verify(
 ) -> Answer:
     """What is done in a process of its own."""
     on_step("importing torch")
-    from nn_from_scratch.cli.target import arrange_call, draw_inputs, load_target, make_subject
+    from nn_from_scratch.cli.target import arrange_call, draw_inputs, load_surrogate, load_target, make_subject
     from nn_from_scratch.verify import check
 
     on_step(f"importing {args.target}")
@@ -165,7 +165,7 @@ def _verify(
     keywords: dict[str, object] = {}
     if subject is target:  # nothing was made with the arguments: they are those of the call
         inputs, keywords = arrange_call(subject, inputs, positional, named)
-    surrogate = None if args.surrogate is None else load_target(args.surrogate)
+    surrogate = None if args.surrogate is None else load_surrogate(args.surrogate)
     listed = None if args.differentiable is None else args.differentiable.split(",")
     try:
         report = check(

@@ -132,6 +132,8 @@ def test_the_command_line_and_a_campaign_take_a_surrogate(
     assert main(command) == 1
     assert main([*command, "--surrogate", "rounding.py:identity"]) == 0
     assert "declared surrogate, identity" in capsys.readouterr().out
+    assert main([*command, "--surrogate", "rounding.py:nothing"]) == 2
+    assert "surrogate is 'rounding.py:nothing', but there is no 'nothing'" in capsys.readouterr().err
     subject = '[[subject]]\ntarget = "rounding.py:Rounding"\ninputs = ["4,3"]\n'
     (tmp_path / "without.toml").write_text(subject)
     (tmp_path / "with.toml").write_text(f'{subject}surrogate = "rounding.py:identity"\n')
