@@ -118,7 +118,7 @@ def test_what_an_import_sets_is_its_own(tmp_path: Path, monkeypatch: pytest.Monk
     assert not [note for note in report.notes if "settings" in note]
 
 
-def shown_by(checks: str | None) -> list[str]:
+def shown_by(checks: str | None, x: Tensor = X) -> list[str]:
     """What a subject's warnings say that are shown, in order."""
     shown: list[str] = []
 
@@ -129,13 +129,18 @@ def shown_by(checks: str | None) -> list[str]:
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("default")
         patch.setattr(warnings, "showwarning", lambda message, *_, **__: shown.append(str(message)))
-        assert check(warning, X, checks=checks).passed
+        check(warning, x, checks=checks)
     return shown
 
 
 @pytest.mark.parametrize("checks", [None, "gradient", "determinism,other_shapes,low_precision"])
 def test_warnings_are_shown_once_and_at_the_given_inputs_alone(checks: str | None) -> None:
     assert shown_by(checks) == [f"at {X.tolist()} in torch.float64"]
+
+
+def test_nan_among_the_given_inputs_is_nan_again() -> None:
+    x = torch.tensor([1.0, float("nan")], dtype=torch.float64)
+    assert shown_by("determinism", x) == ["at [1.0, nan] in torch.float64"]
 
 
 def test_a_warning_of_the_backward_at_the_given_inputs_is_shown() -> None:
