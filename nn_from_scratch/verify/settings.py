@@ -58,6 +58,11 @@ def _put_environment_back(held: dict[str, str]) -> None:
     os.environ.update(held)
 
 
+def _put_determinism_back(held: tuple[bool, bool]) -> None:
+    on, warn_only = held
+    torch.use_deterministic_algorithms(on, warn_only=warn_only)
+
+
 _SETTINGS = (
     _Setting(name="the default dtype", read=torch.get_default_dtype, put_back=torch.set_default_dtype),
     _Setting(name="the default device", read=torch.get_default_device, put_back=torch.set_default_device),
@@ -73,7 +78,7 @@ _SETTINGS = (
             torch.are_deterministic_algorithms_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),
         ),
-        put_back=lambda held: torch.use_deterministic_algorithms(held[0], warn_only=held[1]),
+        put_back=_put_determinism_back,
     ),
     _Setting(
         name="the precision of float32 products",

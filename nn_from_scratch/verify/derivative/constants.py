@@ -135,6 +135,10 @@ COTANGENT_MOVE = 0.1
 # Noise of a gradient beyond which it is not rounding, in eps of its largest entry: a backward whose sums have a
 # condition number of 1e5 is not excused, unless roundings of its operands move it as far.
 MOST_GRADIENT_NOISE = 1e5
+# The same for what roundings of operands do, in eps of the mean cotangent: of terms as large as that which cancel.
+MOST_COTANGENT_NOISE = 1e4
+# The share of an entry by which such roundings have to move it for all of it to be rounding: no digit of it is left.
+ALL_NOISE = 0.1
 # Backwards with rounded operands and cotangents, and by how many eps at most: a half of one rounds to it or away, so
 # that an entry stays as it is in all of them with probability 1/2**4 at most.
 ROUNDING_TRIALS = 4

@@ -268,8 +268,8 @@ def _rounding_of_operands(measurement: Measurement) -> float:
     """The standard error of <g, u> from terms of the backward that cancel: what rounding operands and cotangents moves.
 
     A norm over one entry, or over equal ones, divides what x - x leaves by a small epsilon. Its forward may get exactly
-    0 there and its backward some rounding of x, also for the weight that multiplies it. What moves as far as this by
-    roundings alone cannot be told to be wrong by less, however far that is.
+    0 there and its backward some rounding of x, also for the weight that multiplies it. So where the output does not
+    move at all, as much is excused as operands of that size explain; an entry that is nothing but rounding, all of it.
     """
     varied = measurement.probe.varied
     point, context = varied.point, varied.context
@@ -293,4 +293,13 @@ def _rounding_of_operands(measurement: Measurement) -> float:
         return 0.0
     moved = torch.stack(rows).double() - varied.gradient.detach().double()
     noise = torch.linalg.vector_norm(moved, dim=0) / len(rows) ** 0.5
-    return float(torch.linalg.vector_norm(noise * measurement.probe.direction))
+    eps, size = torch.finfo(varied.x.dtype).eps, float(varied.cotangent.abs().mean())
+    limit = eps * max(
+        constants.MOST_GRADIENT_NOISE * float(varied.gradient.abs().max()), constants.MOST_COTANGENT_NOISE * size
+    )
+    if measurement.stationary_output:
+        largest = max(float(x.abs().max()) for x in floating.values() if x.numel())
+        limit *= max(1.0, largest)
+    # A fault that jumps from one entry to another by a rounding is no rounding, unless nothing of the entry stays.
+    excused = (noise <= limit) | (noise >= constants.ALL_NOISE * varied.gradient.abs())
+    return float(torch.linalg.vector_norm(torch.where(excused, noise, 0.0) * measurement.probe.direction))

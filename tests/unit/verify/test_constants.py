@@ -26,8 +26,9 @@ def test_a_number_that_is_not_part_of_a_formula_stands_among_the_constants(path:
             assert node.value in PLAIN, f"{node.value} in line {node.lineno}"
     for node in tree.body:
         value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-        numbers = [n.value for n in ast.walk(value) if isinstance(n, ast.Constant)] if value is not None else []
-        assert not any(isinstance(number, int | float) for number in numbers), f"line {node.lineno}"
+        constants = [n.value for n in ast.walk(value) if isinstance(n, ast.Constant)] if value is not None else []
+        numbers = [c for c in constants if isinstance(c, int | float) and not isinstance(c, bool)]
+        assert not numbers, f"line {node.lineno}"
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
