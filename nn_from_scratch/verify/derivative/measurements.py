@@ -300,6 +300,8 @@ def _rounding_of_operands(measurement: Measurement) -> float:
     if measurement.stationary_output:
         largest = max(float(x.abs().max()) for x in floating.values() if x.numel())
         limit *= max(1.0, largest)
-    # A fault that jumps from one entry to another by a rounding is no rounding, unless nothing of the entry stays.
-    excused = (noise <= limit) | (noise >= constants.ALL_NOISE * varied.gradient.abs())
+    # A fault that jumps from one entry to another by a rounding is no rounding, unless nothing of the entry stays. One
+    # of exactly zero has nothing that could: a mask that holds at equal operands alone looks like that.
+    nothing_stays = (varied.gradient != 0) & (noise >= constants.ALL_NOISE * varied.gradient.abs())
+    excused = (noise <= limit) | nothing_stays
     return float(torch.linalg.vector_norm(torch.where(excused, noise, 0.0) * measurement.probe.direction))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nn_from_scratch.verify import Verdict, check
 from tests.bench.random_expressions import FAULTS, compose, planted_fault
-from tests.functions import draw
+from tests.functions import draw, function
 
 
 def spread_of_equal_entries(x: Tensor) -> Tensor:
@@ -47,3 +47,13 @@ def test_a_fault_in_a_gradient_far_smaller_than_its_cotangent_is_wrong(number: i
     planted = planted_fault(expression, FAULTS["one entry"])
     report = check(planted, *expression.inputs.values(), names=list(expression.inputs), checks="gradient")
     assert report.verdict is Verdict.WRONG
+
+
+def test_a_mask_that_fails_at_equal_operands_alone_is_wrong_there() -> None:
+    def masked(g: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        apart = g * (x != y)
+        return apart * torch.sigmoid(x - y), apart * torch.sigmoid(y - x)
+
+    x = draw(6)
+    report = check(function(torch.logaddexp, masked), x, x.clone(), checks="gradient")
+    assert {r.reason for r in report.results} == {"the gradient is right at points nearby, and wrong at this one"}
