@@ -159,6 +159,17 @@ class GuardedSubject:
             together = self._subject.backward_together([unguarded(run) for run in runs], cotangents)
             return self.ordinary(together)
 
+    @property
+    def unguarded(self) -> Subject:
+        """The subject itself."""
+        return self._subject
+
+    def around(self, other: Subject) -> GuardedSubject:
+        """Another subject, guarded as this one is."""
+        guarded = GuardedSubject(other, self.context, self.random, placed=self.placed)
+        guarded.draw = self.draw
+        return guarded
+
     def rebuilt(self, target: object) -> GuardedSubject:
         return GuardedSubject(self._subject.rebuilt(target), self.context, self.random, placed=self.placed)
 

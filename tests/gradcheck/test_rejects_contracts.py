@@ -36,6 +36,22 @@ class Product(Function):
         return dw / x * w, dw
 
 
+class SavedSigmoid(Function):
+    """x sigmoid(x), whose saved sigmoid is a constant to a second derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        s = torch.sigmoid(x)
+        ctx.save_for_backward(x, s)
+        return x * s
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        x, s = ctx.saved_tensors
+        result: Tensor = g * (s + x * s * (1 - s))
+        return result
+
+
 class TwoOutputs(Function):
     """sin and cos; a cotangent that is absent is not thought of."""
 
@@ -288,6 +304,7 @@ PLANTED = [
         ),
         (X.clone().requires_grad_(), draw(4, 5) > 0),
     ),
+    Planted("second_order", "an intermediate is saved", lambda: SavedSigmoid),
     Planted(
         "low_precision",
         "half a product in bfloat16",

@@ -112,3 +112,8 @@ NEIGHBOR_STEPS = 4
 ERRATIC_CHANGE = 0.3
 # Share of the range of a dtype above which a gradient is not compared. Derived: sums of two such numbers still fit.
 RANGE_SHARE = 0.25
+
+# Share of the largest entry of a second derivative, or of the gradient, below which a difference is no finding.
+# Derived: a term that is missing is about as large as the others; what cancels leaves 1e-9 of them
+# (torch.logcumsumexp at 1e4).
+PLAIN_SECOND_ORDER = 1e-6

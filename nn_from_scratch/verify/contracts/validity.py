@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,16 +88,20 @@ def is_hand_written(subject: Subject) -> bool:
     run = unguarded(subject.run({}))
     if not isinstance(run, AutogradRun):
         return True
-    waiting = [y.grad_fn for y in run.raw.values() if y.grad_fn is not None]
+    return any(True for _ in nodes_of_functions(run.raw.values()))
+
+
+def nodes_of_functions(outputs: Iterable[Tensor]) -> Iterator[Any]:
+    """The nodes, in the graph behind some outputs, of each `torch.autograd.Function` that is written in Python."""
+    waiting = [y.grad_fn for y in outputs if y.grad_fn is not None]
     seen = set(waiting)
     while waiting:
         node = waiting.pop()
-        if isinstance(node, torch.autograd.function.FunctionCtx):  # the node of a Function in Python
-            return True
+        if isinstance(node, torch.autograd.function.FunctionCtx):
+            yield node
         further = {after for after, _ in node.next_functions if after is not None} - seen
         seen |= further
         waiting += further
-    return False
 
 
 def has_value_of(reference: Callable[..., object] | None, moved: Subject, outputs: Mapping[str, Tensor]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from tests.functions import draw
 
@@ -271,6 +272,7 @@ class Normalize(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
         y, size = ctx.saved_tensors
         return (g - y * (y * g).sum(1, keepdim=True)) / size
