@@ -16,8 +16,7 @@ Fragile = Literal["fail", "report"]
 
 #: What no check looks at, so that nobody takes a correct verdict for more than it is.
 NOT_LOOKED_AT = (
-    "forward mode, vmap and other transforms of torch.func, torch.compile, autocast, checkpointing, "
-    "uninitialized memory, and the gradients of complex and sparse tensors"
+    "torch.compile, autocast, checkpointing, uninitialized memory, and the gradients of complex and sparse tensors"
 )
 
 

@@ -52,6 +52,50 @@ class SavedSigmoid(Function):
         return result
 
 
+class Tripled(Function):
+    """3 x, with rules for forward mode and vmap that are right; those below have one that is not."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return 3 * x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return 3 * g
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor) -> Tensor:
+        return 3 * dx
+
+    @staticmethod
+    def vmap(info: Any, axes: Any, x: Tensor) -> Any:
+        return Tripled.apply(x), axes[0]
+
+
+class WrongTangent(Tripled):
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor) -> Tensor:
+        return 2 * dx
+
+
+class WrongRule(Tripled):
+    @staticmethod
+    def vmap(info: Any, axes: Any, x: Tensor) -> Any:
+        return Tripled.apply(x.flip(axes[0])), axes[0]
+
+
+class OtherWhenRecorded(Tripled):
+    generate_vmap_rule = False
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return 4 * g if torch.is_grad_enabled() else 3 * g
+
+
 class TwoOutputs(Function):
     """sin and cos; a cotangent that is absent is not thought of."""
 
@@ -305,6 +349,9 @@ PLANTED = [
         (X.clone().requires_grad_(), draw(4, 5) > 0),
     ),
     Planted("second_order", "an intermediate is saved", lambda: SavedSigmoid),
+    Planted("forward_mode", "another factor", lambda: WrongTangent),
+    Planted("vmap", "samples in another order", lambda: WrongRule),
+    Planted("functional", "another factor where it is recorded", lambda: OtherWhenRecorded),
     Planted(
         "low_precision",
         "half a product in bfloat16",

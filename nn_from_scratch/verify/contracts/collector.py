@@ -147,8 +147,8 @@ class ComparisonCollector:
         for name, right in self.filled(expected).items():
             self.tensor(name, got[name], right, times * limit(name), when=f"the gradient differs {when}")
 
-    def tensor(self, name: str, found: Tensor, expected: Tensor, allowed: float, *, when: str) -> None:
-        """Compare one tensor; `when` is the whole reason."""
+    def tensor(self, name: str | None, found: Tensor, expected: Tensor, allowed: float, *, when: str) -> None:
+        """Compare one tensor, or something of the whole subject (None); `when` is the whole reason."""
         self.compared += 1
         if found.shape != expected.shape:
             reason = f"{when}: its shape is {tuple(found.shape)} instead of {tuple(expected.shape)}"

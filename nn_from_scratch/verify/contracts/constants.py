@@ -117,3 +117,17 @@ RANGE_SHARE = 0.25
 # Derived: a term that is missing is about as large as the others; what cancels leaves 1e-9 of them
 # (torch.logcumsumexp at 1e4).
 PLAIN_SECOND_ORDER = 1e-6
+
+# Share of the difference between a tangent and the slope of the forward within which the backward must agree with that
+# slope, before the tangent is called wrong. Derived: two of three agree to a digit better than the third.
+SHARE_OF_TANGENT = 0.1
+# Factors by which a tangent may be off with a name, and how near it has to be. Derived: far above the accuracy of a
+# projection in float64, and far below the distance of two such factors.
+NAMED_FACTORS = (2.0, 0.5, -2.0, -0.5, 3.0, 4.0, 0.25)
+NAMED_DIFFERENCE = 1e-4
+
+# Samples of a vmap, as multiples of the given values. Derived: smaller ones stay in most domains; their number is none
+# of the usual sizes of a dimension, which an exchange of dimensions would not change.
+SCALES_OF_SAMPLES = (1.0, 0.875, 0.75, 0.9375, 0.8125, 0.96875, 0.78125)
+# Entries of the outputs up to which the Jacobian is taken row by row. A budget: a backward pass each.
+MOST_JACOBIAN_ROWS = 200

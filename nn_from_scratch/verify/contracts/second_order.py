@@ -7,6 +7,7 @@ from nn_from_scratch.verify.context import CheckContext
 from nn_from_scratch.verify.contracts import constants
 from nn_from_scratch.verify.contracts.baseline_pass import largest_entry
 from nn_from_scratch.verify.contracts.collector import ComparisonCollector, contract
+from nn_from_scratch.verify.contracts.transforms import OF_TORCH, autograd_subject
 from nn_from_scratch.verify.contracts.validity import is_hand_written, nodes_of_functions
 from nn_from_scratch.verify.derivative.gradients import check_gradient
 from nn_from_scratch.verify.guarded import GuardedSubject
@@ -25,12 +26,12 @@ def second_order(collector: ComparisonCollector) -> list[CheckResult]:
     The map (x, v) -> VJP(x; v) is taken as a subject of its own, whose gradients are those of a double backward. At
     level "quick" only where a part of the backward was written by hand.
     """
-    plain = _autograd_subject(collector.subject)
+    plain = autograd_subject(collector.subject)
     if plain is None:
         reason = f"a subject of the form {collector.subject.form!r} leaves no graph that could be differentiated again"
         return collector.not_applicable(reason)
     if collector.context.level == "quick" and not is_hand_written(collector.subject):
-        return collector.not_applicable('all of the backward is PyTorch\'s own (level "full" looks all the same)')
+        return collector.not_applicable(OF_TORCH)
     base = collector.base
     backward = backward_subject(plain, base.cotangents)
     try:
@@ -61,11 +62,6 @@ def second_order(collector: ComparisonCollector) -> list[CheckResult]:
         else:
             collector.details[f"second derivative by {result.tensor}"] = result.reason
     return collector.close("the second derivative could not be decided")
-
-
-def _autograd_subject(subject: Subject) -> AutogradSubject | None:
-    inner = subject.unguarded if isinstance(subject, GuardedSubject) else subject
-    return inner if isinstance(inner, AutogradSubject) else None
 
 
 def _guarded(subject: Subject, other: Subject) -> Subject:
