@@ -18,6 +18,7 @@ from nn_from_scratch.errors import SubjectError
 from nn_from_scratch.verify.context import CheckContext, stable_seed
 from nn_from_scratch.verify.protocol import Cotangents, Gradients, Run, Subject, Values
 from nn_from_scratch.verify.randomness import RandomSource
+from nn_from_scratch.verify.subjects.complex_pairs import PairsRun
 from nn_from_scratch.verify.subjects.structure import CALCULATED, unusual
 
 Stage = Literal["forward", "backward"]
@@ -150,13 +151,15 @@ class GuardedSubject:
 
     def run(self, values: Values, *, beside: Run | None = None, frozen: Collection[str] = ()) -> GuardedRun:
         self.latest = values
-        earlier = unguarded(beside) if beside is not None else None
+        earlier = beside.run if isinstance(beside, GuardedRun) else beside
         with self.guard("forward"):
             return GuardedRun(self, self._subject.run(values, beside=earlier, frozen=frozen))
 
     def backward_together(self, runs: Sequence[Run], cotangents: Sequence[Cotangents]) -> Gradients:
         with self.guard("backward"):
-            together = self._subject.backward_together([unguarded(run) for run in runs], cotangents)
+            together = self._subject.backward_together(
+                [run.run if isinstance(run, GuardedRun) else run for run in runs], cotangents
+            )
             return self.ordinary(together)
 
     @property
@@ -176,7 +179,9 @@ class GuardedSubject:
 
 def unguarded(run: Run) -> Run:
     """The pass of the subject itself."""
-    return run.run if isinstance(run, GuardedRun) else run
+    while isinstance(run, GuardedRun | PairsRun):
+        run = run.run
+    return run
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:

@@ -37,7 +37,7 @@ class Operand:
     Attributes:
         name: The name of the argument or parameter (`"x"`, `"0.weight"`), or `"input0"` where it has none.
         role: Whether it is handed over in a call, or held by the subject.
-        differentiable: True for a real floating-point tensor that was not declared constant.
+        differentiable: True for a floating-point or complex tensor that was not declared constant.
         required: The caller asked for this gradient (by `requires_grad`, by `differentiable=`, or because it
             is a parameter), so None stands for zero. False: a None says that the subject has no gradient
             here.
@@ -69,6 +69,8 @@ class Traits:
         reusable: One object may be called again after its backward, by a run `beside` the one before, although it
             remembers one pass alone.
         copies: `rebuilt` can wrap a copy of the subject's own object.
+        pairs: The names of operands and outputs that are complex, and are seen as pairs of real numbers along a last
+            dimension of size 2.
     """
 
     several_pending: bool = False
@@ -80,6 +82,7 @@ class Traits:
     devices: bool = True
     reusable: bool = False
     copies: bool = True
+    pairs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,7 @@ from nn_from_scratch.verify.results import CheckResult, Verdict, plain_data
 Fragile = Literal["fail", "report"]
 
 #: What no check looks at, so that nobody takes a correct verdict for more than it is.
-NOT_LOOKED_AT = (
-    "torch.compile, autocast, checkpointing, uninitialized memory, and the gradients of complex and sparse tensors"
-)
+NOT_LOOKED_AT = "torch.compile, autocast, checkpointing, uninitialized memory, and the gradients of sparse tensors"
 
 
 @dataclass(frozen=True, kw_only=True)

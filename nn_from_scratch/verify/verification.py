@@ -272,9 +272,7 @@ def _left_out(subject: Subject, options: Mapping[str, object]) -> list[str]:
     for operand in subject.operands:
         if operand.differentiable or not (operand.value.is_floating_point() or operand.value.is_complex()):
             continue
-        if operand.value.is_complex():
-            reason = "complex tensors have none here"
-        elif operand.role == "parameter":
+        if operand.role == "parameter":
             reason = "not differentiable, as it was given"
         elif "differentiable" in options:
             reason = "not among differentiable="

@@ -17,6 +17,7 @@ from nn_from_scratch.verify.guarded import GuardedSubject
 from nn_from_scratch.verify.protocol import Operand, Subject
 from nn_from_scratch.verify.subjects.autograd import AutogradSubject
 from nn_from_scratch.verify.subjects.call_arguments import private_values
+from nn_from_scratch.verify.subjects.real_call import differentiated_by_autograd
 from nn_from_scratch.verify.subjects.structure import name_outputs
 
 OF_TORCH = 'all of the backward is PyTorch\'s own (level "full" looks all the same)'
@@ -25,7 +26,7 @@ OF_TORCH = 'all of the backward is PyTorch\'s own (level "full" looks all the sa
 def autograd_subject(subject: Subject) -> AutogradSubject | None:
     """The subject itself where PyTorch's engine differentiates it; None for any other form."""
     inner = subject.unguarded if isinstance(subject, GuardedSubject) else subject
-    return inner if isinstance(inner, AutogradSubject) else None
+    return differentiated_by_autograd(inner)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,8 @@ def check_complex_step(subject: Subject, context: CheckContext) -> list[CheckRes
     Raises:
         SubjectError: If the subject's forward raises.
     """
+    if subject.traits.pairs:
+        return [CheckResult.not_applicable(COMPLEX_STEP, "the subject computes with complex numbers itself")]
     return check_operands(COMPLEX_STEP, subject, context, _check_operand, needs_float64=True)
 
 

@@ -85,6 +85,7 @@ def _explained(
     known = DiagnosisContext(
         name=varied.name,
         role=varied.operand.role,
+        pairs=point.subject.traits.pairs,
         batch_size=batch_size(varied),
         axes=axis_names(varied),
         images=has_images(varied),

@@ -148,14 +148,14 @@ def _places(name: str, sizes: tuple[int, ...], images: bool | None) -> Iterator[
 
 
 def _shapes(problem: Problem) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield "the gradient", tuple(problem.numeric.shape)
-    context = problem.context
+    context, shape = problem.context, problem.numeric.shape
+    yield "the gradient", tuple(shape[:-1] if problem.complex else shape)
     for name, cotangent in context.cotangents.items():
         if cotangent.dim() and cotangent.shape != problem.numeric.shape:
-            yield f"the output {name!r}", tuple(cotangent.shape)
+            yield f"the output {name!r}", tuple(cotangent.shape[:-1] if name in context.pairs else cotangent.shape)
     for name, tensor in context.tensors.items():
         if name != context.name and tensor.dim() and tensor.shape != problem.numeric.shape:
-            yield f"{name!r}", tuple(tensor.shape)
+            yield f"{name!r}", tuple(tensor.shape[:-1] if name in context.pairs else tensor.shape)
 
 
 def _with_derived(problem: Problem) -> Iterator[_Quantity]:

@@ -69,6 +69,7 @@ class DiagnosisContext:
     Attributes:
         name: The tensor whose gradient is wrong, a key of `tensors`.
         role: Whether that tensor is an input or a parameter.
+        pairs: The names of tensors and outputs that are complex, with real and imaginary parts along a last axis.
         batch_size: N; the axis 0 of an input is named N if it has this size.
         axes: Names of the gradient's axes, such as ("N", "C", "H", "W"), with None for one that has none. Those of a
             kernel are called depth, height and width.
@@ -103,6 +104,7 @@ class DiagnosisContext:
 
     name: str | None = None
     role: Literal["input", "parameter"] | None = None
+    pairs: frozenset[str] = frozenset()
     batch_size: int | None = None
     axes: tuple[str | None, ...] | None = None
     images: bool | None = None
@@ -305,4 +307,5 @@ def pose(analytic: Tensor, numeric: Tensor, tolerance: Tensor | float | None, co
                 f"{tuple(right.shape)}, is expected"
             ) from None
     allowed = allowed.clamp(max=LARGEST_ERROR) + ROUNDING * largest
-    return Problem(left, UncertainTensor(right, allowed), context, numeric.is_complex())
+    paired = context.name is not None and context.name in context.pairs
+    return Problem(left, UncertainTensor(right, allowed), context, paired or numeric.is_complex())

@@ -19,6 +19,7 @@ from nn_from_scratch.verify.subjects.call_arguments import (
     parameter_operand,
     private_values,
     role_names,
+    takes_part,
     unused_name,
 )
 from nn_from_scratch.verify.subjects.captured_tensors import captured_leaves, graph_clock, name_captured
@@ -64,7 +65,7 @@ class TorchCall:
                 # Exchanging `data` leaves the version counter alone, so tensors saved for backward stay valid.
                 if name in values:
                     tensor.data = values[name]
-                tensor.requires_grad_(tensor.is_floating_point() and name not in frozen)
+                tensor.requires_grad_(takes_part(tensor) and name not in frozen)
             yield
         finally:
             for name, (data, requires_grad, gradient) in held.items():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nn_from_scratch.verify.protocol import Cotangents, Operand, Values
 from nn_from_scratch.verify.subjects.autograd import Answer, AutogradRun, AutogradSubject, TorchCall
-from nn_from_scratch.verify.subjects.call_arguments import unused_name
+from nn_from_scratch.verify.subjects.call_arguments import takes_part, unused_name
 from nn_from_scratch.verify.subjects.structure import name_outputs, snapshot, wrap_errors
 
 
@@ -66,7 +66,7 @@ class BackwardCall(TorchCall):
 
 
 def _recorded(tensor: Tensor) -> Tensor:
-    return tensor if tensor.requires_grad or not tensor.is_floating_point() else tensor.detach().requires_grad_()
+    return tensor if tensor.requires_grad or not takes_part(tensor) else tensor.detach().requires_grad_()
 
 
 def differentiate_all(run: AutogradRun, subject: AutogradSubject) -> None:

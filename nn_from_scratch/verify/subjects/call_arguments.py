@@ -30,14 +30,19 @@ def argument_names(function: object, count: int, *, skip: int = 0) -> list[str]:
 
 
 def parameter_operand(name: str, tensor: Tensor, subject: str, *, frozen: bool = False) -> Operand:
-    """The operand of a parameter, whose gradient is wanted unless it is frozen or not a real floating-point tensor.
+    """The operand of a parameter, whose gradient is wanted unless it is frozen or a tensor of integers.
 
     Raises:
         SubjectError: the tensor is not dense.
     """
-    real = tensor.is_floating_point() and not frozen
+    wanted = takes_part(tensor) and not frozen
     value = snapshot(dense(tensor, name, subject), offset=False)
-    return Operand(name=name, role="parameter", differentiable=real, required=real, value=value)
+    return Operand(name=name, role="parameter", differentiable=wanted, required=wanted, value=value)
+
+
+def takes_part(tensor: Tensor) -> bool:
+    """Whether a tensor can have a gradient: one of floating-point or complex numbers."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def role_names(operands: Iterable[Operand], role: Role) -> list[str]:
@@ -62,7 +67,7 @@ def placement(operands: Iterable[Operand], tensors: Values) -> tuple[torch.dtype
     for operand in operands:
         tensor, start = tensors[operand.name], operand.value
         device = tensor.device if tensor.device != start.device else device
-        if start.is_floating_point() and tensor.dtype != start.dtype:
+        if takes_part(start) and tensor.dtype != start.dtype:
             dtype = tensor.dtype if tensor.is_floating_point() else tensor.dtype.to_real()
     return dtype, device
 
@@ -81,7 +86,7 @@ class Arguments:
         keywords: arguments by name.
         names: what to call the positional ones.
         differentiable: names of the operands to differentiate; None for those that require grad, or, where none
-            does, for all real floating-point ones.
+            does, for all floating-point and complex ones.
         subject: its name, for messages.
 
     Attributes:
@@ -151,17 +156,17 @@ def _input_operands(tensors: Mapping[str, Tensor], differentiable: Collection[st
         if name not in tensors:
             known = ", ".join(tensors) or "none at all"
             raise ArgumentError(f"differentiable names {name!r}, but some of the inputs ({known}) are expected")
-        if not tensors[name].is_floating_point():
+        if not takes_part(tensors[name]):
             dtype = tensors[name].dtype
             raise ArgumentError(
-                f"differentiable names {name!r} of {dtype}, but a real floating-point tensor is expected"
+                f"differentiable names {name!r} of {dtype}, but a floating-point or complex tensor is expected"
             )
     asked = differentiable
     if asked is None:
         asked = {name for name, tensor in tensors.items() if tensor.requires_grad} or None
     operands = []
     for name, tensor in tensors.items():
-        wanted = tensor.is_floating_point() and (asked is None or name in asked)
+        wanted = takes_part(tensor) and (asked is None or name in asked)
         operands.append(
             Operand(
                 name=name,

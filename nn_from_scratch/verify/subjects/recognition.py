@@ -15,6 +15,7 @@ from torch import Tensor
 from nn_from_scratch.errors import ArgumentError, SubjectError
 from nn_from_scratch.verify.protocol import Subject, SubjectOptions
 from nn_from_scratch.verify.subjects.call_arguments import Arguments, argument_names, differentiable_names
+from nn_from_scratch.verify.subjects.complex_pairs import with_pairs
 from nn_from_scratch.verify.subjects.methods import find_methods, is_plain_object, own_methods
 from nn_from_scratch.verify.subjects.structure import describe
 
@@ -146,7 +147,7 @@ def as_subject(obj: object, *inputs: object, **options: Any) -> Subject:
     if refused:
         held.append(f"{refused} is held constant: the forward refuses to be differentiated by it")
     subject.notes = (*subject.notes, *held)
-    return cast(Subject, subject)
+    return with_pairs(cast(Subject, subject))
 
 
 def call_names(obj: object, count: int) -> list[str]:

@@ -21,6 +21,7 @@ from nn_from_scratch.verify.subjects.call_arguments import (
     placement,
     private_values,
     role_names,
+    takes_part,
     unused_name,
 )
 from nn_from_scratch.verify.subjects.recognition import Form
@@ -97,7 +98,8 @@ class ModuleCall(TorchCall):
         dtype, device = placement(self.operands, tensors)
         for name, buffer in self.module.named_buffers():
             kept = buffer.detach().clone()
-            replaced[f"module.{name}"] = kept.to(device, dtype if kept.is_floating_point() else None)
+            kept_as = dtype.to_complex() if dtype is not None and kept.is_complex() else dtype
+            replaced[f"module.{name}"] = kept.to(device, kept_as if takes_part(kept) else None)
         with self._alone:
             answer: Answer = torch.func.functional_call(self._around, replaced, (action,))
             return answer

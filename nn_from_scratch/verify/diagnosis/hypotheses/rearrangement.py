@@ -225,13 +225,3 @@ def _repeated(problem: Problem, axis: int, source: list[int]) -> Iterator[Explan
     moved = problem.truth.rearranged(torch.index_select, axis, torch.tensor(source))
     details = {"axis": axis, "source": tuple(source)}
     yield Explanation("slices-repeated", claim, FITTED + HALF_STEP, moved, details=details)
-
-
-@hypothesis("layout", simplest=PLAIN)
-def conjugated(problem: Problem) -> Iterator[Explanation]:
-    """A complex gradient with the wrong sign in its imaginary part: torch's convention is the conjugate."""
-    if problem.complex:
-        turned = problem.numeric.clone()
-        turned[..., 1] *= -1
-        claim = "is the complex conjugate of the true one"
-        yield Explanation("conjugated", claim, PLAIN, problem.truth.replaced(turned))

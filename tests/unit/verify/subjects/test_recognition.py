@@ -184,7 +184,7 @@ def test_differentiable_overrides_it_and_names_what_is_there() -> None:
     assert [operand.differentiable for operand in subject.operands] == [False, True]
     with pytest.raises(ArgumentError, match=r"differentiable names 'c', but some of the inputs \(a, b\) are expected"):
         as_subject(torch.mul, X, X, names=["a", "b"], differentiable=["c"])
-    with pytest.raises(ArgumentError, match=r"differentiable names 'b' of torch\.int64, but a real"):
+    with pytest.raises(ArgumentError, match=r"differentiable names 'b' of torch\.int64, but a floating"):
         as_subject(torch.mul, X, torch.ones(5, dtype=torch.int64), names=["a", "b"], differentiable=["b"])
 
 
